@@ -1,0 +1,86 @@
+# `make run` shows a module at work, `make test` checks everything; each sets up what it needs in .venv first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+BACKEND ?= memory
+REDIS_PORT ?= 16379
+
+# The first Python that is new enough.
+PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+BIN := .venv/bin
+
+# $(call need,PROGRAM,PACKAGES): installs Debian packages where PROGRAM is missing, or says how to.
+define need
+@command -v $(1) >/dev/null || if [ "$$(id -u)" = 0 ]; then \
+	echo "installing $(2)" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2) >/dev/null; \
+else echo "$(1) is missing; type: sudo apt install $(2)" >&2; exit 1; fi
+endef
+
+.PHONY: run test bindings setup-run setup-test clean
+
+run: setup-run
+	@$(BIN)/python examples/build.py keyvalue-demo-c
+	@$(MAKE) run-$(BACKEND)
+
+.PHONY: run-memory run-redis run-filesystem
+run-memory:
+	$(BIN)/slight-py run examples/build/keyvalue-demo-c.wasm -c examples/keyvalue-demo-c/slightfile.toml
+
+run-filesystem:
+	$(BIN)/slight-py run examples/build/keyvalue-demo-c.wasm -c examples/keyvalue-demo-c/slightfile-filesystem.toml
+
+run-redis:
+	$(call need,redis-server,redis-server)
+	@$(BIN)/python -m pip install --quiet --editable '.[redis]'
+	@redis-server --port $(REDIS_PORT) --bind 127.0.0.1 --save '' --daemonize no >/dev/null & \
+	redis=$$!; trap 'kill $$redis' EXIT; \
+	for _ in $$(seq 50); do redis-cli -p $(REDIS_PORT) ping >/dev/null 2>&1 && break; sleep 0.1; done; \
+	export REDIS_ADDRESS=redis://127.0.0.1:$(REDIS_PORT); set -x; \
+	$(BIN)/slight-py run examples/build/keyvalue-demo-c.wasm -c examples/keyvalue-demo-c/slightfile-redis.toml
+
+test: setup-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# Writes the generated bindings anew, after a change in wit/ or in the generator.
+bindings: setup-run
+	$(BIN)/slight-py bindgen python $(BINDINGS)
+
+BINDINGS := --import wit/keyvalue.wit --import wit/http-server.wit --import wit/compat/kv.wit \
+	--export wit/http-handler.wit --export wit/http-server-export.wit --out-dir capabilities/bindings
+
+# A virtual environment. Debian's Python comes without the module that makes one.
+.venv/made:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is missing; type: sudo apt install python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || if [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; \
+	else echo "Python's venv is missing; type: sudo apt install python3-venv" >&2; exit 1; fi
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/run: .venv/made pyproject.toml
+	@echo "setting up .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . ziglang==0.17.0
+	@touch $@
+
+.venv/test: .venv/made pyproject.toml
+	@echo "setting up .venv for the tests"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis]'
+	@touch $@ .venv/run
+
+setup-run: .venv/run
+
+setup-test: .venv/test
+	$(call need,redis-server,redis-server)
+	$(call need,openssl,openssl)
+	@ls -d /usr/lib/rustlib/wasm32-wasi* >/dev/null 2>&1 || if [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq rustc cargo libstd-rust-dev-wasm32 lld >/dev/null; \
+	else echo "Rust for wasm is missing; type: sudo apt install rustc cargo libstd-rust-dev-wasm32 lld" >&2; exit 1; fi
+
+clean:
+	rm -rf .venv build dist examples/build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

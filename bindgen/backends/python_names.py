@@ -1,0 +1,135 @@
+"""What things are called in a generated Python module, and what it has to import for that."""
+
+from __future__ import annotations
+
+import keyword
+
+from bindgen.wit_parser.model import (
+    Alias,
+    Enum,
+    ExpectedOf,
+    Flags,
+    Interface,
+    ListOf,
+    OptionOf,
+    Primitive,
+    Record,
+    Resource,
+    TupleOf,
+    Type,
+    TypeDef,
+    Union,
+    Variant,
+    unaliased,
+)
+
+_ANNOTATIONS = {
+    Primitive.BOOL: "bool",
+    Primitive.FLOAT32: "float",
+    Primitive.FLOAT64: "float",
+    Primitive.CHAR: "str",
+    Primitive.STRING: "str",
+    Primitive.UNIT: "None",
+}
+
+_TAKEN_BY_MODULE = {"Any", "Err", "Export", "Guest", "Import", "IntEnum", "IntFlag", "Lift", "Lower", "Ok", "Protocol"}
+_TAKEN_BY_MODULE |= {"Some", "Struct", "TypeAlias"}
+_TAKEN_BY_FUNCTION = {"answer", "args", "block", "each", "err", "export", "guest", "host", "lift", "lower", "memory"}
+_TAKEN_BY_FUNCTION |= {"params_at", "problem", "result", "result_at", "self_", "tag"}
+
+
+def snake(name: str) -> str:
+    """`new-with-base` as `new_with_base`; a keyword of Python gets an underscore."""
+    text = name.replace("-", "_").lower()
+    return text + "_" if keyword.iskeyword(text) else text
+
+
+def camel(name: str) -> str:
+    """`http-error` as `HttpError`."""
+    text = "".join(part[:1].upper() + part[1:] for part in name.split("-"))
+    return text + "_" if keyword.iskeyword(text) or text in _TAKEN_BY_MODULE else text
+
+
+def local(name: str) -> str:
+    """A parameter's name inside a generated function."""
+    text = snake(name)
+    return text + "_" if text in _TAKEN_BY_FUNCTION else text
+
+
+class Names:
+    """The names in the module of one interface."""
+
+    def __init__(self, interface: Interface) -> None:
+        self._interface = interface
+        self._own = {camel(each.name) for each in interface.types}
+        self._own |= {camel(each.name) for each in interface.resources}
+        self.support_used: set[str] = set()
+        self.siblings: dict[str, dict[str, str]] = {}
+        """By module, what is imported from it and the name it gets here."""
+
+    def support(self, expression: str) -> str:
+        """Notes that the function or class at the start of `expression` comes from `bindgen.support`."""
+        self.support_used.add(expression.partition("(")[0])
+        return expression
+
+    def use(self, definition: TypeDef | Resource) -> str:
+        """The name of a type's class or alias."""
+        return self._from(definition.interface, camel(definition.name))
+
+    def case(self, definition: TypeDef, number: int) -> str:
+        """The name of the class of a case."""
+        assert isinstance(definition.kind, Variant | Union)
+        return self._from(definition.interface, camel(definition.name) + camel(definition.kind.cases[number].name))
+
+    def _from(self, interface: Interface, name: str) -> str:
+        if interface is self._interface:
+            return name
+        here = camel(interface.name) + name if name in self._own else name
+        self.siblings.setdefault(snake(interface.name), {})[name] = here
+        return here
+
+    def annotation(self, type_: Type) -> str:
+        match type_:
+            case Primitive():
+                return _ANNOTATIONS.get(type_, "int")
+            case TypeDef() | Resource():
+                return self.use(type_)
+            case ListOf(element):
+                return "bytes" if unaliased(element) is Primitive.U8 else f"list[{self.annotation(element)}]"
+            case TupleOf(items):
+                return f"tuple[{', '.join(map(self.annotation, items)) or '()'}]"
+            case OptionOf(value):
+                inner = self.annotation(value)
+                return f"{self.support('Some')}[{inner}] | None" if self.wrapped(value) else f"{inner} | None"
+            case ExpectedOf(ok, err):
+                ok_text, err_text = self.annotation(ok), self.annotation(err)
+                return f"{self.support('Ok')}[{ok_text}] | {self.support('Err')}[{err_text}]"
+
+    def wrapped(self, type_: Type) -> bool:
+        """Whether an option of the type is written with `Some`, since None is one of the type's own values."""
+        real = unaliased(type_)
+        return real is Primitive.UNIT or isinstance(real, OptionOf)
+
+    def slug(self, type_: Type) -> str:
+        """The type's part in the name of a helper function."""
+        match type_:
+            case Primitive():
+                return type_.value
+            case TypeDef(kind=Alias(target)):
+                return self.slug(target)
+            case TypeDef() | Resource():
+                prefix = "" if type_.interface is self._interface else snake(type_.interface.name) + "_"
+                return prefix + snake(type_.name)
+            case ListOf(element):
+                return f"list_{self.slug(element)}"
+            case OptionOf(value):
+                return f"option_{self.slug(value)}"
+            case ExpectedOf(ok, err):
+                return f"expected_{self.slug(ok)}_{self.slug(err)}"
+            case TupleOf(items):
+                return "_".join([f"tuple{len(items)}", *map(self.slug, items)])
+
+
+def is_class(type_: Type) -> bool:
+    """Whether a type is a class of its own in Python."""
+    return isinstance(type_, TypeDef) and isinstance(type_.kind, Record | Flags | Enum)

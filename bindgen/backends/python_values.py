@@ -1,0 +1,561 @@
+"""How a generated Python module lifts and lowers values: the helper functions for the types that it uses.
+
+Five operations, each a function in the generated module where the type is compound, and an expression where it isn't:
+
+- *load*: a value from memory (`_load_T(lift, at)`)
+- *lift*: a value from flat WebAssembly values (`_lift_T(lift, slot, …)`)
+- *plan*: notes what memory a value's texts and lists take (`_plan_T(lower, value)`)
+- *store*: a value into memory (`_store_T(lower, memory, at, value)`)
+- *flat*: a value as flat WebAssembly values (`_flat_T(lower, value)`, a tuple)
+
+Helpers are written on demand, so a module holds those that its functions need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bindgen import abi
+from bindgen.backends.python_names import Names, snake
+from bindgen.wit_parser.model import (
+    Enum,
+    ExpectedOf,
+    Flags,
+    ListOf,
+    OptionOf,
+    Primitive,
+    Record,
+    Resource,
+    TupleOf,
+    Type,
+    TypeDef,
+    unaliased,
+)
+
+LINE_LENGTH = 120
+"""Of the generated text, so that a formatter finds nothing to do."""
+
+_FORMATS = {
+    Primitive.BOOL: "B",
+    Primitive.U8: "B",
+    Primitive.S8: "b",
+    Primitive.U16: "H",
+    Primitive.S16: "h",
+    Primitive.U32: "I",
+    Primitive.S32: "i",
+    Primitive.U64: "Q",
+    Primitive.S64: "q",
+    Primitive.FLOAT32: "f",
+    Primitive.FLOAT64: "d",
+    Primitive.CHAR: "I",
+}
+_NUMBERS = set(_FORMATS) - {Primitive.BOOL, Primitive.CHAR}
+_NARROW = {Primitive.U8: 8, Primitive.U16: 16, Primitive.S8: 8, Primitive.S16: 16}
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A part of a record that `struct` reads and writes: its offset, its format, and how many values that is."""
+
+    offset: int
+    format: str
+    type: Type
+    path: str
+    """How to get from the record to the part in Python: `.uri`, `[0]`."""
+
+
+class Values:
+    """Writes the helper functions that one generated module needs."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._functions: dict[str, list[str]] = {}
+        self._structs: dict[str, str] = {}
+        self._writers: dict[str, Callable[[Type, str], list[str]]] = {
+            "load": self._write_load,
+            "lift": self._write_lift,
+            "plan": self._write_plan,
+            "store": self._write_store,
+            "flat": self._write_flat,
+        }
+
+    def functions(self) -> list[str]:
+        """The text of all helpers, in the order in which they were first needed."""
+        return [line for lines in self._functions.values() for line in ["", "", *lines]]
+
+    def structs(self) -> list[str]:
+        return [f'{name} = Struct("<{text}")' for text, name in self._structs.items()]
+
+    def struct(self, text: str) -> str:
+        """The name of the Struct of a format."""
+        return self._structs.setdefault(text, f"_{text}" if text.isalpha() else f"_STRUCT_{len(self._structs)}")
+
+    def _helper(self, operation: str, type_: Type) -> str:
+        name = f"_{operation}_{self._names.slug(type_)}"
+        if name not in self._functions:
+            lines: list[str] = []
+            self._functions[name] = lines  # first, so that a type within itself would find it
+            lines += self._writers[operation](type_, name)
+        return name
+
+    # Loading: from memory.
+
+    def load(self, type_: Type, at: str) -> str:
+        """An expression for the value in memory at `at`."""
+        if leaf := self._leaf_format(type_):
+            values = f"{self.struct(leaf)}.unpack_from(lift.memory, {at})"
+            if len(leaf) == 1:
+                return self._checked(type_, [f"{values}[0]"])
+            if self._is_string(type_) or self._is_bytes(type_):
+                return f"lift.{'string' if self._is_string(type_) else 'bytes'}(*{values})"
+        if abi.is_unit(type_):
+            return "None"
+        return f"{self._helper('load', type_)}(lift, {at})"
+
+    def _write_load(self, type_: Type, name: str) -> list[str]:
+        head = f"def {name}(lift: Lift, at: int) -> {self._names.annotation(type_)}:"
+        real = unaliased(type_)
+        match real:
+            case ListOf():
+                pair = self.struct("II")
+                return [head, f"    return {self._list(real, f'*{pair}.unpack_from(lift.memory, at)')}"]
+            case TypeDef(kind=Flags(labels)):
+                size = abi.flags_size(len(labels))
+                bits = f'int.from_bytes(lift.memory[at : at + {size}], "little")'
+                return [head, f"    return {self._names.use(real)}(lift.flags({bits}, {len(labels)}))"]
+            case TypeDef(kind=Record()) | TupleOf():
+                return [head, *self._load_record(real)]
+        return [head, *self._load_cases(real)]
+
+    def _load_record(self, type_: Type) -> list[str]:
+        """A record's plain parts come out of memory at once, the others one by one."""
+        parts = self._parts(type_)
+        leaves = [(part, self._leaf_format(part.type)) for part in parts]
+        lines, expressions, taken = [], [], 0
+        plain = [(part, leaf) for part, leaf in leaves if leaf]
+        names: list[str] = []
+        for part, leaf in leaves:
+            if leaf:
+                mine = [f"v{taken + n}" for n in range(len(leaf))]
+                taken += len(leaf)
+                names += mine
+                expressions.append(self._checked(part.type, mine))
+            else:
+                expressions.append(self.load(part.type, _plus("at", part.offset)))
+        if plain:
+            text = _padded([(part.offset, leaf) for part, leaf in plain])
+            lines.append(f"    {targets(names)} = {self.struct(text)}.unpack_from(lift.memory, at)")
+        return [*lines, *call("    return ", self._constructor(type_), expressions)]
+
+    def _load_cases(self, type_: Type) -> list[str]:
+        view = abi.cases(type_)
+        tag = {1: "lift.memory[at]", 2: f"{self.struct('H')}.unpack_from(lift.memory, at)[0]"}.get(
+            view.tag_size, f"{self.struct('I')}.unpack_from(lift.memory, at)[0]"
+        )
+        payload = _plus("at", view.payload_offset)
+        return self._switch(type_, tag, lambda case: self.load(case, payload))
+
+    def _switch(self, type_: Type, tag: str, payload: Callable[[Type], str]) -> list[str]:
+        """Tells the cases of a variant, option, expected, union or enum apart."""
+        view = abi.cases(type_)
+        real = unaliased(type_)
+        if isinstance(real, TypeDef) and isinstance(real.kind, Enum):
+            return [
+                f"    tag = {tag}",
+                f"    if tag >= {len(view.cases)}:",
+                f'        raise lift.unknown_case(tag, "{real.name}")',
+                f"    return {self._names.use(real)}(tag)",
+            ]
+        lines = [f"    tag = {tag}"]
+        for number, (_, case) in enumerate(view.cases):
+            value = payload(case) if case is not None else None
+            lines += [f"    if tag == {number}:", f"        return {self._case_value(type_, number, value)}"]
+        name = real.name if isinstance(real, TypeDef) else "option" if isinstance(real, OptionOf) else "expected"
+        return [*lines, f'    raise lift.unknown_case(tag, "{name}")']
+
+    def _case_value(self, type_: Type, number: int, value: str | None) -> str:
+        """The Python value of a case, given its payload."""
+        match unaliased(type_):
+            case OptionOf(inner):
+                if number == 0:
+                    return "None"
+                value = value or "None"
+                return self._names.support(f"Some({value})") if self._names.wrapped(inner) else value
+            case ExpectedOf():
+                return self._names.support(f"{'Err' if number else 'Ok'}({value or 'None'})")
+            case real:
+                assert isinstance(real, TypeDef)
+                return f"{self._names.case(real, number)}({value or ''})"
+
+    def _list(self, type_: ListOf, where: str) -> str:
+        """An expression for a list, `where` being the arguments pointer and length."""
+        element = type_.element
+        real = unaliased(element)
+        if real in _NUMBERS:
+            size = abi.size_align(real).size
+            letter = _FORMATS[real]
+            return f'lift.numbers({size}, {where}).cast("{letter}").tolist()'
+        layout = abi.size_align(element)
+        addresses = f"lift.list({layout.size}, {abi.extent(element)}, {where})"
+        return f"[{self.load(element, 'each')} for each in {addresses}]"
+
+    # Lifting: from flat values.
+
+    def lift(self, type_: Type, slots: list[str]) -> str:
+        """An expression for the value that travels in the flat values named `slots`."""
+        real = unaliased(type_)
+        match real:
+            case Primitive.UNIT:
+                return "None"
+            case Primitive.STRING:
+                return f"lift.string({', '.join(slots)})"
+            case Primitive.U8 | Primitive.U16:
+                return f"lift.unsigned({slots[0]}, {_NARROW[real]})"
+            case Primitive.S8 | Primitive.S16:
+                return f"lift.signed({slots[0]}, {_NARROW[real]})"
+            case Primitive.S32 | Primitive.S64:
+                return self._names.support(f"{real.value}({slots[0]})")
+            case Primitive() | Resource():
+                return self._checked(type_, slots)
+            case ListOf(element):
+                if unaliased(element) is Primitive.U8:
+                    return f"lift.bytes({', '.join(slots)})"
+                return self._list(real, ", ".join(slots))
+            case TypeDef(kind=Flags(labels)):
+                bits = " | ".join(slot if not n else f"{slot} << {32 * n}" for n, slot in enumerate(slots))
+                return f"{self._names.use(real)}(lift.flags({bits}, {len(labels)}))"
+            case TypeDef(kind=Record()) | TupleOf():
+                arguments = []
+                for part in self._parts(real):
+                    count = len(abi.flatten(part.type))
+                    arguments.append(self.lift(part.type, slots[:count]))
+                    slots = slots[count:]
+                return _inline(self._constructor(real), arguments)
+        return f"{self._helper('lift', type_)}({', '.join(['lift', *slots])})"
+
+    def _write_lift(self, type_: Type, name: str) -> list[str]:
+        letters = abi.flatten(type_)
+        slots = [f"s{n}" for n in range(len(letters) - 1)]
+        kinds = {"i": "int", "I": "int", "f": "float", "d": "float"}
+        parameters = ["lift: Lift", "tag: int"]
+        parameters += [f"{slot}: {kinds[letter]}" for slot, letter in zip(slots, letters[1:], strict=True)]
+        head = call("def ", name, parameters, f" -> {self._names.annotation(type_)}:")
+
+        def payload(case: Type) -> str:
+            mine = [
+                self._from_slot(slot, letters[1 + n], want)
+                for n, (slot, want) in enumerate(zip(slots, abi.flatten(case), strict=False))
+            ]
+            return self.lift(case, mine)
+
+        body = self._switch(type_, "tag", payload)
+        return [*head, *(line for line in body if line != "    tag = tag")]
+
+    def _from_slot(self, slot: str, have: str, want: str) -> str:
+        match have, want:
+            case (("i" | "I"), "f"):
+                return self._names.support(f"float32_of({slot})")
+            case "I", "d":
+                return self._names.support(f"float64_of({slot})")
+            case "I", "i":
+                return f"({slot} & 0xFFFF_FFFF)"
+        return slot
+
+    # Planning: what memory a value's texts and lists take.
+
+    def plan(self, type_: Type, value: str) -> list[str]:
+        """Statements that note the blocks of the value `value`."""
+        real = unaliased(type_)
+        if not abi.has_heap(type_):
+            return []
+        if real is Primitive.STRING:
+            return [f"lower.string({value})"]
+        if self._is_bytes(type_):
+            return [f"lower.bytes({value})"]
+        if isinstance(real, ListOf):
+            layout = abi.size_align(real.element)
+            size = self._list_size(real.element, f"len({value})")
+            lines = [f"lower.block({size}, {layout.align})"]
+            if inner := self.plan(real.element, "each"):
+                lines += [f"for each in {value}:", *(f"    {line}" for line in inner)]
+            return lines
+        if isinstance(real, TupleOf) or (isinstance(real, TypeDef) and isinstance(real.kind, Record)):
+            return [line for part in self._parts(real) for line in self.plan(part.type, value + part.path)]
+        return [f"{self._helper('plan', type_)}(lower, {value})"]
+
+    def _list_size(self, element: Type, length: str) -> str:
+        layout, reach = abi.size_align(element), abi.extent(element)
+        size = f"{length} * {layout.size}" if layout.size != 1 else length
+        return size if reach <= layout.size else f"({size} + {reach - layout.size} if {length} else 0)"
+
+    def _write_plan(self, type_: Type, name: str) -> list[str]:
+        head = f"def {name}(lower: Lower, value: {self._names.annotation(type_)}) -> None:"
+        return [head, *self._branches(type_, lambda _, case, value: self.plan(case, value) if case else [], True)]
+
+    def _branches(
+        self, type_: Type, branch: Callable[[int, Type | None, str], list[str]], skip_empty: bool = False
+    ) -> list[str]:
+        """Does something for the case that `value` is of. `branch` gets number, payload type, and payload."""
+        view = abi.cases(type_)
+        real = unaliased(type_)
+        lines: list[str] = []
+
+        def add(condition: str, number: int, payload: str) -> None:
+            body = branch(number, view.cases[number][1], payload)
+            if body or not skip_empty:
+                lines.extend([f"    {condition}", *(f"        {line}" for line in body)])
+
+        match real:
+            case OptionOf(inner):
+                if skip_empty:
+                    add("if value is not None:", 1, "value.value" if self._names.wrapped(inner) else "value")
+                else:
+                    add("if value is None:", 0, "None")
+                    add("else:", 1, "value.value" if self._names.wrapped(inner) else "value")
+            case ExpectedOf():
+                add(f"if isinstance(value, {self._names.support('Ok')}):", 0, "value.value")
+                add(f"if isinstance(value, {self._names.support('Err')}):", 1, "value.value")
+            case TypeDef():
+                lines.append("    match value:")
+                for number in range(len(view.cases)):
+                    body = branch(number, view.cases[number][1], "value.value")
+                    if body or not skip_empty:
+                        lines.append(f"        case {self._names.case(real, number)}():")
+                        lines += [f"            {line}" for line in body]
+        return lines
+
+    # Storing: into memory.
+
+    def store(self, type_: Type, at: str, value: str) -> list[str]:
+        """Statements that put the value `value` into memory at `at`."""
+        real = unaliased(type_)
+        if abi.is_unit(type_):
+            return []
+        if leaf := self._leaf_format(type_):
+            if leaf == "B":
+                return [f"memory[{at}] = {self._plain(type_, value)}"]
+            if leaf != "II":
+                return [f"{self.struct(leaf)}.pack_into(memory, {at}, {self._plain(type_, value)})"]
+            return [f"{self.struct('II')}.pack_into(memory, {at}, *lower.take())"]
+        match real:
+            case TypeDef(kind=Flags(labels)):
+                size = abi.flags_size(len(labels))
+                return [f'memory[{at} : {at} + {size}] = int({value}).to_bytes({size}, "little")']
+        return [f"{self._helper('store', type_)}(lower, memory, {at}, {value})"]
+
+    def _write_store(self, type_: Type, name: str) -> list[str]:
+        head = call(
+            "def ",
+            name,
+            ["lower: Lower", "memory: memoryview", "at: int", f"value: {self._names.annotation(type_)}"],
+            " -> None:",
+        )
+        real = unaliased(type_)
+        match real:
+            case ListOf(element):
+                return [*head, *self._store_list(element)]
+            case TypeDef(kind=Record()) | TupleOf():
+                lines = [
+                    line
+                    for part in self._parts(real)
+                    for line in self.store(part.type, _plus("at", part.offset), f"value{part.path}")
+                ]
+                return [*head, *(f"    {line}" for line in lines or ["pass"])]
+        view = abi.cases(type_)
+        if isinstance(real, TypeDef) and isinstance(real.kind, Enum):
+            return [*head, f"    {self._store_tag(view.tag_size, 'value')}"]
+        payload_at = _plus("at", view.payload_offset)
+
+        def branch(number: int, case: Type | None, value: str) -> list[str]:
+            tag = self._store_tag(view.tag_size, str(number))
+            return [tag, *(self.store(case, payload_at, value) if case else [])]
+
+        return [*head, *self._branches(type_, branch)]
+
+    def _store_tag(self, size: int, tag: str) -> str:
+        if size == 1:
+            return f"memory[at] = {tag}"
+        return f"{self.struct('H' if size == 2 else 'I')}.pack_into(memory, at, {tag})"
+
+    def _store_list(self, element: Type) -> list[str]:
+        pair = self.struct("II")
+        fill = self._fill_list(element)
+        if not fill:
+            return [f"    {pair}.pack_into(memory, at, lower.take()[0], len(value))"]
+        return ["    block = lower.take()[0]", f"    {pair}.pack_into(memory, at, block, len(value))", *fill]
+
+    def _fill_list(self, element: Type) -> list[str]:
+        """Statements that write the elements of `value` at `block`."""
+        real = unaliased(element)
+        if real in _NUMBERS:
+            letter = _FORMATS[real]
+            return [f'    {self._names.support("pack_numbers")}(memory, block, "{letter}", value)']
+        inner = self.store(element, "block", "each")
+        if not inner:
+            return []
+        loop = "each" if any("each" in line for line in inner) else "_"
+        stride = abi.size_align(element).size
+        return [f"    for {loop} in value:", *(f"        {line}" for line in inner), f"        block += {stride}"]
+
+    # Lowering to flat values.
+
+    def flat(self, type_: Type, value: str) -> list[str]:
+        """Expressions for the flat values of `value`, to stand in a tuple: `a`, or `*f(a)` for several at once."""
+        real = unaliased(type_)
+        match real:
+            case Primitive.UNIT:
+                return []
+            case Primitive.STRING:
+                return ["*lower.take()"]
+            case Primitive.S8 | Primitive.S16 | Primitive.S32:
+                return [f"{value} & 0xFFFF_FFFF"]
+            case Primitive.S64:
+                return [f"{value} & 0xFFFF_FFFF_FFFF_FFFF"]
+            case Primitive() | Resource():
+                return [self._plain(type_, value)]
+            case ListOf(element) if unaliased(element) is Primitive.U8:
+                return ["*lower.take()"]
+            case TypeDef(kind=Flags(labels)):
+                words = max(1, abi.flags_size(len(labels)) // 4)
+                if words == 1:
+                    return [f"int({value})"]
+                return [f"int({value}) >> {32 * n} & 0xFFFF_FFFF" for n in range(words)]
+            case TypeDef(kind=Enum()):
+                return [f"int({value})"]
+            case TypeDef(kind=Record()) | TupleOf():
+                return [item for part in self._parts(real) for item in self.flat(part.type, value + part.path)]
+        return [f"*{self._helper('flat', type_)}(lower, {value})"]
+
+    def _write_flat(self, type_: Type, name: str) -> list[str]:
+        head = f"def {name}(lower: Lower, value: {self._names.annotation(type_)}) -> tuple[Any, ...]:"
+        real = unaliased(type_)
+        if isinstance(real, ListOf):
+            fill = self._fill_list(real.element)
+            memory = ["    memory = lower.guest.memory"] if fill else []
+            start = ["    at = block = lower.take()[0]" if fill else "    at = lower.take()[0]"]
+            return [head, *memory, *start, *fill, "    return at, len(value)"]
+        letters = abi.flatten(type_)[1:]
+
+        def branch(number: int, case: Type | None, value: str) -> list[str]:
+            wants = abi.flatten(case) if case is not None else ""
+            items = self.flat(case, value) if case is not None else []
+            zeros = ["0"] * (len(letters) - len(wants))
+            if wants == letters[: len(wants)]:
+                return [f"return {_tuple([str(number), *items, *zeros])}"]
+            names = [f"f{n}" for n in range(len(wants))]
+            moved = [self._to_slot(name, have, want) for name, have, want in zip(names, wants, letters, strict=False)]
+            return [f"{targets(names)} = {_tuple(items)}", f"return {_tuple([str(number), *moved, *zeros])}"]
+
+        lines = self._branches(type_, branch)
+        if isinstance(real, OptionOf):
+            # Both branches return, so the second needs no `else`.
+            at = lines.index("    else:")
+            lines = [*lines[:at], *(line.removeprefix("    ") for line in lines[at + 1 :])]
+        return [head, *lines]
+
+    def _to_slot(self, name: str, have: str, want: str) -> str:
+        if have == "f" and want in "iI":
+            return self._names.support(f"bits_of_float32({name})")
+        if have == "d" and want == "I":
+            return self._names.support(f"bits_of_float64({name})")
+        return name
+
+    # What the operations share.
+
+    def _parts(self, type_: Type) -> list[_Leaf]:
+        """The fields of a record or a tuple."""
+        real = unaliased(type_)
+        if isinstance(real, TupleOf):
+            types, paths = real.items, [f"[{n}]" for n in range(len(real.items))]
+        else:
+            assert isinstance(real, TypeDef)
+            assert isinstance(real.kind, Record)
+            types = tuple(field.type for field in real.kind.fields)
+            paths = [f".{snake(field.name)}" for field in real.kind.fields]
+        starts, _ = abi.offsets(types)
+        return [_Leaf(start, "", each, path) for start, each, path in zip(starts, types, paths, strict=True)]
+
+    def _constructor(self, type_: Type) -> str:
+        real = unaliased(type_)
+        return "" if isinstance(real, TupleOf) else self._names.use(real)  # type: ignore[arg-type]  # a TypeDef then
+
+    def _is_string(self, type_: Type) -> bool:
+        return unaliased(type_) is Primitive.STRING
+
+    def _is_bytes(self, type_: Type) -> bool:
+        real = unaliased(type_)
+        return isinstance(real, ListOf) and unaliased(real.element) is Primitive.U8
+
+    def _leaf_format(self, type_: Type) -> str:
+        """The struct format of a type that needs no helper, or nothing."""
+        real = unaliased(type_)
+        if isinstance(real, Resource):
+            return "I"
+        if self._is_string(type_) or self._is_bytes(type_):
+            return "II"
+        return _FORMATS.get(real, "") if isinstance(real, Primitive) else ""
+
+    def _checked(self, type_: Type, values: list[str]) -> str:
+        """An expression for the Python value of what `struct` read."""
+        real = unaliased(type_)
+        match real:
+            case Primitive.BOOL | Primitive.CHAR:
+                return f"lift.{real.value}({values[0]})"
+            case Primitive.STRING:
+                return f"lift.string({', '.join(values)})"
+            case ListOf():
+                return f"lift.bytes({', '.join(values)})"
+            case Resource():
+                return f'lift.handle("{real.name}", {values[0]})'
+        return values[0]
+
+    def _plain(self, type_: Type, value: str) -> str:
+        """An expression for what `struct` writes, given the Python value."""
+        real = unaliased(type_)
+        match real:
+            case Primitive.CHAR:
+                return f"ord({value})"
+            case Resource():
+                return f'lower.handle("{real.name}", {value})'
+        return value
+
+
+# Text.
+
+
+def _plus(name: str, offset: int) -> str:
+    return f"{name} + {offset}" if offset else name
+
+
+def _tuple(items: list[str]) -> str:
+    return ", ".join(items) if len(items) != 1 else f"({items[0]},)"
+
+
+def targets(names: list[str]) -> str:
+    """The left side of an assignment from a tuple."""
+    return ", ".join(names) if len(names) != 1 else f"({names[0]},)"
+
+
+def _inline(function: str, arguments: list[str]) -> str:
+    trailing = "," if not function and len(arguments) == 1 else ""
+    return f"{function}({', '.join(arguments)}{trailing})"
+
+
+def call(prefix: str, function: str, arguments: list[str], suffix: str = "") -> list[str]:
+    """A call or a definition, on one line where it fits, else an argument a line, as the formatter has it."""
+    line = prefix + _inline(function, arguments) + suffix
+    if len(line) <= LINE_LENGTH or not arguments:
+        return [line]
+    indent = " " * (len(prefix) - len(prefix.lstrip()))
+    return [f"{prefix}{function}(", *(f"{indent}    {argument}," for argument in arguments), f"{indent}){suffix}"]
+
+
+def _padded(parts: list[tuple[int, str]]) -> str:
+    """A struct format with padding between its parts."""
+    text, end = "", 0
+    sizes = {"B": 1, "b": 1, "H": 2, "h": 2, "I": 4, "i": 4, "f": 4, "Q": 8, "q": 8, "d": 8}
+    for offset, format_ in parts:
+        text += "x" * (offset - end) + format_
+        end = offset + sum(sizes[letter] for letter in format_)
+    return text

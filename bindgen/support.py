@@ -1,0 +1,331 @@
+"""What a generated Python host module imports: the guest as it sees it, checks, handles, allocation.
+
+A generated module does the lifting and lowering for exactly its types; this module holds what is the same for all of
+them. It knows no WebAssembly engine: an engine's instance is anything that satisfies `Guest`.
+
+Rules of the binary interface that are enforced here: docs/abi.md.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from struct import Struct, pack_into
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
+
+E = TypeVar("E")
+T = TypeVar("T")
+
+Flat = int | float
+"""A WebAssembly value: i32 and i64 as unsigned integers, f32 and f64 as floats."""
+
+_U32, _F32, _U64, _F64 = Struct("<I"), Struct("<f"), Struct("<Q"), Struct("<d")
+
+
+class Err(Exception, Generic[E]):
+    """The `err` side of an `expected<T, E>`: raised where the function returns `T`, and carries an `E`."""
+
+    def __init__(self, value: E) -> None:
+        super().__init__(value)
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True)
+class Ok(Generic[T]):
+    """The `ok` side of an `expected<T, E>` that is a value rather than what a function returns."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Some(Generic[T]):
+    """A value of an `option<T>` whose `T` may be None itself. Any other option is the value or None."""
+
+    value: T
+
+
+class GuestFault(Exception):
+    """A guest broke the rules of the binary interface: the instance must be ended.
+
+    The message names the interface, the function, the parameter, and what was wrong.
+    """
+
+
+class Guest(Protocol):
+    """One instance of a guest, as its bindings see it."""
+
+    handles: Handles
+
+    @property
+    def memory(self) -> memoryview:
+        """The guest's memory as bytes, writable. It's stale after the next `await` of `allocate` or `call`."""
+
+    async def allocate(self, lower: Lower) -> None:
+        """Asks the guest's `canonical_abi_realloc` for every block of `lower`, which `place`s them.
+
+        Raises GuestFault where the guest returns memory that it doesn't have.
+        """
+
+    async def call(self, export: Any, args: Sequence[Flat]) -> Any:
+        """Calls an exported function (as the engine names it) with flat arguments; returns its flat result or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A function that a guest may import, and what answers it."""
+
+    module: str
+    name: str
+    params: str
+    """One letter a flat parameter: `i` i32, `I` i64, `f` f32, `d` f64."""
+    result: str
+    """The letter of the flat result, or nothing."""
+    call: Callable[[Any, Any, tuple[Any, ...]], Awaitable[Flat | None]]
+    """`await call(host, guest, flat arguments)`, the host being what implements the interface's Protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A function that a guest may export."""
+
+    name: str
+    params: str
+    result: str
+
+
+# Lifting: from the guest's memory and flat values. Everything a guest hands over is checked here.
+
+
+class Lift:
+    """Takes over the values of one call, and checks them.
+
+    `at` is what is being lifted, for messages; `left` is how much host memory the call may still fill.
+    """
+
+    LIMIT = 256 << 20
+    """Bytes that one call may hand over. Lists may overlap in the guest's memory, so its size is no bound."""
+
+    ELEMENT = 64
+    """What an element of a list is counted as, besides the texts and lists in it: about what Python takes for one."""
+
+    __slots__ = ("at", "guest", "left", "memory", "where")
+
+    def __init__(self, guest: Guest, where: str, at: str = "result") -> None:
+        self.guest = guest
+        self.memory = guest.memory
+        self.where = where
+        self.at = at
+        self.left = self.LIMIT
+
+    def fault(self, what: str) -> NoReturn:
+        raise GuestFault(f"{self.where}: {self.at}: {what}")
+
+    def range(self, pointer: int, size: int) -> None:
+        """Checks that `size` bytes from `pointer` lie in memory. Both are unsigned, so nothing wraps."""
+        if pointer + size > len(self.memory):
+            self.fault(f"{size} bytes at {pointer:#x} reach past the end of memory, {len(self.memory):#x}")
+
+    def bytes(self, pointer: int, length: int) -> bytes:
+        """A copy of a `list<u8>`. Where the length is 0, the pointer may be anything."""
+        return self._slice(pointer, length).tobytes()
+
+    def string(self, pointer: int, length: int) -> str:
+        """A copy of a `string`."""
+        try:
+            return str(self._slice(pointer, length), "utf-8")
+        except UnicodeDecodeError as error:
+            self.fault(f"the text is not UTF-8: {error.reason} at byte {error.start}")
+
+    def list(self, stride: int, reach: int, pointer: int, length: int) -> builtins.range:
+        """The addresses of a list's elements. `reach` is how many bytes an element may extend over."""
+        self._spend(length * self.ELEMENT)
+        if length:
+            self.range(pointer, (length - 1) * stride + reach)
+        return builtins.range(pointer, pointer + length * stride, stride) if stride else builtins.range(length)
+
+    def numbers(self, size: int, pointer: int, length: int) -> memoryview:
+        """The bytes of a list of numbers."""
+        self._spend(length * self.ELEMENT)
+        return self._slice(pointer, length * size)
+
+    def handle(self, resource: str, handle: int) -> Any:
+        """The resource that the guest lends for this call."""
+        return self.guest.handles.get(resource, handle, f"{self.where}: {self.at}")
+
+    def bool(self, value: int) -> bool:
+        if value > 1:
+            self.fault(f"{value} is not a bool")
+        return value == 1
+
+    def unsigned(self, value: int, bits: int) -> int:
+        """An unsigned integer of `bits` bits that travelled in a wider slot."""
+        if value >> bits:
+            self.fault(f"{value} is not a u{bits}")
+        return value
+
+    def signed(self, value: int, bits: int) -> int:
+        """A signed integer of `bits` bits that travelled in 32, sign-extended."""
+        value = s32(value)
+        if not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
+            self.fault(f"{value} is not an s{bits}")
+        return value
+
+    def char(self, value: int) -> str:
+        if value > 0x10FFFF or 0xD800 <= value <= 0xDFFF:
+            self.fault(f"{value:#x} is not a Unicode scalar value")
+        return chr(value)
+
+    def flags(self, value: int, count: int) -> int:
+        if value >> count:
+            self.fault(f"{value:#x} has more than the {count} flags there are")
+        return value
+
+    def unknown_case(self, tag: int, name: str) -> GuestFault:
+        """What to raise for a tag past the last case of `name`."""
+        return GuestFault(f"{self.where}: {self.at}: {tag} is not a case of {name}")
+
+    def _slice(self, pointer: int, length: int) -> memoryview:
+        if not length:
+            return self.memory[:0]
+        end = pointer + length
+        if end > len(self.memory):
+            self.range(pointer, length)
+        self._spend(length)
+        return self.memory[pointer:end]
+
+    def _spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            self.fault(f"the call hands over more than {self.LIMIT >> 20} MiB")
+
+
+def s32(value: int) -> int:
+    """The signed integer that 32 bits mean."""
+    return value - (1 << 32) if value >> 31 else value
+
+
+def s64(value: int) -> int:
+    """The signed integer that 64 bits mean."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def float32_of(bits: int) -> float:
+    """The float that travelled as 32 bits, in the low half of a wider slot."""
+    return float(_F32.unpack(_U32.pack(bits & 0xFFFF_FFFF))[0])
+
+
+def float64_of(bits: int) -> float:
+    return float(_F64.unpack(_U64.pack(bits))[0])
+
+
+def bits_of_float32(value: float) -> int:
+    return int(_U32.unpack(_F32.pack(value))[0])
+
+
+def bits_of_float64(value: float) -> int:
+    return int(_U64.unpack(_F64.pack(value))[0])
+
+
+def pack_numbers(memory: memoryview, at: int, letter: str, values: Sequence[Flat]) -> None:
+    """Writes a list of numbers, `letter` being their format for `struct`."""
+    pack_into(f"<{len(values)}{letter}", memory, at, *values)
+
+
+# Lowering: into memory that the guest allocates.
+
+
+class Lower:
+    """Hands the values of one call over: first every block of memory is asked for, then all are allocated, then filled.
+
+    A generated module walks a value twice in the same order. The first walk notes the blocks with `block`, `string` and
+    `bytes`; `Guest.allocate` has the guest allocate them; the second takes their addresses, one after the other, with
+    `take`. So a guest is asked once however many texts there are, and nothing is computed while it runs.
+    """
+
+    __slots__ = ("blocks", "guest", "take", "where")
+
+    take: Callable[[], tuple[int, int]]
+    """The next block: address, and size in bytes."""
+
+    def __init__(self, guest: Guest, where: str) -> None:
+        self.guest = guest
+        self.where = where
+        self.blocks: list[tuple[int, int, bytes | None]] = []
+        """Size and alignment in bytes, and the data where they are known."""
+
+    def block(self, size: int, align: int) -> None:
+        """Notes a block that the second walk fills."""
+        self.blocks.append((size, align, None))
+
+    def string(self, text: str) -> None:
+        data = text.encode()
+        self.blocks.append((len(data), 1, data))
+
+    def bytes(self, data: bytes) -> None:
+        self.blocks.append((len(data), 1, data))
+
+    def handle(self, resource: str, value: object) -> int:
+        """The handle by which the guest holds `value` from now on."""
+        return self.guest.handles.add(resource, value, f"{self.where}: result")
+
+    def place(self, memory: memoryview, pointers: Sequence[int]) -> None:
+        """Takes the addresses that the guest gave, and writes what is known. Raises GuestFault for a useless one."""
+        end = len(memory)
+        for (size, align, data), pointer in zip(self.blocks, pointers, strict=True):
+            if pointer + size > end or pointer % align or (size and not pointer):
+                raise GuestFault(
+                    f"{self.where}: canonical_abi_realloc returned {pointer:#x} for {size} bytes aligned to {align}"
+                )
+            if data:
+                memory[pointer : pointer + size] = data
+        self.take = zip(pointers, (block[0] for block in self.blocks), strict=True).__next__
+
+
+# Handles: the resources of the host that a guest holds.
+
+
+class Handles:
+    """The resources that one guest instance holds, by the number that the guest knows them by.
+
+    Numbers start at 0 and never come again, so a handle that was dropped is told from one that was not.
+    """
+
+    LIMIT = 65_536
+    """How many handles an instance may hold at once."""
+
+    __slots__ = ("_entries", "_next")
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[str, Any]] = {}
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, resource: str, value: object, where: str) -> int:
+        """Hands a resource over to the guest; returns its handle."""
+        if len(self._entries) >= self.LIMIT:
+            raise GuestFault(f"{where}: the guest holds {self.LIMIT} handles and drops none")
+        handle = self._next
+        self._next = handle + 1
+        self._entries[handle] = (resource, value)
+        return handle
+
+    def get(self, resource: str, handle: int, where: str) -> Any:
+        """What the guest means by `handle`, which it lends for one call."""
+        return self._find(resource, handle, where)[1]
+
+    def drop(self, resource: str, handle: int) -> None:
+        """The guest has no more use for `handle`."""
+        self._find(resource, handle, f"canonical_abi: resource_drop_{resource}: handle")
+        del self._entries[handle]
+
+    def _find(self, resource: str, handle: int, where: str) -> tuple[str, Any]:
+        entry = self._entries.get(handle)
+        if entry is None:
+            state = "was dropped" if handle < self._next else "was never given out"
+            raise GuestFault(f"{where}: handle {handle} of {resource} {state}")
+        if entry[0] != resource:
+            raise GuestFault(f"{where}: handle {handle} is of {entry[0]}, not of {resource}")
+        return entry

@@ -1,0 +1,5 @@
+"""`python -m slight_py` is `slight-py`."""
+
+from slight_py.cli import main
+
+main()

@@ -1,0 +1,296 @@
+"""The command line: what the user types, turned into one resolved configuration.
+
+What a command needs is imported when it runs, so that `--help` and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+from slight_py import __version__
+from slight_py.errors import UsageError
+
+if TYPE_CHECKING:
+    from slight_py.runner import RunConfig
+    from slight_py.slightfile import Slightfile
+
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The command `slight-py`. Ends the process with the code that docs/cli.md gives."""
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "slight_py.engine" in sys.modules:
+        from slight_py import engine
+
+        if engine.abandoned():
+            # A guest that can't be ended still runs in its thread: the interpreter must not wait for it.
+            os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Does what the command line says; returns the exit code."""
+    words, guest_arguments = _split(list(arguments))
+    parser = _parser(words)
+    options = parser.parse_args(words)
+    options.arguments = guest_arguments
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO, format="slight-py: %(message)s", stream=sys.stderr
+    )
+    # What the libraries say of their own accord is of no use to whoever runs a module.
+    for library in ("asyncio", "aiohttp", "redis"):
+        logging.getLogger(library).setLevel(logging.DEBUG if options.verbose else logging.CRITICAL)
+    try:
+        return int(options.command(options))
+    except UsageError as error:
+        if options.verbose:
+            logging.getLogger("slight_py").exception("where it was found")
+        for line in error.lines:
+            print(f"slight-py: error: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is left of it has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What comes after `--` is the guest's."""
+    if "--" in words:
+        at = words.index("--")
+        return words[:at], words[at + 1 :]
+    return words, []
+
+
+# Options.
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=100)
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="slight-py",
+        description="Runs WebAssembly applications written for Spiderlightning.",
+        epilog="example:\n  slight-py run app.wasm -c slightfile.toml",
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"slight-py {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="say more, with tracebacks of errors")
+    # `slight` takes it before the command; both places are right.
+    parser.add_argument("-c", "--config", dest="config", metavar="FILE", type=Path, help="the slightfile")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_inspect(commands)
+    _add_bindgen(commands, "bindgen" in words)
+    return parser
+
+
+def _add_command(commands: Commands, name: str, about: str, example: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"example:\n  {example}",
+        formatter_class=_Formatter,
+    )  # fmt: skip
+    command.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
+    return command
+
+
+def _add_run(commands: Commands) -> None:
+    command = _add_command(
+        commands,
+        "run",
+        "run a module, and serve for as long as it has started a server",
+        "slight-py run app.wasm -c slightfile.toml --workers 2 -- one two",
+    )
+    command.set_defaults(command=_run)
+    command.add_argument(
+        "app", type=Path, metavar="APP", help="the module, a .wasm file; its own arguments follow `--`"
+    )
+    command.add_argument(
+        "-c", "--config", dest="config", metavar="FILE", type=Path, default=argparse.SUPPRESS,
+        help="the slightfile; without one, every capability has its embedded backend",
+    )  # fmt: skip
+    command.add_argument(
+        "-l", "--link-all-capabilities", action="store_true",
+        help="give what the slightfile does not grant its embedded backend",
+    )  # fmt: skip
+    command.add_argument("--workers", type=_count, default=1, metavar="N", help="processes that answer requests (1)")
+    wasi = command.add_argument_group("what the guest sees (WASI)")
+    wasi.add_argument(
+        "--env", action="append", default=[], metavar="K=V", type=_variable, help="an environment variable"
+    )
+    wasi.add_argument(
+        "--dir", action="append", default=[], metavar="HOST::GUEST[:ro]", type=_directory,
+        help="a directory of the host, in place of the current one as `.`; `:ro` for reading alone",
+    )  # fmt: skip
+    wasi.add_argument("--no-dir", action="store_true", help="no directory at all")
+    limits = command.add_argument_group("limits")
+    limits.add_argument(
+        "--max-memory", type=_size, default=256 << 20, metavar="SIZE", help="memory of an instance (256M)"
+    )
+    limits.add_argument("--max-body", type=_size, default=10 << 20, metavar="SIZE", help="body of a request (10M)")
+    limits.add_argument(
+        "--request-timeout", type=_seconds, default=30.0, metavar="SECONDS", help="time of a request (30)"
+    )
+    limits.add_argument("--max-concurrent", type=_count, default=1000, metavar="N", help="requests at once (1000)")
+    limits.add_argument(
+        "--drain-timeout", type=_seconds, default=30.0, metavar="SECONDS", help="time to finish at the end (30)"
+    )
+    command.add_argument(
+        "--access-log", nargs="?", const="plain", choices=("plain", "json"), help="log each request on stderr"
+    )
+    command.add_argument("--no-cache", action="store_true", help="compile the module anew, and keep nothing")
+
+
+def _add_inspect(commands: Commands) -> None:
+    command = _add_command(
+        commands,
+        "inspect",
+        "show what a module imports and exports, and a slightfile that would serve it",
+        "slight-py inspect app.wasm",
+    )
+    command.set_defaults(command=_inspect)
+    command.add_argument("app", type=Path, metavar="APP", help="the module, a .wasm file")
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_bindgen(commands: Commands, meant: bool) -> None:
+    """The generator describes its options itself; it is imported only where they are `meant`."""
+    command = _add_command(
+        commands,
+        "bindgen",
+        "write bindings for interfaces (WIT files)",
+        "slight-py bindgen python --import wit/keyvalue.wit --export wit/http-handler.wit --out-dir bindings",
+    )
+    command.set_defaults(command=_bindgen)
+    if meant:
+        from bindgen import __main__ as bindgen
+
+        bindgen.add_arguments(command)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds, up to a day")
+    return seconds
+
+
+def _size(text: str) -> int:
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    if (
+        unit not in _SIZES
+        or not number.isascii()
+        or not number.isdigit()
+        or not 0 < int(number) * _SIZES[unit] <= 1 << 32
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size in bytes, such as 512K, 64M or 1G, up to 4G")
+    return int(number) * _SIZES[unit]
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _directory(text: str) -> tuple[Path, str, bool]:
+    host, separator, guest = text.partition("::")
+    writable = not guest.endswith(":ro")
+    guest = guest if writable else guest.removesuffix(":ro")
+    if not host or not separator or not guest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST::GUEST or HOST::GUEST:ro")
+    return Path(host), guest, writable
+
+
+# Commands.
+
+
+def _run(options: argparse.Namespace) -> int:
+    from slight_py import loop, runner
+    from slight_py.progress import progress
+
+    config = _run_config(options)
+    with progress(f"compiling {config.app}"):
+        loaded = runner.load(config, options.link_all_capabilities)
+    return loop.run(runner.run(config, loaded))
+
+
+def _run_config(options: argparse.Namespace) -> RunConfig:
+    from capabilities.http.server import HttpSettings
+    from slight_py.engine import Limits
+    from slight_py.runner import RunConfig, cors
+    from slight_py.wasi import Directory, WasiSettings, check
+
+    if options.dir and options.no_dir:
+        raise UsageError("--dir and --no-dir exclude each other; leave one out")
+    if options.no_dir:
+        directories = []
+    elif options.dir:
+        directories = [Directory(*each) for each in options.dir]
+    else:
+        directories = [Directory(Path(), ".")]
+    wasi = WasiSettings((options.app.name, *options.arguments), dict(options.env), tuple(directories))
+    check(wasi)
+    slightfile = _slightfile(options.config)
+    return RunConfig(
+        app=options.app,
+        slightfile=slightfile,
+        wasi=wasi,
+        limits=Limits(memory=options.max_memory, instances=options.max_concurrent + 16),
+        http=HttpSettings(
+            max_body=options.max_body,
+            request_timeout=options.request_timeout,
+            max_concurrent=options.max_concurrent,
+            drain_timeout=options.drain_timeout,
+            cors=cors(slightfile),
+        ),
+        workers=options.workers,
+        cache=not options.no_cache,
+        access_log=options.access_log,
+    )
+
+
+def _slightfile(path: Path | None) -> Slightfile:
+    from slight_py import slightfile
+
+    return slightfile.load(path) if path else slightfile.embedded()
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from slight_py import inspection
+
+    report = inspection.inspect(options.app)
+    print(inspection.as_json(report) if options.json else inspection.as_text(report))
+    return 0
+
+
+def _bindgen(options: argparse.Namespace) -> int:
+    from bindgen import __main__ as bindgen
+
+    return bindgen.generate(options)

@@ -1,0 +1,260 @@
+"""Runs a module from its entry point to its end, in the main process of a `run`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import wasmtime
+
+from bindgen.support import Err, GuestFault
+from capabilities.bindings import http_server_export
+from capabilities.errors import ConfigError
+from capabilities.http.cors import Cors
+from capabilities.http.host import HttpHost
+from capabilities.http.listen import ListenError, bind, name_of
+from capabilities.http.routes import RouteTable
+from capabilities.http.server import HttpService, HttpSettings
+from capabilities.keyvalue.memory import MemoryStores
+from slight_py import access, linker, modules, wasi
+from slight_py.engine import Engine, Exit, ExportedFunction, Instance, InvalidModule, Limits, Program, Trap, describe
+from slight_py.errors import UsageError
+from slight_py.handlers import Handlers, initialize
+from slight_py.slightfile import Slightfile
+
+log = logging.getLogger("slight_py")
+
+ENTRY_POINTS = ("on-server-init", "_start", "main")
+"""The first of these that a module exports is where it begins, with these parameters and results."""
+
+_SIGNATURES = {"on-server-init": ("", "i"), "_start": ("", ""), "main": ("ii", "i")}
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything about a `run`, decided before it begins. It is handed to the worker processes as it is."""
+
+    app: Path
+    slightfile: Slightfile
+    wasi: wasi.WasiSettings
+    limits: Limits
+    http: HttpSettings
+    workers: int = 1
+    cache: bool = True
+    access_log: str | None = None
+    """`plain` or `json`."""
+
+
+class Running(Protocol):
+    """A server at work, in this process or in several."""
+
+    async def stop(self) -> None:
+        """Finishes the requests under way and ends."""
+
+
+Start = Callable[[str, RouteTable], Awaitable[Running]]
+"""Starts to serve a table of routes at an address."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A module that is ready to run, and the engine it runs on."""
+
+    engine: Engine
+    module: wasmtime.Module
+    slightfile: Slightfile
+
+
+def load(config: RunConfig, link_all: bool = False) -> Loaded:
+    """Compiles the module and checks what it needs. Raises UsageError."""
+    engine = Engine(config.limits)
+    module = modules.load(engine, config.app, config.cache)
+    info = describe(module)
+    slightfile = linker.check(config.app, info, config.slightfile, link_all)
+    return Loaded(engine, module, slightfile)
+
+
+def entry_point(path: Path, functions: dict[str, ExportedFunction]) -> ExportedFunction:
+    """Where the module begins. Raises UsageError where it has no entry point."""
+    for name in ENTRY_POINTS:
+        if name in functions:
+            function = functions[name]
+            if (function.params, function.result) != _SIGNATURES[name]:
+                raise UsageError(f"{path}: the exported function {name} has another signature than an entry point")
+            return function
+    raise UsageError(f"{path}: exports none of {', '.join(ENTRY_POINTS)}; build it as a program, not as a library")
+
+
+def handler_program(loaded: Loaded, backends: linker.Backends) -> Program:
+    """The module as it is linked to handle requests."""
+    links = linker.link(describe(loaded.module), loaded.slightfile, backends, http=None)
+    return Program(loaded.engine, loaded.module, links)
+
+
+async def run(config: RunConfig, loaded: Loaded) -> int:
+    """Runs a loaded module to its end; returns the exit code. Raises UsageError."""
+    stores = MemoryStores()
+    if config.workers == 1:
+        return await Run(config, loaded, stores).main()
+    from slight_py.workers import Workers
+
+    async def start(address: str, table: RouteTable) -> Running:
+        # The workers get the slightfile as it was found to be, with what --link-all-capabilities added to it.
+        workers = Workers(replace(config, slightfile=loaded.slightfile), stores)
+        await workers.start(address, table)
+        return workers
+
+    return await Run(config, loaded, stores, start).main()
+
+
+def cors(slightfile: Slightfile) -> Cors:
+    """The CORS settings of the slightfile's `http` capability. Raises UsageError."""
+    grants = slightfile.grants_for("http")
+    if not grants:
+        return Cors()
+    try:
+        return Cors.from_configs(grants[0].configs)
+    except ConfigError as error:
+        raise UsageError(f"{slightfile.path}:{grants[0].line}: http: {error.key}: {error}") from None
+
+
+class Run:
+    """One module at work: its entry point, and the servers that it started."""
+
+    def __init__(self, config: RunConfig, loaded: Loaded, stores: MemoryStores, start: Start | None = None) -> None:
+        """`start` serves a table of routes; without it, this process does."""
+        self._config = config
+        self._backends = linker.Backends(stores)
+        self._handlers = Handlers(handler_program(loaded, self._backends), config.wasi)
+        self._start = start or self._serve_here
+        self._servers: list[Running] = []
+        self._idle = asyncio.Event()
+        info = describe(loaded.module)
+        links = linker.link(info, loaded.slightfile, self._backends, HttpHost(self._handlers, self._serve))
+        self._program = Program(loaded.engine, loaded.module, links)
+        self._entry = entry_point(config.app, info.functions)
+
+    async def main(self) -> int:
+        """Runs the module until it has ended and its servers have; returns the exit code.
+
+        SIGINT and SIGTERM end it: servers finish the requests under way first, unless a second signal comes.
+        Raises UsageError for what only shows now, such as a port that is taken.
+        """
+        loop = asyncio.get_running_loop()
+        this = asyncio.current_task()
+        assert this is not None
+        interrupted: asyncio.Future[int] = loop.create_future()
+
+        def on_signal(number: int) -> None:
+            if interrupted.done():
+                this.cancel()
+            else:
+                interrupted.set_result(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal, number)
+        guest = asyncio.create_task(self._guest())
+        try:
+            await asyncio.wait((guest, interrupted), return_when=asyncio.FIRST_COMPLETED)
+            if not guest.done():
+                code = 0 if self._servers else 128 + interrupted.result()
+            else:
+                code = guest.result()
+                if code == 0 and self._servers:
+                    idle = asyncio.create_task(self._idle.wait())
+                    await asyncio.wait((idle, interrupted), return_when=asyncio.FIRST_COMPLETED)
+                    idle.cancel()
+            await self._stop()
+            return code
+        except asyncio.CancelledError:
+            if not interrupted.done():
+                raise
+            return 128 + interrupted.result()
+        finally:
+            guest.cancel()
+            with suppress(asyncio.CancelledError, UsageError):
+                await guest
+            await self._backends.close()
+
+    async def _guest(self) -> int:
+        """Runs the entry point; returns the exit code that its outcome means."""
+        try:
+            # In a thread, so that a guest that waits for its standard input doesn't hold up the servers.
+            instance = await self._program.instantiate(self._configuration, in_thread=True)
+            try:
+                await initialize(instance, self._program)
+                return await self._enter(instance)
+            finally:
+                instance.close()
+        except Exit as ended:
+            return ended.code
+        except ListenError as error:
+            raise UsageError(f"{self._config.app}: {error}") from None
+        except Trap as trap:
+            log.error("%s: the guest trapped: %s", self._config.app, trap)
+            log.debug("%s", trap.backtrace)
+        except GuestFault as fault:
+            log.error("%s: the guest broke the binary interface: %s", self._config.app, fault)
+        except InvalidModule as error:
+            raise UsageError(f"{self._config.app}: the module can't be run: {error}") from None
+        return 1
+
+    async def _enter(self, instance: Instance) -> int:
+        match self._entry.name:
+            case "on-server-init":
+                try:
+                    await http_server_export.on_server_init(instance, self._entry)
+                except Err as err:
+                    log.error("%s: on-server-init failed: %s", self._config.app, err.value)
+                    return 1
+                return 0
+            case "main":
+                # Without WASI there are no arguments: argc 0 and a null argv.
+                return int(await instance.call(self._entry, (0, 0))) & 0xFF
+            case _:
+                await instance.call(self._entry, ())
+                return 0
+
+    def _configuration(self) -> object:
+        return wasi.configuration(self._config.wasi, stdin=True)
+
+    # Servers.
+
+    async def _serve(self, address: str, table: RouteTable) -> Running:
+        server = _Server(await self._start(address, table), self._ended)
+        self._servers.append(server)
+        return server
+
+    async def _serve_here(self, address: str, table: RouteTable) -> Running:
+        service = HttpService(self._handlers, self._config.http, access.logger(self._config.access_log))
+        sockets = await asyncio.to_thread(bind, address)
+        await service.start(sockets, table)
+        log.info("serving at %s", name_of(sockets[0]))
+        return service
+
+    def _ended(self, server: Running) -> None:
+        if server in self._servers:
+            self._servers.remove(server)
+        if not self._servers:
+            self._idle.set()
+
+    async def _stop(self) -> None:
+        await asyncio.gather(*(server.stop() for server in list(self._servers)))
+
+
+class _Server:
+    """A server that says when it has stopped."""
+
+    def __init__(self, running: Running, ended: Callable[[Running], None]) -> None:
+        self._running = running
+        self._ended = ended
+
+    async def stop(self) -> None:
+        await self._running.stop()
+        self._ended(self)

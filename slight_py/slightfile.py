@@ -1,0 +1,557 @@
+"""The slightfile: what a module is granted, under which names, and what stands behind it.
+
+The format is that of upstream's `slight`, in its versions 0.1 and 0.2; docs/slightfile.md describes both. A file is
+checked to its end, and every mistake in it is reported with its line. Values are looked up in the environment when
+the file is loaded. They may be secrets: no message and no repr shows one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from capabilities import registry
+from capabilities.registry import Family, RegistryError, ResourceType
+from slight_py.errors import UsageError
+
+Where: TypeAlias = tuple[str | int, ...]
+"""A place in a TOML document: ("capability", 0, "name") is the name in the first [[capability]]."""
+
+_SECRET_STORES = ("configs.envvars", "configs.local", "configs.azapp", "configs.usersecrets")
+_REFERENCE = re.compile(r"\$\{([^.{}]+)\.([^{}]+)\}")
+_REFERENCE_START = re.compile(r"\$\{(envvars|azapp|usersecrets)\.")
+
+_TOP_KEYS = ("specversion", "secret_store", "secret_settings", "capability")
+_CAPABILITY_KEYS = ("resource", "name", "configs")
+_ABOVE = "above the first [[capability]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One entry of a slightfile: a guest may open `name`, or any name if it is "*", of the resource's family.
+
+    `configs` holds the values as the backend needs them, already looked up. `line` is that of the [[capability]],
+    0 where there is no slightfile.
+    """
+
+    resource: ResourceType
+    name: str
+    configs: Mapping[str, str] = field(repr=False)
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slightfile:
+    """A slightfile that was found to be right. `path` is None where there is none: see `embedded`."""
+
+    path: Path | None
+    specversion: str
+    grants: tuple[Grant, ...]
+
+    def grants_for(self, family: str) -> tuple[Grant, ...]:
+        """The entries of one capability family, in their order; none if the family is not granted.
+
+        Raises UsageError if the family is another package's, there is no slightfile, and the package cannot be used.
+        """
+        granted = tuple(grant for grant in self.grants if grant.resource.family == family)
+        if granted or self.path is not None:
+            return granted
+        try:
+            return _embedded_grants([registry.family(family)])
+        except RegistryError as error:
+            raise UsageError(str(error)) from error
+
+
+def embedded() -> Slightfile:
+    """What a module is granted where there is no slightfile: any name of every capability, from embedded backends."""
+    return Slightfile(None, "0.2", _embedded_grants(registry.families()))
+
+
+def load(path: str | os.PathLike[str]) -> Slightfile:
+    """Read and check the slightfile at `path`.
+
+    Raises UsageError with a line for every mistake, each beginning with `PATH:LINE: `; with `PATH: ` if there is
+    nothing to read.
+    """
+    path = Path(path)
+    text = _read(path)
+    try:
+        document = tomllib.loads(text)
+        errors = _Errors(path, _lines(text))
+    except tomllib.TOMLDecodeError as error:
+        raise _not_toml(path, text, error) from None
+    except RecursionError:
+        raise UsageError(f"{path}:1: arrays or tables are nested too deeply; a slightfile needs two levels") from None
+    except ValueError:  # int() refuses thousands of digits, and says so without a place
+        raise UsageError(f"{path}:1: a number is too long; a slightfile holds no numbers, only text") from None
+    misplaced = dict.fromkeys(_CAPABILITY_KEYS, "inside a [[capability]]")
+    _check_keys(document, (), "a slightfile", _TOP_KEYS, misplaced, errors)
+    specversion = _specversion(document, errors)
+    grants = _grants(document, specversion, errors) if specversion else ()
+    errors.check()
+    return Slightfile(path, specversion, grants)
+
+
+def suggest(family: str, specversion: str) -> str:
+    """The lines that grant a capability family in a slightfile of `specversion`; "" if nothing can stand behind it.
+
+    Raises UsageError if the family is another package's, which cannot be used.
+    """
+    try:
+        known = registry.family(family)
+        choices = registry.available(family)
+    except RegistryError as error:
+        raise UsageError(str(error)) from error
+    preferred = known.embedded if known else None
+    resource = next((choice for choice in choices if choice.name == preferred), choices[0] if choices else None)
+    if resource is None:
+        return ""
+    if specversion == "0.1":
+        return f'[[capability]]\nname = "{resource.name}"'
+    lines = ["[[capability]]", f'resource = "{resource.name}"', 'name = "*"']
+    if resource.required:
+        lines += ["[capability.configs]", *map(_example, resource.required)]
+    return "\n".join(lines)
+
+
+def _embedded_grants(families: Iterable[Family | None]) -> tuple[Grant, ...]:
+    names = [family.embedded for family in families if family and family.embedded]
+    resources = map(registry.resource_type, names)
+    return tuple(Grant(resource, "*", {}, line=0) for resource in resources if resource)
+
+
+# Reading the text
+
+
+def _read(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; give the path of a slightfile, or run without one") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: is a directory; give the path of the slightfile in it") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}; give the path of a slightfile") from None
+    try:
+        text = content.decode("utf-8-sig")  # an editor's byte order mark is no mistake of the user's
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+    if not text.strip():
+        raise UsageError(f'{path}:1: the file is empty; begin it with specversion = "0.2"')
+    return text.replace("\r\n", "\n")
+
+
+def _not_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> UsageError:
+    place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", str(error))
+    message = str(error)[: place.start()] if place else str(error)
+    if place and place[1]:
+        line, column = place[1], f" at column {place[2]}"
+    else:
+        line, column = str(text.rstrip("\n").count("\n") + 1), ""
+    return UsageError(f"{path}:{line}: not TOML: {message}{column}; check the quotes and brackets there")
+
+
+def _lines(text: str) -> dict[Where, int]:
+    """The line on which each key, table and array element of a valid TOML document is written.
+
+    tomllib gives no lines. But a document is a sequence of statements, each a header or a key with its value, and a
+    statement is valid by itself: it ends with the first line that makes it so. What is inside one value has the line on
+    which its statement begins.
+    """
+    lines: dict[Where, int] = {}
+    lengths: Counter[Where] = Counter()  # of the arrays of tables, so far
+    table: Where = ()
+    statement = ""
+    start = 1
+    for number, line in enumerate(text.split("\n"), 1):
+        if not statement:
+            start = number
+        statement += line + "\n"
+        try:
+            content = tomllib.loads(statement)
+        except tomllib.TOMLDecodeError:
+            continue  # a string or an array that goes on
+        places = list(_places(content))
+        if places and statement.lstrip().startswith("["):
+            keys = [key for key in places[-1] if isinstance(key, str)]
+            table = _open(keys, lengths, is_array=statement.lstrip().startswith("[["))
+            places = [table[:depth] for depth in range(1, len(table) + 1)]
+        else:
+            places = [(*table, *place) for place in places]
+        for place in places:
+            lines.setdefault(place, start)
+        statement = ""
+    return lines
+
+
+def _places(value: object) -> Iterator[Where]:
+    """The places of everything in a TOML value, outer before inner."""
+    items: Iterable[tuple[str | int, object]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, inner in items:
+        yield (key,)
+        for place in _places(inner):
+            yield (key, *place)
+
+
+def _open(header: list[str], lengths: Counter[Where], *, is_array: bool) -> Where:
+    """The place of the table that a header opens; a name of an array of tables means its last element."""
+    table: Where = ()
+    for depth, key in enumerate(header, 1):
+        table = (*table, key)
+        if is_array and depth == len(header):
+            lengths[table] += 1
+        if table in lengths:
+            table = (*table, lengths[table] - 1)
+    return table
+
+
+class _Errors:
+    """The mistakes found so far in one slightfile."""
+
+    def __init__(self, path: Path, lines: Mapping[Where, int]) -> None:
+        self._path = path
+        self._lines = lines
+        self._found: list[tuple[int, str]] = []
+
+    def line(self, where: Where) -> int:
+        """The line of a place, or of the closest thing around it that is written down."""
+        while where and where not in self._lines:
+            where = where[:-1]
+        return self._lines.get(where, 1)
+
+    def add(self, where: Where, message: str) -> None:
+        self._found.append((self.line(where), message))
+
+    def check(self) -> None:
+        if self._found:
+            in_order = sorted(self._found, key=lambda found: found[0])
+            raise UsageError(*(f"{self._path}:{line}: {message}" for line, message in in_order))
+
+
+# Checking the document
+
+
+def _specversion(document: Mapping[str, Any], errors: _Errors) -> str:
+    """The file's specversion, or "" after an error: nothing else can be judged without it."""
+    match document.get("specversion"):
+        case None:
+            errors.add((), 'no specversion; begin the file with specversion = "0.2"')
+        case "0.1" | "0.2" as specversion:
+            return str(specversion)
+        case str(other):
+            errors.add(("specversion",), f'specversion {other!r} does not exist; use "0.1" or "0.2"')
+        case 0.1 | 0.2 as number:
+            errors.add(("specversion",), f'specversion must be text; put it in quotes: specversion = "{number}"')
+        case other:
+            errors.add(("specversion",), f'specversion must be text, not {_kind(other)}; use "0.1" or "0.2"')
+    return ""
+
+
+def _grants(document: Mapping[str, Any], specversion: str, errors: _Errors) -> tuple[Grant, ...]:
+    store = _secret_store(document, specversion, errors)
+    for place, entry in _tables(document, "secret_settings", errors):
+        _check_keys(entry, place, "secret_settings", ("name", "value"), {}, errors)
+        for key in ("name", "value"):
+            _text(entry, key, place, errors)
+    grants: dict[Where, Grant] = {}
+    for place, entry in _tables(document, "capability", errors):
+        if specversion == "0.1":
+            grant = _grant_of_first_version(entry, place, store, errors)
+        else:
+            grant = _grant(entry, place, errors)
+        if grant is not None:
+            grants[place] = grant
+    _check_names(grants, specversion, errors)
+    return tuple(grants.values())
+
+
+def _tables(document: Mapping[str, Any], key: str, errors: _Errors) -> Iterator[tuple[Where, dict[str, Any]]]:
+    """The tables of a [[key]], each with its place; an error if it is anything else."""
+    entries = document.get(key, [])
+    if not isinstance(entries, list):
+        errors.add((key,), f"{key} must be an array of tables, not {_kind(entries)}; write it as [[{key}]]")
+        return
+    for number, entry in enumerate(entries):
+        if isinstance(entry, dict):
+            yield (key, number), entry
+        else:
+            errors.add((key, number), f"{key} must hold tables, not {_kind(entry)}; write each as [[{key}]]")
+
+
+def _secret_store(document: Mapping[str, Any], specversion: str, errors: _Errors) -> str | None:
+    if "secret_store" not in document:
+        return None
+    if specversion != "0.1":
+        errors.add(
+            ("secret_store",),
+            "secret_store belongs to specversion 0.1, and this file has 0.2; "
+            'write each value under [capability.configs], as in KEY = "${envvars.KEY}"',
+        )
+        return None
+    store = _text(document, "secret_store", (), errors)
+    if store is not None and store not in _SECRET_STORES:
+        hint = _did_you_mean(store, _SECRET_STORES) or 'use "configs.envvars"'
+        errors.add(("secret_store",), f"unknown secret_store {store!r}; {hint}")
+    return store
+
+
+def _grant(entry: Mapping[str, Any], place: Where, errors: _Errors) -> Grant | None:
+    """The grant of a [[capability]] of specversion 0.2; None if an error leaves it without a resource or a name."""
+    if "resource" not in entry:
+        resource = None
+        errors.add(place, _no_resource(entry.get("name")))
+    else:
+        resource = _resource(entry, "resource", place, errors)
+    misplaced = dict.fromkeys(_TOP_KEYS, _ABOVE)
+    if resource is not None:
+        misplaced |= dict.fromkeys(_config_keys(resource), "under [capability.configs]")
+    _check_keys(entry, place, "a capability", _CAPABILITY_KEYS, misplaced, errors)
+    if "name" not in entry:
+        errors.add(place, 'no name; add the name that the guest opens, or name = "*" for any')
+    name = _text(entry, "name", place, errors)
+    configs = entry.get("configs", {})
+    if not isinstance(configs, dict):
+        errors.add((*place, "configs"), f"configs must be a table, not {_kind(configs)}; write [capability.configs]")
+        return None
+    if resource is None:
+        return None
+    values = _config_values(resource, configs, (*place, "configs"), errors) if resource.load else {}
+    return Grant(resource, name, values, errors.line(place)) if name is not None else None
+
+
+def _no_resource(name: object) -> str:
+    if isinstance(name, str) and name in registry.names():
+        return (
+            "this capability has the form of specversion 0.1, and this file has 0.2; "
+            f'write resource = "{name}" and name = "*"'
+        )
+    return 'no resource; add what stands behind the name, as in resource = "keyvalue.memory"'
+
+
+def _grant_of_first_version(entry: Mapping[str, Any], place: Where, store: str | None, errors: _Errors) -> Grant | None:
+    """The grant of a [[capability]] of specversion 0.1; None if an error leaves it without a resource."""
+    later = [key for key in ("resource", "configs") if key in entry]
+    if later:
+        errors.add(
+            (*place, later[0]),
+            f'{later[0]} belongs to specversion 0.2, and this file has 0.1; write specversion = "0.2"',
+        )
+        return None
+    _check_keys(entry, place, "a capability", ("name",), dict.fromkeys(_TOP_KEYS, _ABOVE), errors)
+    if "name" not in entry:
+        errors.add(place, 'no name; add the resource type, as in name = "keyvalue.memory"')
+        return None
+    resource = _resource(entry, "name", place, errors)
+    if resource is None:
+        return None
+    values = _stored_values(resource, store, (*place, "name"), errors) if resource.load else {}
+    return Grant(resource, "*", values, errors.line(place))
+
+
+def _resource(entry: Mapping[str, Any], key: str, place: Where, errors: _Errors) -> ResourceType | None:
+    """The resource type that `entry` names under `key`; None after an error, except that one that is known by name
+    alone is returned: its names still count."""
+    name = _text(entry, key, place, errors)
+    if name is None:
+        return None
+    try:
+        resource = registry.resource_type(name)
+    except RegistryError as error:
+        errors.add((*place, key), str(error))
+        return None
+    if resource is None:
+        choices = [choice.name for family in registry.families() for choice in registry.available(family.name)]
+        hint = _did_you_mean(name, registry.names()) or f"available: {', '.join(choices)}"
+        errors.add((*place, key), f"unknown resource type {name!r}; {hint}")
+    elif not resource.load:
+        choices = [choice.name for choice in registry.available(resource.family)]
+        errors.add(
+            (*place, key),
+            f"{name} is not available in this version of slight-py; available for {resource.family}: "
+            f"{', '.join(choices) or 'nothing, so remove this capability'}",
+        )
+    return resource
+
+
+def _check_names(grants: Mapping[Where, Grant], specversion: str, errors: _Errors) -> None:
+    """Each name once in a family, "*" alone in it, and one entry of a family that has no names."""
+    seen: dict[str, dict[Where, Grant]] = {}
+    for place, grant in grants.items():
+        earlier = seen.setdefault(grant.resource.family, {})
+        clash = next((other for other in earlier if _clash(earlier[other], grant)), None)
+        if clash is not None:
+            line = errors.line((*clash, "name"))
+            errors.add((*place, "name"), _clash_message(earlier[clash], grant, specversion, line))
+        earlier[place] = grant
+
+
+def _clash(one: Grant, other: Grant) -> bool:
+    return one.name == other.name or "*" in (one.name, other.name) or not _is_named(one)
+
+
+def _clash_message(earlier: Grant, grant: Grant, specversion: str, line: int) -> str:
+    family = grant.resource.family
+    twice = f"is declared twice, here and on line {line}"
+    if not _is_named(grant):
+        return f"{family} {twice}; keep one"
+    if specversion == "0.1":
+        return (
+            f"{family} {twice}, and in specversion 0.1 each stands for every name; "
+            f"keep one, or write specversion 0.2, where each has a name"
+        )
+    if earlier.name == grant.name:
+        return f"the name {grant.name!r} of {family} {twice}; give each a name of its own"
+    return f'"*" must be the only entry of {family}, and line {line} has another; keep "*" or the names'
+
+
+def _is_named(grant: Grant) -> bool:
+    family = registry.family(grant.resource.family)
+    return family is None or family.named
+
+
+# Config values
+
+
+def _config_keys(resource: ResourceType) -> tuple[str, ...]:
+    return (*resource.required, *resource.optional)
+
+
+def _config_values(resource: ResourceType, configs: Mapping[str, Any], place: Where, errors: _Errors) -> dict[str, str]:
+    """The values of a [capability.configs], looked up; those in error are left out."""
+    misplaced = dict.fromkeys(("resource", "name"), "above [capability.configs]") | dict.fromkeys(_TOP_KEYS, _ABOVE)
+    _check_keys(configs, place, f"the configs of {resource.name}", _config_keys(resource), misplaced, errors)
+    values = {key: _resolve(key, written, (*place, key), errors) for key, written in configs.items()}
+    for key in resource.required:
+        if key not in configs:
+            errors.add(place, f"{resource.name} needs {key}; add under [capability.configs]: {_example(key)}")
+        elif values[key] == "":
+            errors.add((*place, key), f"{key} is empty; give it a value")
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _resolve(key: str, written: object, place: Where, errors: _Errors) -> str | None:
+    """The value that is meant by what is written; None after an error. No message shows it: it may be a secret."""
+    if not isinstance(written, str):
+        errors.add(place, _not_text(key, written))
+        return None
+    reference = _REFERENCE.fullmatch(written)
+    if reference is None:
+        if written.startswith("${") or _REFERENCE_START.search(written):
+            errors.add(
+                place, f"the value of {key} holds a malformed reference; write the whole value as {_example(key)}"
+            )
+            return None
+        return written
+    store, name = reference.groups()
+    if store == "envvars":
+        return _environment(key, name, place, errors)
+    if store in ("azapp", "usersecrets"):
+        unavailable = f"configs.{store}, which is not available in this version of slight-py"
+        errors.add(place, f"{key} is to come from {unavailable}; use {_example(key)}")
+    else:
+        errors.add(place, f"the value of {key} refers to an unknown store; use {_example(key)}")
+    return None
+
+
+def _stored_values(resource: ResourceType, store: str | None, place: Where, errors: _Errors) -> dict[str, str]:
+    """What the secret_store of a file of specversion 0.1 holds for a resource type, under its config keys' names."""
+    if store == "configs.envvars":
+        wanted = [*resource.required, *(key for key in resource.optional if key in os.environ)]
+        values = {key: _environment(key, key, place, errors) for key in wanted}
+        for key in resource.required:
+            if values[key] == "":
+                errors.add(
+                    place, f"the environment variable {key!r}, which {resource.name} needs, is empty; give it a value"
+                )
+        return {key: value for key, value in values.items() if value is not None}
+    why = {
+        None: "there is no secret_store",
+        "configs.local": "configs.local holds no values",
+        "configs.azapp": "configs.azapp is not available in this version of slight-py",
+        "configs.usersecrets": "configs.usersecrets is not available in this version of slight-py",
+    }
+    if store in why:  # any other is an error already
+        for key in resource.required:
+            errors.add(
+                place,
+                f"{resource.name} needs {key}, and {why[store]}; "
+                f'write secret_store = "configs.envvars" {_ABOVE} and set the environment variable {key}',
+            )
+    return {}
+
+
+def _environment(key: str, name: str, place: Where, errors: _Errors) -> str | None:
+    value = os.environ.get(name)
+    if value is None:
+        errors.add(place, f"the environment variable {name!r}, the value of {key}, is not set; set it")
+    elif re.search("[\udc80-\udcff]", value):  # how Python shows the bytes of a variable that are not text
+        errors.add(place, f"the environment variable {name!r}, the value of {key}, is not UTF-8; set it to text")
+    else:
+        return value
+    return None
+
+
+def _example(key: str) -> str:
+    return f'{key} = "${{envvars.{key}}}"'
+
+
+# Checks that any table needs
+
+
+def _check_keys(
+    table: Mapping[str, Any],
+    place: Where,
+    what: str,
+    known: tuple[str, ...],
+    misplaced: Mapping[str, str],
+    errors: _Errors,
+) -> None:
+    """An error for each key of `table` that is not `known`; `misplaced` says where the keys of other tables belong."""
+    for key in table:
+        if key in known:
+            continue
+        if key in misplaced:
+            hint = f"it belongs {misplaced[key]}"
+        else:
+            hint = _did_you_mean(key, known) or (f"known: {', '.join(known)}" if known else "remove it")
+        errors.add((*place, key), f"unknown key {key!r} in {what}; {hint}")
+
+
+def _text(table: Mapping[str, Any], key: str, place: Where, errors: _Errors) -> str | None:
+    """The text under `key`; None where it is missing, and after an error where it is empty or not text."""
+    value = table.get(key)
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, str):
+        errors.add((*place, key), f"{key} is empty; give it a value")
+    elif value is not None:
+        errors.add((*place, key), _not_text(key, value))
+    return None
+
+
+def _not_text(key: str, value: object) -> str:
+    return f"{key} must be text, not {_kind(value)}; write it in quotes"
+
+
+def _kind(value: object) -> str:
+    """What TOML calls a value that is not a string."""
+    kinds = {str: "text", bool: "a boolean", int: "an integer", float: "a float", dict: "a table", list: "an array"}
+    return kinds.get(type(value), "a date or a time")
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    folded = {candidate.casefold(): candidate for candidate in known}
+    closest = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"did you mean {folded[closest[0]]!r}?" if closest else ""

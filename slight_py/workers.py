@@ -1,0 +1,147 @@
+"""Several processes that answer requests at one address.
+
+The main process runs the module's entry point. When that starts a server, the main process opens a socket per worker,
+all on the same port (SO_REUSEPORT lets the kernel spread the connections), and starts the workers, each with the table
+of routes: an entry point runs once however many workers there are. Each worker has a second socket to the stores of
+`keyvalue.memory`, which the main process keeps for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import signal
+import socket
+from contextlib import suppress
+from multiprocessing.connection import Connection
+
+from capabilities.http.listen import bind, name_of, share
+from capabilities.http.routes import RouteTable
+from capabilities.http.server import HttpService
+from capabilities.keyvalue.memory import MemoryStores, RemoteMemoryStores, serve
+from slight_py import access, linker, loop, runner
+from slight_py.handlers import Handlers
+
+log = logging.getLogger("slight_py")
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+QUICK_DEATH = 1.0
+"""A worker that ends sooner than this many seconds after its start is started again only as many seconds later."""
+
+
+class Workers:
+    """The worker processes of one server."""
+
+    def __init__(self, config: runner.RunConfig, stores: MemoryStores) -> None:
+        self._config = config
+        self._stores = stores
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+
+    async def start(self, address: str, table: RouteTable) -> None:
+        """Returns when all workers accept connections. Raises ListenError where the address can't be had."""
+        first = await asyncio.to_thread(bind, address, True)
+        sets = [first, *(share(first) for _ in range(self._config.workers - 1))]
+        ready = [asyncio.Event() for _ in sets]
+        for sockets, event in zip(sets, ready, strict=True):
+            self._tasks.append(asyncio.create_task(self._keep(sockets, table, event)))
+        await asyncio.gather(*(event.wait() for event in ready))
+        log.info("serving at %s with %d workers", name_of(first[0]), len(sets))
+
+    async def stop(self) -> None:
+        """Has every worker finish the requests under way and end."""
+        self._stopping.set()
+        await asyncio.gather(*self._tasks)
+
+    async def _keep(self, listeners: list[socket.socket], table: RouteTable, ready: asyncio.Event) -> None:
+        """Runs a worker at a socket, and another one whenever it dies."""
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            began = loop.time()
+            code = await self._work(listeners, table, ready)
+            if self._stopping.is_set():
+                break
+            log.error("a worker ended unexpectedly (%s); starting another", code)
+            if loop.time() - began < QUICK_DEATH:
+                await asyncio.sleep(QUICK_DEATH)
+        for listener in listeners:
+            listener.close()
+
+    async def _work(self, listeners: list[socket.socket], table: RouteTable, ready: asyncio.Event) -> int | None:
+        """Runs one worker process to its end; returns its exit code."""
+        ours, theirs = socket.socketpair()
+        receiver, sender = _SPAWN.Pipe(duplex=False)
+        arguments = (self._config, table.to_json(), listeners, theirs, sender)
+        process = _SPAWN.Process(target=_worker, args=arguments, name="slight-py worker", daemon=True)
+        await asyncio.to_thread(process.start)
+        theirs.close()
+        sender.close()
+        stores = asyncio.create_task(serve(self._stores, ours))
+        ended = asyncio.create_task(_readable(process.sentinel))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await _readable(receiver.fileno())  # it says that it is ready, or has ended
+            with suppress(EOFError):
+                receiver.recv()
+                ready.set()
+            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                process.terminate()
+            await ended
+        finally:
+            for task in (stores, ended, stopping):
+                task.cancel()
+            receiver.close()
+            if process.is_alive():
+                process.kill()
+            await asyncio.to_thread(process.join)
+        return process.exitcode
+
+
+async def _readable(descriptor: int) -> None:
+    """Waits until there is something to read, or the other end is closed."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(descriptor, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+# In the worker.
+
+
+def _worker(
+    config: runner.RunConfig, table: str, listeners: list[socket.socket], stores: socket.socket, ready: Connection
+) -> None:
+    # Ctrl-C reaches every process of the terminal; the main one decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    loop.run(_serve(config, RouteTable.from_json(table), listeners, stores, ready))
+
+
+async def _serve(
+    config: runner.RunConfig,
+    table: RouteTable,
+    listeners: list[socket.socket],
+    stores: socket.socket,
+    ready: Connection,
+) -> None:
+    loaded = runner.load(config)
+    backends = linker.Backends(RemoteMemoryStores(stores))
+    handlers = Handlers(runner.handler_program(loaded, backends), config.wasi)
+    service = HttpService(handlers, config.http, access.logger(config.access_log))
+    await service.start(listeners, table)
+    ready.send(None)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    orphaned = asyncio.create_task(_readable(parent.sentinel))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({orphaned, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    orphaned.cancel()
+    await service.stop()
+    await backends.close()
