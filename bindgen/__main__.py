@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bindgen.backends import python
+from bindgen.backends import BackendError, python
 from bindgen.wit_parser import WitError, load_many
 from bindgen.wit_parser.model import Interface
 
@@ -43,9 +43,12 @@ def generate(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     imports, exports = interfaces[: len(options.imports)], interfaces[len(options.imports) :]
-    files = BACKENDS[options.language](imports, exports)
     try:
+        files = BACKENDS[options.language](imports, exports)
         return _check(options.out_dir, files) if options.check else _write(options.out_dir, files)
+    except BackendError as error:
+        print(f"bindgen: error: {error}", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"bindgen: error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2

@@ -16,9 +16,13 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 E = TypeVar("E")
 T = TypeVar("T")
+R = TypeVar("R", bound="GuestResource")
 
 Flat = int | float
 """A WebAssembly value: i32 and i64 as unsigned integers, f32 and f64 as floats."""
+
+CANONICAL_ABI = "canonical_abi"
+"""The module from which guests import what belongs to no interface."""
 
 _U32, _F32, _U64, _F64 = Struct("<I"), Struct("<f"), Struct("<Q"), Struct("<d")
 
@@ -56,6 +60,13 @@ class Guest(Protocol):
     """One instance of a guest, as its bindings see it."""
 
     handles: Handles
+    """The host's resources that the guest holds."""
+
+    resources: Resources
+    """The guest's own resources, whoever holds them."""
+
+    reused: bool
+    """Whether there may be more calls after this one. Where not, nothing needs to be freed."""
 
     @property
     def memory(self) -> memoryview:
@@ -66,6 +77,12 @@ class Guest(Protocol):
 
         Raises GuestFault where the guest returns memory that it doesn't have.
         """
+
+    async def free(self, blocks: Sequence[tuple[int, int, int]]) -> None:
+        """Gives blocks back with the guest's `canonical_abi_free`: address, size and alignment of each."""
+
+    async def drop(self, resource: str, rep: int) -> None:
+        """Calls the guest's `canonical_abi_drop_NAME`: nobody holds the resource any more."""
 
     async def call(self, export: Any, args: Sequence[Flat]) -> Any:
         """Calls an exported function (as the engine names it) with flat arguments; returns its flat result or None."""
@@ -109,9 +126,11 @@ class Lift:
     ELEMENT = 64
     """What an element of a list is counted as, besides the texts and lists in it: about what Python takes for one."""
 
-    __slots__ = ("at", "guest", "left", "memory", "where")
+    __slots__ = ("at", "guest", "left", "memory", "owned", "where")
 
-    def __init__(self, guest: Guest, where: str, at: str = "result") -> None:
+    def __init__(self, guest: Guest, where: str, at: str = "result", owns: bool = False) -> None:
+        """With `owns`, the texts and lists are the host's to free: they are noted in `owned`."""
+        self.owned: builtins.list[tuple[int, int, int]] | None = [] if owns and guest.reused else None
         self.guest = guest
         self.memory = guest.memory
         self.where = where
@@ -128,30 +147,36 @@ class Lift:
 
     def bytes(self, pointer: int, length: int) -> bytes:
         """A copy of a `list<u8>`. Where the length is 0, the pointer may be anything."""
-        return self._slice(pointer, length).tobytes()
+        return self._slice(pointer, length, 1).tobytes()
 
     def string(self, pointer: int, length: int) -> str:
         """A copy of a `string`."""
         try:
-            return str(self._slice(pointer, length), "utf-8")
+            return str(self._slice(pointer, length, 1), "utf-8")
         except UnicodeDecodeError as error:
             self.fault(f"the text is not UTF-8: {error.reason} at byte {error.start}")
 
-    def list(self, stride: int, reach: int, pointer: int, length: int) -> builtins.range:
+    def list(self, stride: int, reach: int, align: int, pointer: int, length: int) -> builtins.range:
         """The addresses of a list's elements. `reach` is how many bytes an element may extend over."""
         self._spend(length * self.ELEMENT)
         if length:
             self.range(pointer, (length - 1) * stride + reach)
+            if self.owned is not None:
+                self.owned.append((pointer, max(length * stride, (length - 1) * stride + reach), align))
         return builtins.range(pointer, pointer + length * stride, stride) if stride else builtins.range(length)
 
     def numbers(self, size: int, pointer: int, length: int) -> memoryview:
         """The bytes of a list of numbers."""
         self._spend(length * self.ELEMENT)
-        return self._slice(pointer, length * size)
+        return self._slice(pointer, length * size, size)
 
     def handle(self, resource: str, handle: int) -> Any:
         """The resource that the guest lends for this call."""
         return self.guest.handles.get(resource, handle, f"{self.where}: {self.at}")
+
+    def resource(self, kind: type[R], name: str, handle: int) -> R:
+        """A resource of the guest's own, which it hands over."""
+        return kind(self.guest, name, self.guest.resources.take(name, handle, f"{self.where}: {self.at}"))
 
     def bool(self, value: int) -> bool:
         if value > 1:
@@ -185,9 +210,11 @@ class Lift:
         """What to raise for a tag past the last case of `name`."""
         return GuestFault(f"{self.where}: {self.at}: {tag} is not a case of {name}")
 
-    def _slice(self, pointer: int, length: int) -> memoryview:
+    def _slice(self, pointer: int, length: int, align: int) -> memoryview:
         if not length:
             return self.memory[:0]
+        if self.owned is not None:
+            self.owned.append((pointer, length, align))
         end = pointer + length
         if end > len(self.memory):
             self.range(pointer, length)
@@ -269,6 +296,12 @@ class Lower:
         """The handle by which the guest holds `value` from now on."""
         return self.guest.handles.add(resource, value, f"{self.where}: result")
 
+    def resource(self, value: GuestResource) -> int:
+        """A handle by which the guest knows a resource of its own during the call."""
+        if value.guest is not self.guest:
+            raise ValueError("the resource belongs to another instance")
+        return self.guest.resources.lend(value.shared)
+
     def place(self, memory: memoryview, pointers: Sequence[int]) -> None:
         """Takes the addresses that the guest gave, and writes what is known. Raises GuestFault for a useless one."""
         end = len(memory)
@@ -329,3 +362,127 @@ class Handles:
         if entry[0] != resource:
             raise GuestFault(f"{where}: handle {handle} is of {entry[0]}, not of {resource}")
         return entry
+
+
+# Resources of the guest's own: it knows them by a number of its choice, the representation; others by handles.
+
+
+class Shared:
+    """A resource of the guest and how many handles to it there are, those of the host included."""
+
+    __slots__ = ("count", "name", "rep")
+
+    def __init__(self, name: str, rep: int) -> None:
+        self.name = name
+        self.rep = rep
+        self.count = 1
+
+
+class Resources:
+    """The handles to the resources that one guest instance defines. Numbers never come again, as in `Handles`."""
+
+    __slots__ = ("_entries", "_next")
+
+    def __init__(self) -> None:
+        self._entries: dict[int, Shared] = {}
+        self._next = 0
+
+    def new(self, name: str, rep: int) -> int:
+        """`resource_new_NAME`: a first handle to what the guest knows as `rep`."""
+        return self._add(Shared(name, rep))
+
+    def get(self, name: str, handle: int) -> int:
+        """`resource_get_NAME`: the representation behind a handle."""
+        return self._find(name, handle, f"canonical_abi: resource_get_{name}: handle").rep
+
+    def clone(self, name: str, handle: int) -> int:
+        """`resource_clone_NAME`: another handle to the same resource."""
+        return self.lend(self._find(name, handle, f"canonical_abi: resource_clone_{name}: handle"))
+
+    def drop(self, name: str, handle: int) -> Shared | None:
+        """`resource_drop_NAME`: ends a handle. Returns the resource if that was the last one, for the guest to drop."""
+        shared = self.take(name, handle, f"canonical_abi: resource_drop_{name}: handle")
+        shared.count -= 1
+        return None if shared.count else shared
+
+    def lend(self, shared: Shared) -> int:
+        """One more handle to a resource."""
+        shared.count += 1
+        return self._add(shared)
+
+    def take(self, name: str, handle: int, where: str) -> Shared:
+        """What the guest hands over with `handle`, which is the guest's no more."""
+        shared = self._find(name, handle, where)
+        del self._entries[handle]
+        return shared
+
+    def _add(self, shared: Shared) -> int:
+        if len(self._entries) >= Handles.LIMIT:
+            raise GuestFault(f"canonical_abi: {shared.name}: the guest holds {Handles.LIMIT} handles and drops none")
+        handle = self._next
+        self._next = handle + 1
+        self._entries[handle] = shared
+        return handle
+
+    def _find(self, name: str, handle: int, where: str) -> Shared:
+        shared = self._entries.get(handle)
+        if shared is None:
+            state = "was dropped" if handle < self._next else "was never given out"
+            raise GuestFault(f"{where}: handle {handle} of {name} {state}")
+        if shared.name != name:
+            raise GuestFault(f"{where}: handle {handle} is of {shared.name}, not of {name}")
+        return shared
+
+
+class GuestResource:
+    """A resource of a guest, as the host holds it. The generated classes of such resources derive from it.
+
+    It's valid as long as its instance. `drop` gives it up; without that it ends with the instance.
+    """
+
+    __slots__ = ("guest", "name", "shared")
+
+    def __init__(self, guest: Guest, name: str, shared: Shared) -> None:
+        self.guest = guest
+        self.name = name
+        self.shared = shared
+
+    async def drop(self) -> None:
+        """Gives the resource up. If nobody else holds it, the guest's destructor runs."""
+        self.shared.count -= 1
+        if not self.shared.count:
+            await self.guest.drop(self.name, self.shared.rep)
+
+
+def guest_resource_imports(name: str) -> tuple[Import, ...]:
+    """What a guest that defines the resource `name` imports for it."""
+
+    async def new(_host: None, guest: Guest, args: tuple[int]) -> int:
+        return guest.resources.new(name, args[0])
+
+    async def get(_host: None, guest: Guest, args: tuple[int]) -> int:
+        return guest.resources.get(name, args[0])
+
+    async def clone(_host: None, guest: Guest, args: tuple[int]) -> int:
+        return guest.resources.clone(name, args[0])
+
+    async def drop(_host: None, guest: Guest, args: tuple[int]) -> None:
+        last = guest.resources.drop(name, args[0])
+        if last is not None:
+            await guest.drop(name, last.rep)
+
+    return (
+        Import(CANONICAL_ABI, f"resource_new_{name}", "i", "i", new),
+        Import(CANONICAL_ABI, f"resource_get_{name}", "i", "i", get),
+        Import(CANONICAL_ABI, f"resource_clone_{name}", "i", "i", clone),
+        Import(CANONICAL_ABI, f"resource_drop_{name}", "i", "", drop),
+    )
+
+
+def host_resource_imports(name: str) -> tuple[Import, ...]:
+    """What a guest that holds the host's resource `name` imports for it."""
+
+    async def drop(_host: None, guest: Guest, args: tuple[int]) -> None:
+        guest.handles.drop(name, args[0])
+
+    return (Import(CANONICAL_ABI, f"resource_drop_{name}", "i", "", drop),)

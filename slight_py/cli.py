@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slight_py.runner import RunConfig
     from slight_py.slightfile import Slightfile
 
-    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -78,13 +78,21 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 # Options.
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as for every other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"slight-py: error: {message}; see `{self.prog} --help`", file=sys.stderr)
+        sys.exit(2)
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=100)
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="slight-py",
         description="Runs WebAssembly applications written for Spiderlightning.",
         epilog="example:\n  slight-py run app.wasm -c slightfile.toml",
@@ -152,7 +160,7 @@ def _add_run(commands: Commands) -> None:
         "--drain-timeout", type=_seconds, default=30.0, metavar="SECONDS", help="time to finish at the end (30)"
     )
     command.add_argument(
-        "--access-log", nargs="?", const="plain", choices=("plain", "json"), help="log each request on stderr"
+        "--access-log", choices=("plain", "json"), help="a line on stderr for each request"
     )
     command.add_argument("--no-cache", action="store_true", help="compile the module anew, and keep nothing")
 

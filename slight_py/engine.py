@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import itertools
 import queue
 import threading
@@ -29,12 +30,13 @@ import wasmtime._bindings as ffi
 from wasmtime._ffi import dll
 from wasmtime._ffi import filename as library
 
-from bindgen.support import Flat, GuestFault, Handles, Import, Lower
+from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources
 
 TICK = 0.002
 """Seconds between two epochs: how long a guest computes before others have their turn."""
 
-REALLOC = "canonical_abi_realloc"
+REALLOC, FREE, DROP = "canonical_abi_realloc", "canonical_abi_free", "canonical_abi_drop_"
+_SIGNATURES = {REALLOC: ("iiii", "i"), FREE: ("iii", ""), DROP: ("i", "")}
 
 WASI = "wasi_snapshot_preview1"
 
@@ -119,6 +121,14 @@ _VAL_FORMATS = {"i": "8xI20x", "I": "8xQ16x", "f": "8xf20x", "d": "8xd16x"}
 _VAL_KINDS = {"i": 0, "I": 1, "f": 2, "d": 3}
 _VAL_PACK = {letter: Struct("<B7x" + text[2:]) for letter, text in _VAL_FORMATS.items()}
 _VAL_UNPACK = {letter: Struct("<" + text) for letter, text in _VAL_FORMATS.items()}
+
+
+@functools.cache
+def _packer(letters: str) -> Callable[..., bytes]:
+    """Packs the arguments of a call: a kind and a value for each letter."""
+    return Struct("<" + "".join("B7x" + _VAL_FORMATS[letter][2:] for letter in letters)).pack
+
+
 _LETTERS = {"i32": "i", "i64": "I", "f32": "f", "f64": "d"}
 
 
@@ -127,22 +137,22 @@ def _letters(types: Sequence[wasmtime.ValType]) -> str:
     return "".join(_LETTERS.get(str(each), "?") for each in types)
 
 
-# The callbacks. They run on the guest's stack, must not raise, and leave all work to the coroutine that polls.
+# The callbacks. They run on the guest's stack, must not raise, and leave all work to the coroutine that polls. What
+# they are given is a token: the number of the instance, and how deep the call is nested in others.
 
 _instances: dict[int, Instance] = {}
-_tokens = itertools.count(1)
+_numbers = itertools.count(1)
+
+_DEPTH_BITS = 4
+MAX_DEPTH = 1 << _DEPTH_BITS
+"""How many calls into a guest may be nested: it calls an import, which calls it (to allocate, say), and so on."""
 
 _CONTINUATION = Struct("<QQQ")
 
 
 def _resume(token: int) -> bool:
     """Polled until the import's answer is in place."""
-    return _instances[token]._resumed()
-
-
-def _never(_: int) -> bool:
-    """For a call that is refused: its guest is ended before it could go on."""
-    return False
+    return _instances[token >> _DEPTH_BITS]._resumed(token % MAX_DEPTH)
 
 
 def _enter(
@@ -156,9 +166,8 @@ def _enter(
     continuation: int,
 ) -> None:
     """A guest calls an import."""
-    token = _get_data(_caller_context(caller))
-    accepted = _instances[token]._entered(function or 0, args, results)
-    code = _CONTINUATION.pack(_RESUME if accepted else _NEVER, token, 0)
+    instance = _instances[_get_data(_caller_context(caller))]
+    code = _CONTINUATION.pack(_RESUME, instance._entered(function or 0, args, results), 0)
     ctypes.memmove(continuation, code, len(code))
 
 
@@ -166,8 +175,8 @@ _continuation_callback = ctypes.CFUNCTYPE(c_bool, c_void_p)
 _import_callback = ctypes.CFUNCTYPE(
     None, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p
 )
-_CALLBACKS = _continuation_callback(_resume), _continuation_callback(_never), _import_callback(_enter)
-_RESUME, _NEVER, _ENTER = (ctypes.cast(callback, c_void_p).value or 0 for callback in _CALLBACKS)
+_CALLBACKS = _continuation_callback(_resume), _import_callback(_enter)
+_RESUME, _ENTER = (ctypes.cast(callback, c_void_p).value or 0 for callback in _CALLBACKS)
 
 
 class Engine:
@@ -382,7 +391,9 @@ class Program:
             raise InvalidModule(f"{definition.module}::{definition.name} can't be defined")
         self._imports.append(_LinkedImport(definition, host, unpack.unpack, unpack.size))
 
-    async def instantiate(self, wasi: Callable[[], Any] | None = None, in_thread: bool = False) -> Instance:
+    async def instantiate(
+        self, wasi: Callable[[], Any] | None = None, in_thread: bool = False, reused: bool = False
+    ) -> Instance:
         """A fresh instance. `wasi` makes the C API's configuration where the module wants WASI.
 
         With `in_thread`, the guest runs in a thread of its own, so that one which reads its standard input, say, holds
@@ -391,7 +402,7 @@ class Program:
         Raises Trap, Exit or GuestFault where its start function fails, InvalidModule where the module needs more
         than the limits allow.
         """
-        instance = Instance(self, in_thread)
+        instance = Instance(self, in_thread, reused)
         try:
             await instance._start(wasi)
         except BaseException:
@@ -400,42 +411,62 @@ class Program:
         return instance
 
 
+class _Activation:
+    """Calls into a guest, one after the other, and the import that the guest called meanwhile, if it waits for one."""
+
+    __slots__ = ("answered", "calls", "future", "guard", "imported", "result", "results")
+
+    def __init__(self, calls: list[tuple[int, bytes, int, str]], guard: str) -> None:
+        self.calls = calls
+        """The next ones, the first last: address of the function, arguments, how many, letter of the result."""
+        self.results: list[Any] = []
+        self.guard = guard
+        """What the guest is asked for, if it must not call imports meanwhile."""
+        self.future: int | None = None
+        """The call under way, and the letter of its result."""
+        self.result = ""
+        self.imported: tuple[int, int, int] | None = None
+        """The import that the guest called: its number, and where its arguments and results are."""
+        self.answered = False
+
+
 class Instance:
-    """One instance of a program, with a store of its own; the `Guest` of the generated bindings."""
+    """One instance of a program, with a store of its own; the `Guest` of the generated bindings.
+
+    At any time there is one call into it, and others nested in that: each made while the guest waits for an import. A
+    nested call runs inside the poll of the outer one, since that is where the guest's stacks may be used.
+    """
 
     __slots__ = (
-        "_allocating",
-        "_answered",
+        "_activations",
         "_args",
         "_args_at",
-        "_call",
         "_context",
         "_error",
         "_externs",
         "_failure",
-        "_future",
         "_instance",
-        "_lower",
         "_memory",
-        "_nested",
-        "_pointers",
+        "_number",
         "_program",
-        "_results",
         "_store",
         "_thread",
-        "_token",
         "_trap",
         "handles",
+        "resources",
+        "reused",
         "started",
     )
 
-    def __init__(self, program: Program, in_thread: bool) -> None:
+    def __init__(self, program: Program, in_thread: bool, reused: bool) -> None:
         self.handles = Handles()
+        self.resources = Resources()
+        self.reused = reused
         self.started = 0
         """When the guest's own monotonic clock began, by `time.monotonic_ns()`."""
         self._program = program
-        self._token = next(_tokens)
-        self._store: int | None = _store_new(program.engine.pointer, self._token, None)
+        self._number = next(_numbers)
+        self._store: int | None = _store_new(program.engine.pointer, self._number, None)
         self._context = _store_context(self._store)
         self._thread = _Thread() if in_thread else None
         self._externs: dict[int, Any] = {}
@@ -443,19 +474,13 @@ class Instance:
         self._instance = ffi.wasmtime_instance_t()
         self._trap = c_void_p()
         self._error = c_void_p()
+        # Arguments, and behind them the result. Calls copy their arguments at once, so one place serves all of them.
         self._args = (c_char * (_VAL_SIZE * 17))()
         self._args_at = addressof(self._args)
-        self._future: int | None = None
-        # The import that the guest called and that isn't answered yet: its number, and where arguments and results are.
-        self._call: tuple[int, int, int] | None = None
-        self._answered = False
-        # While the guest is asked for memory.
-        self._allocating = False
-        self._lower: Lower | None = None
-        self._pointers: list[int] = []
-        self._nested: int | None = None
+        self._activations: list[_Activation] = []
         self._failure: BaseException | None = None
-        _instances[self._token] = self
+        """What ends the instance, found on the guest's stack."""
+        _instances[self._number] = self
 
     async def _start(self, wasi: Callable[[], Any] | None) -> None:
         limits = self._program.engine.limits
@@ -465,8 +490,10 @@ class Instance:
         if self._program.wants_wasi and wasi is not None:
             _set_wasi(self._context, wasi())
             self.started = time.monotonic_ns()
+        activation = _Activation([], "")
         at = addressof(self._instance)
-        await self._drive(_instantiate(self._program._pre, self._context, at, *self._outcome()))
+        activation.future = _instantiate(self._program._pre, self._context, at, *self._outcome())
+        await self._drive(activation)
         if self._program.info.memory is not None:
             self._memory = self._extern(self._program.info.memory).of.memory
 
@@ -475,10 +502,10 @@ class Instance:
 
         One whose thread still runs is left alone: its callbacks may come at any time.
         """
-        if self._store is not None and self._future is None:
+        if self._store is not None and not self.abandoned:
             _store_delete(self._store)
             self._store = None
-            del _instances[self._token]
+            del _instances[self._number]
 
     @property
     def abandoned(self) -> bool:
@@ -502,6 +529,15 @@ class Instance:
             self._externs[index] = found
         return found
 
+    def _own_function(self, name: str, kind: str) -> ExportedFunction:
+        """A function that the binary interface asks of a guest."""
+        function = self._program.info.functions.get(name)
+        params, result = _SIGNATURES[kind]
+        if function is None or (function.params, function.result) != (params, result):
+            signature = f"({', '.join(['i32'] * len(params))}){' -> i32' if result else ''}"
+            raise GuestFault(f"the guest does not export {name}{signature}")
+        return function
+
     # The Guest protocol.
 
     @property
@@ -513,66 +549,97 @@ class Instance:
 
     async def call(self, export: ExportedFunction, args: Sequence[Flat]) -> Any:
         """Calls an exported function. Raises Trap, Exit, or what an import raised."""
-        function = addressof(self._extern(export.index).of.func)
-        for position, (letter, value) in enumerate(zip(export.params, args, strict=True)):
-            _VAL_PACK[letter].pack_into(self._args, position * _VAL_SIZE, _VAL_KINDS[letter], value)
-        results = self._args_at + 16 * _VAL_SIZE
-        await self._drive(
-            _call_async(
-                *(self._context, function, self._args_at, len(args), results, len(export.result)),
-                *self._outcome(),
-            )
-        )
-        if not export.result:
-            return None
-        return _VAL_UNPACK[export.result].unpack_from(self._args, 16 * _VAL_SIZE)[0]
+        return (await self._call(export, [args]))[0]
 
     async def allocate(self, lower: Lower) -> None:
-        if not lower.blocks:
-            return
-        realloc = self._program.info.functions.get(REALLOC)
-        if realloc is None or (realloc.params, realloc.result) != ("iiii", "i"):
-            raise GuestFault(f"the guest does not export {REALLOC}(i32, i32, i32, i32) -> i32")
-        self._allocating = True
-        try:
-            if self._future is None:
-                pointers = [await self.call(realloc, (0, 0, align, size)) for size, align, _ in lower.blocks]
-            else:
-                pointers = await self._allocate_inside(lower)
-        finally:
-            self._allocating = False
-        lower.place(self.memory, pointers)
+        if lower.blocks:
+            realloc = self._own_function(REALLOC, REALLOC)
+            pointers = await self._call(realloc, [(0, 0, align, size) for size, align, _ in lower.blocks], REALLOC)
+            lower.place(self.memory, pointers)
+
+    async def free(self, blocks: Sequence[tuple[int, int, int]]) -> None:
+        if blocks:
+            await self._call(self._own_function(FREE, FREE), blocks, FREE)
+
+    async def drop(self, resource: str, rep: int) -> None:
+        await self.call(self._own_function(DROP + resource, DROP), (rep,))
+
+    async def _call(self, export: ExportedFunction, calls: Sequence[Sequence[Flat]], guard: str = "") -> list[Any]:
+        """Calls a function once for each of `calls`, and returns the results."""
+        function = addressof(self._extern(export.index).of.func)
+        pack = _packer(export.params)
+        kinds = [_VAL_KINDS[letter] for letter in export.params]
+        packed = [
+            (function, pack(*itertools.chain.from_iterable(zip(kinds, args, strict=True))), len(args), export.result)
+            for args in reversed(calls)
+        ]
+        activation = _Activation(packed, guard)
+        await self._drive(activation)
+        return activation.results
 
     # How a guest is run.
 
-    async def _drive(self, future: int) -> None:
-        """Polls until the call is over; answers the guest's calls in between."""
-        self._future = future
-        busy = self._program.engine._ticker
-        busy.__enter__()
+    async def _drive(self, activation: _Activation) -> None:
+        """Makes the calls of an activation, and answers the imports that the guest calls meanwhile."""
+        depth = len(self._activations)
+        if depth == MAX_DEPTH:
+            raise GuestFault(f"calls into the guest and from it are nested {MAX_DEPTH} deep")
+        self._activations.append(activation)
+        outermost = self._activations[0]
         try:
-            while not await self._thread.poll(future) if self._thread else not _poll(future):
-                call = self._call
-                if self._failure is not None:
-                    raise self._failure
-                if call is None:
-                    await asyncio.sleep(0)  # the epoch moved on: the others have their turn
-                    continue
-                self._call = None
-                busy.__exit__()
-                try:
-                    await self._answer(*call)
-                finally:
-                    busy.__enter__()
+            with self._program.engine.busy():
+                while True:
+                    if self._thread is None:
+                        self._advance(outermost)
+                    else:
+                        await self._thread.run(self._advance, outermost)
+                    if self._failure is not None:
+                        raise self._failure
+                    if activation.future is None and not activation.calls:
+                        return
+                    if activation.imported is None:
+                        await asyncio.sleep(0)  # the epoch moved on: the others have their turn
+                    else:
+                        imported, activation.imported = activation.imported, None
+                        await self._answer(activation, *imported)
         finally:
-            busy.__exit__()
-            if self._thread is None or self._thread.idle:
-                if self._nested is not None:
-                    _future_delete(self._nested)
-                    self._nested = None
-                _future_delete(future)
-                self._future = None
-        self._raise_outcome()
+            if not self.abandoned:
+                self._end(activation)
+
+    def _end(self, activation: _Activation) -> None:
+        if activation.future is not None:
+            _future_delete(activation.future)
+            activation.future = None
+        self._activations.remove(activation)
+
+    def _advance(self, activation: _Activation) -> bool:
+        """Runs the guest until it has done what it's asked for, has called an import, or its turn is over.
+
+        True in the first case. A nested activation is advanced on the stack of the one around it.
+        """
+        results = self._args_at + 16 * _VAL_SIZE
+        results_in = memoryview(self._args)[16 * _VAL_SIZE :]
+        try:
+            while True:
+                if activation.future is None:
+                    if not activation.calls:
+                        return True
+                    function, args, count, activation.result = activation.calls.pop()
+                    ctypes.memmove(self._args_at, args, len(args))
+                    activation.future = _call_async(
+                        *(self._context, function, self._args_at, count, results, len(activation.result)),
+                        *self._outcome(),
+                    )
+                if not _poll(activation.future):
+                    return False
+                _future_delete(activation.future)
+                activation.future = None
+                self._raise_outcome()
+                letter = activation.result
+                activation.results.append(_VAL_UNPACK[letter].unpack_from(results_in)[0] if letter else None)
+        except BaseException as error:
+            self._failure = error
+            return False
 
     def _raise_outcome(self) -> None:
         if self._trap.value:
@@ -580,7 +647,7 @@ class Instance:
         if self._error.value:
             raise _error(self._error.value)
 
-    async def _answer(self, function: int, args: int, results: int) -> None:
+    async def _answer(self, activation: _Activation, function: int, args: int, results: int) -> None:
         linked = self._program._imports[function]
         definition = linked.definition
         flat = linked.unpack(ctypes.string_at(args, linked.args_size))
@@ -588,90 +655,56 @@ class Instance:
         if definition.result:
             letter = definition.result
             ctypes.memmove(results, _VAL_PACK[letter].pack(_VAL_KINDS[letter], value), _VAL_SIZE)
-        self._answered = True
+        activation.answered = True
 
-    def _entered(self, function: int, args: int, results: int) -> bool:
-        """On the guest's stack: it calls an import. False refuses the call."""
-        if self._allocating:
+    def _entered(self, function: int, args: int, results: int) -> int:
+        """On the guest's stack: it calls an import. Returns the token to resume it with."""
+        depth = len(self._activations) - 1
+        activation = self._activations[depth]
+        activation.answered = False
+        if activation.guard:
             definition = self._program._imports[function].definition
-            self._failure = GuestFault(f"{REALLOC} calls {definition.module}::{definition.name}")
+            self._failure = GuestFault(f"{activation.guard} calls {definition.module}::{definition.name}")
+        else:
+            activation.imported = (function, args, results)
+        return self._number << _DEPTH_BITS | depth
+
+    def _resumed(self, depth: int) -> bool:
+        """On the guest's stack: an import that it called is polled. True once the answer is in place."""
+        if self._failure is None and depth + 1 < len(self._activations):
+            self._advance(self._activations[depth + 1])
             return False
-        self._call = (function, args, results)
-        self._answered = False
-        return True
-
-    def _resumed(self) -> bool:
-        """On the guest's stack: its call is polled. True once the answer is in place."""
-        if self._lower is not None and self._failure is None:
-            try:
-                self._allocate_some(self._lower)
-            except BaseException as error:
-                self._failure = error
-            return False
-        return self._answered
-
-    async def _allocate_inside(self, lower: Lower) -> list[int]:
-        """Asks for memory while the guest waits for an import: in a call nested in the one under way."""
-        self._lower, self._pointers = lower, []
-        try:
-            while True:
-                await self._thread.poll(self._future) if self._thread else _poll(self._future)
-                if self._failure is not None:
-                    raise self._failure
-                if len(self._pointers) == len(lower.blocks):
-                    return self._pointers
-                await asyncio.sleep(0)
-        finally:
-            self._lower = None
-
-    def _allocate_some(self, lower: Lower) -> None:
-        """Asks for as many blocks as the guest gives before its turn is over."""
-        realloc = addressof(self._extern(self._program.info.functions[REALLOC].index).of.func)
-        results = self._args_at + 16 * _VAL_SIZE
-        while len(self._pointers) < len(lower.blocks):
-            if self._nested is None:
-                size, align, _ = lower.blocks[len(self._pointers)]
-                _REALLOC_ARGS.pack_into(self._args, 0, 0, 0, 0, 0, 0, align, 0, size)
-                self._nested = _call_async(*(self._context, realloc, self._args_at, 4, results, 1), *self._outcome())
-            if not _poll(self._nested):
-                return
-            _future_delete(self._nested)
-            self._nested = None
-            self._raise_outcome()
-            self._pointers.append(_VAL_UNPACK["i"].unpack_from(self._args, 16 * _VAL_SIZE)[0])
-
-
-_REALLOC_ARGS = Struct("<" + "B7xI20x" * 4)
+        return self._activations[depth].answered
 
 
 class _Thread:
-    """A thread that polls one guest."""
+    """A thread that runs one guest."""
 
     def __init__(self) -> None:
         self.idle = True
-        self._work: queue.SimpleQueue[tuple[int, asyncio.Future[bool]]] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Callable[[_Activation], bool], _Activation, asyncio.Future[None]]]
+        self._work = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         # A daemon: a guest that waits for input for ever must not keep the process from ending.
         threading.Thread(target=self._run, name="guest", daemon=True).start()
 
-    async def poll(self, future: int | None) -> bool:
-        assert future is not None
-        done: asyncio.Future[bool] = self._loop.create_future()
+    async def run(self, advance: Callable[[_Activation], bool], activation: _Activation) -> None:
+        done: asyncio.Future[None] = self._loop.create_future()
         self.idle = False
-        self._work.put((future, done))
-        return await done
+        self._work.put((advance, activation, done))
+        await done
 
     def _run(self) -> None:
         while True:
-            future, done = self._work.get()
-            over = _poll(future)
+            advance, activation, done = self._work.get()
+            advance(activation)
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._loop.call_soon_threadsafe(self._finish, done, over)
+                self._loop.call_soon_threadsafe(self._finish, done)
 
-    def _finish(self, done: asyncio.Future[bool], over: bool) -> None:
+    def _finish(self, done: asyncio.Future[None]) -> None:
         self.idle = True
         if not done.done():
-            done.set_result(over)
+            done.set_result(None)
 
 
 _views: dict[tuple[int, int], memoryview] = {}

@@ -21,7 +21,7 @@ from capabilities import registry
 from capabilities.registry import Family, RegistryError, ResourceType
 from slight_py.errors import UsageError
 
-Where: TypeAlias = tuple[str | int, ...]
+Place: TypeAlias = tuple[str | int, ...]
 """A place in a TOML document: ("capability", 0, "name") is the name in the first [[capability]]."""
 
 _SECRET_STORES = ("configs.envvars", "configs.local", "configs.azapp", "configs.usersecrets")
@@ -146,7 +146,7 @@ def _read(path: Path) -> str:
         raise UsageError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
     if not text.strip():
         raise UsageError(f'{path}:1: the file is empty; begin it with specversion = "0.2"')
-    return text.replace("\r\n", "\n")
+    return text
 
 
 def _not_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> UsageError:
@@ -159,16 +159,16 @@ def _not_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> UsageErr
     return UsageError(f"{path}:{line}: not TOML: {message}{column}; check the quotes and brackets there")
 
 
-def _lines(text: str) -> dict[Where, int]:
+def _lines(text: str) -> dict[Place, int]:
     """The line on which each key, table and array element of a valid TOML document is written.
 
     tomllib gives no lines. But a document is a sequence of statements, each a header or a key with its value, and a
     statement is valid by itself: it ends with the first line that makes it so. What is inside one value has the line on
     which its statement begins.
     """
-    lines: dict[Where, int] = {}
-    lengths: Counter[Where] = Counter()  # of the arrays of tables, so far
-    table: Where = ()
+    lines: dict[Place, int] = {}
+    lengths: Counter[Place] = Counter()  # of the arrays of tables, so far
+    table: Place = ()
     statement = ""
     start = 1
     for number, line in enumerate(text.split("\n"), 1):
@@ -182,7 +182,7 @@ def _lines(text: str) -> dict[Where, int]:
         places = list(_places(content))
         if places and statement.lstrip().startswith("["):
             keys = [key for key in places[-1] if isinstance(key, str)]
-            table = _open(keys, lengths, is_array=statement.lstrip().startswith("[["))
+            table = _header_place(keys, lengths, is_array=statement.lstrip().startswith("[["))
             places = [table[:depth] for depth in range(1, len(table) + 1)]
         else:
             places = [(*table, *place) for place in places]
@@ -192,7 +192,7 @@ def _lines(text: str) -> dict[Where, int]:
     return lines
 
 
-def _places(value: object) -> Iterator[Where]:
+def _places(value: object) -> Iterator[Place]:
     """The places of everything in a TOML value, outer before inner."""
     items: Iterable[tuple[str | int, object]] = ()
     if isinstance(value, dict):
@@ -205,9 +205,9 @@ def _places(value: object) -> Iterator[Where]:
             yield (key, *place)
 
 
-def _open(header: list[str], lengths: Counter[Where], *, is_array: bool) -> Where:
+def _header_place(header: list[str], lengths: Counter[Place], *, is_array: bool) -> Place:
     """The place of the table that a header opens; a name of an array of tables means its last element."""
-    table: Where = ()
+    table: Place = ()
     for depth, key in enumerate(header, 1):
         table = (*table, key)
         if is_array and depth == len(header):
@@ -220,19 +220,19 @@ def _open(header: list[str], lengths: Counter[Where], *, is_array: bool) -> Wher
 class _Errors:
     """The mistakes found so far in one slightfile."""
 
-    def __init__(self, path: Path, lines: Mapping[Where, int]) -> None:
+    def __init__(self, path: Path, lines: Mapping[Place, int]) -> None:
         self._path = path
         self._lines = lines
         self._found: list[tuple[int, str]] = []
 
-    def line(self, where: Where) -> int:
+    def line(self, place: Place) -> int:
         """The line of a place, or of the closest thing around it that is written down."""
-        while where and where not in self._lines:
-            where = where[:-1]
-        return self._lines.get(where, 1)
+        while place and place not in self._lines:
+            place = place[:-1]
+        return self._lines.get(place, 1)
 
-    def add(self, where: Where, message: str) -> None:
-        self._found.append((self.line(where), message))
+    def add(self, place: Place, message: str) -> None:
+        self._found.append((self.line(place), message))
 
     def check(self) -> None:
         if self._found:
@@ -248,8 +248,8 @@ def _specversion(document: Mapping[str, Any], errors: _Errors) -> str:
     match document.get("specversion"):
         case None:
             errors.add((), 'no specversion; begin the file with specversion = "0.2"')
-        case "0.1" | "0.2" as specversion:
-            return str(specversion)
+        case str(specversion) if specversion in ("0.1", "0.2"):
+            return specversion
         case str(other):
             errors.add(("specversion",), f'specversion {other!r} does not exist; use "0.1" or "0.2"')
         case 0.1 | 0.2 as number:
@@ -265,7 +265,7 @@ def _grants(document: Mapping[str, Any], specversion: str, errors: _Errors) -> t
         _check_keys(entry, place, "secret_settings", ("name", "value"), {}, errors)
         for key in ("name", "value"):
             _text(entry, key, place, errors)
-    grants: dict[Where, Grant] = {}
+    grants: dict[Place, Grant] = {}
     for place, entry in _tables(document, "capability", errors):
         if specversion == "0.1":
             grant = _grant_of_first_version(entry, place, store, errors)
@@ -277,7 +277,7 @@ def _grants(document: Mapping[str, Any], specversion: str, errors: _Errors) -> t
     return tuple(grants.values())
 
 
-def _tables(document: Mapping[str, Any], key: str, errors: _Errors) -> Iterator[tuple[Where, dict[str, Any]]]:
+def _tables(document: Mapping[str, Any], key: str, errors: _Errors) -> Iterator[tuple[Place, dict[str, Any]]]:
     """The tables of a [[key]], each with its place; an error if it is anything else."""
     entries = document.get(key, [])
     if not isinstance(entries, list):
@@ -307,7 +307,7 @@ def _secret_store(document: Mapping[str, Any], specversion: str, errors: _Errors
     return store
 
 
-def _grant(entry: Mapping[str, Any], place: Where, errors: _Errors) -> Grant | None:
+def _grant(entry: Mapping[str, Any], place: Place, errors: _Errors) -> Grant | None:
     """The grant of a [[capability]] of specversion 0.2; None if an error leaves it without a resource or a name."""
     if "resource" not in entry:
         resource = None
@@ -340,7 +340,7 @@ def _no_resource(name: object) -> str:
     return 'no resource; add what stands behind the name, as in resource = "keyvalue.memory"'
 
 
-def _grant_of_first_version(entry: Mapping[str, Any], place: Where, store: str | None, errors: _Errors) -> Grant | None:
+def _grant_of_first_version(entry: Mapping[str, Any], place: Place, store: str | None, errors: _Errors) -> Grant | None:
     """The grant of a [[capability]] of specversion 0.1; None if an error leaves it without a resource."""
     later = [key for key in ("resource", "configs") if key in entry]
     if later:
@@ -360,7 +360,7 @@ def _grant_of_first_version(entry: Mapping[str, Any], place: Where, store: str |
     return Grant(resource, "*", values, errors.line(place))
 
 
-def _resource(entry: Mapping[str, Any], key: str, place: Where, errors: _Errors) -> ResourceType | None:
+def _resource(entry: Mapping[str, Any], key: str, place: Place, errors: _Errors) -> ResourceType | None:
     """The resource type that `entry` names under `key`; None after an error, except that one that is known by name
     alone is returned: its names still count."""
     name = _text(entry, key, place, errors)
@@ -385,9 +385,9 @@ def _resource(entry: Mapping[str, Any], key: str, place: Where, errors: _Errors)
     return resource
 
 
-def _check_names(grants: Mapping[Where, Grant], specversion: str, errors: _Errors) -> None:
+def _check_names(grants: Mapping[Place, Grant], specversion: str, errors: _Errors) -> None:
     """Each name once in a family, "*" alone in it, and one entry of a family that has no names."""
-    seen: dict[str, dict[Where, Grant]] = {}
+    seen: dict[str, dict[Place, Grant]] = {}
     for place, grant in grants.items():
         earlier = seen.setdefault(grant.resource.family, {})
         clash = next((other for other in earlier if _clash(earlier[other], grant)), None)
@@ -428,11 +428,12 @@ def _config_keys(resource: ResourceType) -> tuple[str, ...]:
     return (*resource.required, *resource.optional)
 
 
-def _config_values(resource: ResourceType, configs: Mapping[str, Any], place: Where, errors: _Errors) -> dict[str, str]:
+def _config_values(resource: ResourceType, configs: Mapping[str, Any], place: Place, errors: _Errors) -> dict[str, str]:
     """The values of a [capability.configs], looked up; those in error are left out."""
     misplaced = dict.fromkeys(("resource", "name"), "above [capability.configs]") | dict.fromkeys(_TOP_KEYS, _ABOVE)
     _check_keys(configs, place, f"the configs of {resource.name}", _config_keys(resource), misplaced, errors)
-    values = {key: _resolve(key, written, (*place, key), errors) for key, written in configs.items()}
+    written = {key: configs[key] for key in _config_keys(resource) if key in configs}
+    values = {key: _resolve(key, value, (*place, key), errors) for key, value in written.items()}
     for key in resource.required:
         if key not in configs:
             errors.add(place, f"{resource.name} needs {key}; add under [capability.configs]: {_example(key)}")
@@ -441,7 +442,7 @@ def _config_values(resource: ResourceType, configs: Mapping[str, Any], place: Wh
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _resolve(key: str, written: object, place: Where, errors: _Errors) -> str | None:
+def _resolve(key: str, written: object, place: Place, errors: _Errors) -> str | None:
     """The value that is meant by what is written; None after an error. No message shows it: it may be a secret."""
     if not isinstance(written, str):
         errors.add(place, _not_text(key, written))
@@ -465,7 +466,7 @@ def _resolve(key: str, written: object, place: Where, errors: _Errors) -> str | 
     return None
 
 
-def _stored_values(resource: ResourceType, store: str | None, place: Where, errors: _Errors) -> dict[str, str]:
+def _stored_values(resource: ResourceType, store: str | None, place: Place, errors: _Errors) -> dict[str, str]:
     """What the secret_store of a file of specversion 0.1 holds for a resource type, under its config keys' names."""
     if store == "configs.envvars":
         wanted = [*resource.required, *(key for key in resource.optional if key in os.environ)]
@@ -492,7 +493,7 @@ def _stored_values(resource: ResourceType, store: str | None, place: Where, erro
     return {}
 
 
-def _environment(key: str, name: str, place: Where, errors: _Errors) -> str | None:
+def _environment(key: str, name: str, place: Place, errors: _Errors) -> str | None:
     value = os.environ.get(name)
     if value is None:
         errors.add(place, f"the environment variable {name!r}, the value of {key}, is not set; set it")
@@ -512,7 +513,7 @@ def _example(key: str) -> str:
 
 def _check_keys(
     table: Mapping[str, Any],
-    place: Where,
+    place: Place,
     what: str,
     known: tuple[str, ...],
     misplaced: Mapping[str, str],
@@ -529,7 +530,7 @@ def _check_keys(
         errors.add((*place, key), f"unknown key {key!r} in {what}; {hint}")
 
 
-def _text(table: Mapping[str, Any], key: str, place: Where, errors: _Errors) -> str | None:
+def _text(table: Mapping[str, Any], key: str, place: Place, errors: _Errors) -> str | None:
     """The text under `key`; None where it is missing, and after an error where it is empty or not text."""
     value = table.get(key)
     if isinstance(value, str) and value:

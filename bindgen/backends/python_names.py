@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+from collections.abc import Collection
 
 from bindgen.wit_parser.model import (
     Alias,
@@ -33,7 +34,7 @@ _ANNOTATIONS = {
 }
 
 _TAKEN_BY_MODULE = {"Any", "Err", "Export", "Guest", "Import", "IntEnum", "IntFlag", "Lift", "Lower", "Ok", "Protocol"}
-_TAKEN_BY_MODULE |= {"Some", "Struct", "TypeAlias"}
+_TAKEN_BY_MODULE |= {"GuestResource", "Some", "Struct", "TypeAlias"}
 _TAKEN_BY_FUNCTION = {"answer", "args", "block", "each", "err", "export", "guest", "host", "lift", "lower", "memory"}
 _TAKEN_BY_FUNCTION |= {"params_at", "problem", "result", "result_at", "self_", "tag"}
 
@@ -59,8 +60,10 @@ def local(name: str) -> str:
 class Names:
     """The names in the module of one interface."""
 
-    def __init__(self, interface: Interface) -> None:
+    def __init__(self, interface: Interface, exports: Collection[Interface] = ()) -> None:
+        """`exports` are the interfaces that the guest exports: it defines their resources."""
         self._interface = interface
+        self._exports = exports
         self._own = {camel(each.name) for each in interface.types}
         self._own |= {camel(each.name) for each in interface.resources}
         self.support_used: set[str] = set()
@@ -75,6 +78,10 @@ class Names:
     def use(self, definition: TypeDef | Resource) -> str:
         """The name of a type's class or alias."""
         return self._from(definition.interface, camel(definition.name))
+
+    def is_guests(self, resource: Resource) -> bool:
+        """Whether the guest defines the resource."""
+        return resource.interface in self._exports
 
     def case(self, definition: TypeDef, number: int) -> str:
         """The name of the class of a case."""

@@ -197,7 +197,7 @@ class Values:
             letter = _FORMATS[real]
             return f'lift.numbers({size}, {where}).cast("{letter}").tolist()'
         layout = abi.size_align(element)
-        addresses = f"lift.list({layout.size}, {abi.extent(element)}, {where})"
+        addresses = f"lift.list({layout.size}, {abi.extent(element)}, {layout.align}, {where})"
         return f"[{self.load(element, 'each')} for each in {addresses}]"
 
     # Lifting: from flat values.
@@ -507,6 +507,8 @@ class Values:
             case ListOf():
                 return f"lift.bytes({', '.join(values)})"
             case Resource():
+                if self._names.is_guests(real):
+                    return f'lift.resource({self._names.use(real)}, "{real.name}", {values[0]})'
                 return f'lift.handle("{real.name}", {values[0]})'
         return values[0]
 
@@ -517,6 +519,8 @@ class Values:
             case Primitive.CHAR:
                 return f"ord({value})"
             case Resource():
+                if self._names.is_guests(real):
+                    return f"lower.resource({value})"
                 return f'lower.handle("{real.name}", {value})'
         return value
 

@@ -1,0 +1,195 @@
+"""Interfaces as they are once every name is resolved: what a backend reads.
+
+Definitions (`TypeDef`, `Resource`, `Function`, `Interface`) are equal only to themselves; types without a name,
+like `ListOf`, are equal when they say the same.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+
+class Primitive(enum.Enum):
+    """A type that needs no definition; its value is how WIT spells it."""
+
+    BOOL = "bool"
+    U8 = "u8"
+    U16 = "u16"
+    U32 = "u32"
+    U64 = "u64"
+    S8 = "s8"
+    S16 = "s16"
+    S32 = "s32"
+    S64 = "s64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    CHAR = "char"
+    STRING = "string"
+    UNIT = "unit"
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    element: Type
+
+
+@dataclass(frozen=True, slots=True)
+class OptionOf:
+    value: Type
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedOf:
+    """`expected<ok, err>`; `_` is UNIT."""
+
+    ok: Type
+    err: Type
+
+
+@dataclass(frozen=True, slots=True)
+class TupleOf:
+    items: tuple[Type, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    name: str
+    docs: str
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A flag, or a case of an enum."""
+
+    name: str
+    docs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A case of a variant or a union. Neither None nor UNIT is a payload."""
+
+    name: str
+    docs: str
+    type: Type | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    names: tuple[Label, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """Its cases are named "0", "1" and so on."""
+
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Enum:
+    cases: tuple[Label, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    type: Type
+
+
+Kind: TypeAlias = Record | Flags | Variant | Union | Enum | Alias
+
+
+@dataclass(eq=False, slots=True)
+class TypeDef:
+    """A type that has a name."""
+
+    name: str
+    docs: str
+    interface: Interface = field(repr=False)
+    kind: Kind
+
+
+@dataclass(eq=False, slots=True)
+class Resource:
+    """What a guest holds by handle; where a type is asked for, it stands for such a handle."""
+
+    name: str
+    docs: str
+    interface: Interface = field(repr=False)
+    functions: tuple[Function, ...] = field(repr=False)
+
+
+Type: TypeAlias = Primitive | ListOf | OptionOf | ExpectedOf | TupleOf | TypeDef | Resource
+
+
+class FunctionKind(enum.Enum):
+    FREE = "free"
+    STATIC = "static"
+    METHOD = "method"
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    name: str
+    type: Type
+
+
+@dataclass(eq=False, slots=True)
+class Function:
+    name: str
+    docs: str
+    kind: FunctionKind
+    resource: Resource | None
+    """What it belongs to, unless it is free."""
+    params: tuple[Param, ...]
+    """Without the handle that a method takes first."""
+    result: Type
+
+    @property
+    def field(self) -> str:
+        """The name it is imported or exported by: `handle-http`, `keyvalue::open`."""
+        return f"{self.resource.name}::{self.name}" if self.resource else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A definition of another interface, under the name it has in this one."""
+
+    name: str
+    target: TypeDef | Resource
+
+
+@dataclass(eq=False, slots=True)
+class Interface:
+    name: str
+    """The file's name without `.wit` or `.wit.md`: the module that a guest imports from."""
+    path: Path
+    docs: str
+    types: tuple[TypeDef, ...]
+    """Those defined here, in the order of the text."""
+    resources: tuple[Resource, ...]
+    """Those defined here, in the order of the text."""
+    functions: tuple[Function, ...]
+    """The free ones, in the order of the text."""
+    uses: tuple[Use, ...]
+
+
+def unaliased(type_: Type) -> Type:
+    """What `type_` stands for once every alias at its outside is seen through."""
+    while isinstance(type_, TypeDef) and isinstance(type_.kind, Alias):
+        type_ = type_.kind.type
+    return type_

@@ -1,0 +1,1 @@
+"""The generated Python host bindings, one module an interface. `slight-py bindgen python` writes them."""

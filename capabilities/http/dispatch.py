@@ -1,0 +1,27 @@
+"""How the HTTP server reaches the functions that answer requests. The runtime implements it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from capabilities.bindings.http_types import Request, Response
+
+
+class HandlerFailure(Exception):
+    """A handler trapped or broke the binary interface. `str()` of it is for the log, never for the client."""
+
+
+class Dispatcher(Protocol):
+    """Finds handlers by name and runs them."""
+
+    def resolve(self, handler: str) -> Any | None:
+        """The exported handler of this name, snake case read as kebab case, or None where there is none.
+
+        Raises ValueError, with the reason, where a function of that name has another signature.
+        """
+
+    async def handle(self, handler: Any, request: Request) -> Response:
+        """Runs what `resolve` returned in a fresh instance; cancelling it ends the instance.
+
+        Raises `Err[HttpError]`, the handler's own error, or HandlerFailure.
+        """

@@ -1,0 +1,62 @@
+"""One time limit for many tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+
+class TimeExceeded(Exception):
+    """The block took longer than its TimeLimit."""
+
+
+class TimeLimit:
+    """A context manager that cancels what a task does in its block after a time, as `asyncio.timeout` does.
+
+    Many tasks may be in the block at once, each of them once. As the limit is the same for all, they are due in the
+    order in which they came, and a single timer for the oldest serves them all: a timer each, which nearly always is
+    cancelled, costs a quarter of what a short request takes.
+
+    Leaving the block after the time raises TimeExceeded in place of the cancellation. A task that was cancelled by
+    somebody else, too, stays cancelled.
+    """
+
+    __slots__ = ("_due", "_seconds", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due: dict[asyncio.Task[object], float] = {}
+        """When each task's time is over, the oldest first. A task whose time is over is not in it."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._seconds
+        self._due[_current_task()] = due
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._expire)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task = _current_task()
+        if self._due.pop(task, None) is None and task.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise TimeExceeded from error
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._timer = None
+        while self._due:
+            task, due = next(iter(self._due.items()))
+            if due > now:
+                self._timer = loop.call_at(due, self._expire)
+                return
+            del self._due[task]
+            task.cancel()
+
+
+def _current_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None, "a TimeLimit is for tasks"
+    return task

@@ -1,0 +1,503 @@
+"""The HTTP server: aiohttp's low-level server parses requests, and what is here routes, limits and answers them.
+
+Responses are written to the connection straight away, as their framing is known in full (message.py), and aiohttp is
+told that they are out. That keeps aiohttp's defaults (a Content-Type, a Server header) off a guest's response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from socket import socket
+from time import perf_counter
+from typing import Any, cast
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import StreamReader
+
+from bindgen.support import Err
+from capabilities.bindings.http_types import HttpRouterErrorUnexpectedError, Method, Request, Response
+from capabilities.http.access import CLIENT_GONE, AccessRecord, printable
+from capabilities.http.cors import Cors
+from capabilities.http.dispatch import Dispatcher, HandlerFailure
+from capabilities.http.limit import TimeExceeded, TimeLimit
+from capabilities.http.listen import ListenError, name_of
+from capabilities.http.message import NO_CONTENT, BadResponse, encode_head, guest_headers, origin_form
+from capabilities.http.routes import Match, Matcher, MethodNotAllowed, RouteTable
+
+MAX_LINE = 8190
+"""The longest request target, and the longest header with its name, in bytes (aiohttp's default, and Apache's)."""
+
+MAX_HEADERS = 128
+"""The most headers of a request (aiohttp's default)."""
+
+IDLE_TIMEOUT = 75.0
+"""How long a connection may take to send the head of its next request, in seconds (nginx's `keepalive_timeout`)."""
+
+LINGER = 2.0
+"""How long a body that nobody wants is read on, in seconds, so that the client gets to read the answer."""
+
+SEND_STALL = 30.0
+"""How long a client may take nothing of a response that waits for it, in seconds."""
+
+UNWIND = 2.0
+"""How long handlers that were cancelled by `stop` may take to end, in seconds."""
+
+BACKLOG = 1024
+"""How many connections wait to be accepted; the kernel may cut it (net.core.somaxconn)."""
+
+ONE_WRITE = 64 * 1024
+"""Up to how many bytes of content are copied behind the head, to be one packet with it."""
+
+_METHODS = {method.name: method for method in Method}
+
+_log = logging.getLogger("slight_py.http")
+
+
+@dataclass(frozen=True)
+class HttpSettings:
+    """The limits of one server."""
+
+    max_body: int = 10 * 1024 * 1024
+    """The most bytes of a request's body: more is answered with 413."""
+    request_timeout: float = 30.0
+    """How many seconds a handler may take: then it is cancelled, and the client gets 504."""
+    body_timeout: float = 30.0
+    """How many seconds a client may take to send a body: then it gets 408."""
+    max_concurrent: int = 1000
+    """The most requests at once, from the first byte of the body to the handler's end: more are answered with 503."""
+    drain_timeout: float = 10.0
+    """How many seconds requests under way get to end when the server stops."""
+    cors: Cors = field(default_factory=Cors)
+
+
+class HttpService:
+    """Serves a table of routes on listening sockets."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        settings: HttpSettings | None = None,
+        on_access: Callable[[AccessRecord], None] | None = None,
+    ) -> None:
+        """`on_access` is called at the end of every request, and must not raise."""
+        self._dispatcher = dispatcher
+        self._settings = settings or HttpSettings()
+        self._on_access = on_access
+        self._cors = self._settings.cors
+        self._handler_limit = TimeLimit(self._settings.request_timeout)
+        self._body_limit = TimeLimit(self._settings.body_timeout)
+        self._matcher: Matcher = RouteTable().compile()
+        self._handlers: dict[str, Any] = {}
+        self._listeners: list[asyncio.Server] = []
+        self._server: _Server | None = None
+        self._running = 0
+        self._open = 0
+        self._none_open = asyncio.Event()
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def start(self, sockets: Sequence[socket], table: RouteTable) -> None:
+        """Listens on sockets that `bind` made, which are the service's from now on, and returns.
+
+        Raises `Err[HttpRouterErrorUnexpectedError]` where a handler of the table is missing, and ListenError.
+        """
+        try:
+            self._handlers = {name: resolve(self._dispatcher, name) for name in {r.handler for r in table.routes}}
+            self._matcher = table.compile()
+            self._server = _Server(self._serve, self._refuse_unparsed)
+            for opened in sockets:
+                self._listeners.append(await _listen(opened, self._server))
+        except BaseException:
+            for listener in self._listeners:
+                listener.close()
+            for opened in sockets:
+                opened.close()
+            raise
+
+    async def stop(self) -> None:
+        """Accepts no more, closes idle connections at once, and waits until the requests under way have ended.
+
+        Those that still run after `drain_timeout` are cancelled, and their connections cut. It may be called again.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        server = self._server
+        if server is None:
+            return
+        server.pre_shutdown()
+        # A request that was parsed by now starts within three turns of the loop: aiohttp's connection wakes up, makes
+        # a task, and the task begins. Connections without one are idle.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for connection in cast("list[_Connection]", server.connections):
+            if not connection.busy:
+                connection.force_close()
+        if not await self._wait_until_none_open(self._settings.drain_timeout):
+            for connection in cast("list[_Connection]", server.connections):
+                if connection.busy and connection.transport is not None:
+                    connection.transport.abort()
+            await self._wait_until_none_open(UNWIND)
+        await server.shutdown(0.05)
+
+    async def _wait_until_none_open(self, seconds: float) -> bool:
+        """Waits until no request is under way; says whether that came to be."""
+        if self._open:
+            self._none_open.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._none_open.wait()
+            except TimeoutError:
+                return False
+        return True
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One request, from its parsed head until its response is out."""
+        on_access = self._on_access
+        began = perf_counter() if on_access else 0.0
+        connection = cast(_Connection, request.protocol)
+        handler = None
+        status, sent = CLIENT_GONE, 0
+        connection.busy = True
+        self._open += 1
+        try:
+            found = self._route(request)
+            if type(found) is Match:
+                handler = found.handler
+                found = await self._answer(request, found)
+            response = cast(Response, found)
+            keep_alive = request.keep_alive and request.content.is_eof() and self._stopping is None
+            head, body, status_sent = self._encode(request, response, handler, keep_alive)
+            await _send(request, head, body)
+            status, sent = status_sent, len(body)
+            return _SENT_AND_OPEN if keep_alive else _SENT_AND_DONE
+        except ConnectionError:
+            # The client is gone, and the cancellation that says so is on its way.
+            return _SENT_AND_DONE
+        finally:
+            connection.busy = False
+            self._open -= 1
+            if not self._open:
+                self._none_open.set()
+            if on_access:
+                client, path = str(request.remote), _path_of(request)
+                seconds = perf_counter() - began
+                on_access(AccessRecord(client, request.method, path, status, sent, seconds, handler))
+
+    def _route(self, request: web.BaseRequest) -> Match | Response:
+        """The route of a request, or the answer to a request that has none."""
+        version = request.version
+        if version is not HttpVersion11 and version != HttpVersion10:
+            return _plain(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        method = request.method
+        if method not in _METHODS:
+            return _NOT_IMPLEMENTED
+        target = request.raw_path
+        if target[0] != "/" or "#" in target or not target.isascii():
+            target = origin_form(target)
+            if target == "*":
+                return _plain(HTTPStatus.NO_CONTENT, [("Allow", "GET, HEAD, PUT, POST, DELETE, OPTIONS")])
+        query = target.find("?")
+        try:
+            target.encode()
+            found = self._matcher.match(method, target if query < 0 else target[:query])
+        except ValueError:
+            return _BAD_REQUEST
+        if type(found) is Match:
+            return found
+        if type(found) is not MethodNotAllowed:
+            return _NOT_FOUND
+        allow = [("Allow", ", ".join(found.allowed))]
+        return _plain(HTTPStatus.NO_CONTENT if method == "OPTIONS" else HTTPStatus.METHOD_NOT_ALLOWED, allow)
+
+    async def _answer(self, request: web.BaseRequest, match: Match) -> Response:
+        """Receives the body and runs the handler, within the limits."""
+        if self._running >= self._settings.max_concurrent:
+            return _BUSY
+        self._running += 1
+        try:
+            content = request.content
+            body = b"" if content.at_eof() else await self._receive(request, content)
+            if type(body) is not bytes:
+                return cast(Response, body)
+            target = request.raw_path
+            if target[0] != "/" or "#" in target:
+                target = origin_form(target)
+            headers = guest_headers(request.raw_headers)
+            message = Request(_METHODS[request.method], target, headers, list(match.params), body)
+            return await self._run(request, match.handler, message)
+        finally:
+            self._running -= 1
+
+    async def _receive(self, request: web.BaseRequest, content: StreamReader) -> bytes | Response:
+        """The body of a request, or the answer to one that is too long, too slow or malformed."""
+        limit = self._settings.max_body
+        if (request.content_length or 0) > limit:
+            return _TOO_LARGE
+        if not content.is_eof() and request.headers.get("Expect", "").lower() == "100-continue":
+            await _send(request, b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+        chunks: list[bytes] = []
+        size = 0
+        connection = cast(_Connection, request.protocol)
+        connection.receive(content)
+        try:
+            with self._body_limit:
+                while chunk := await content.readany():
+                    size += len(chunk)
+                    if size > limit:
+                        return _TOO_LARGE
+                    chunks.append(chunk)
+        except TimeExceeded:
+            return _BODY_TIMEOUT
+        except web.RequestPayloadError:
+            return _BAD_REQUEST
+        finally:
+            connection.receive(None)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _run(self, request: web.BaseRequest, handler: str, message: Request) -> Response:
+        """The handler's response, or the answer to its failure, whose reason goes to the log alone."""
+        try:
+            with self._handler_limit:
+                return await self._dispatcher.handle(self._handlers[handler], message)
+        except Err as error:
+            reason = f"the handler returned the error {_describe(error.value)}"
+        except HandlerFailure as failure:
+            reason = str(failure)
+        except TimeExceeded:
+            _log_failure(request, handler, f"no answer within {self._settings.request_timeout:g} seconds")
+            return _TIMEOUT
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+        _log_failure(request, handler, reason)
+        return _FAILED
+
+    def _encode(
+        self, request: web.BaseRequest, response: Response, handler: str | None, keep_alive: bool
+    ) -> tuple[bytes, bytes, int]:
+        """Head, content and status to send: a guest's response, or a 500 in its place where it can't be sent."""
+        cors = self._cors
+        lines = cors.lines(request.headers.get("Origin")) if cors.varies else cors.lines()
+        if not keep_alive:
+            lines += "Connection: close\r\n"
+        elif request.version is not HttpVersion11:
+            lines += "Connection: keep-alive\r\n"
+        method = request.method
+        try:
+            head = encode_head(response, method, lines, not cors.off)
+        except BadResponse as error:
+            _log_failure(request, handler or "-", f"the response can't be sent: {error}")
+            response = _FAILED
+            head = encode_head(response, method, lines, not cors.off)
+        if method == "HEAD" or response.status in NO_CONTENT:
+            return head, b"", response.status
+        return head, response.body or b"", response.status
+
+    def _refuse_unparsed(self, request: web.BaseRequest, error: BaseException | None) -> None:
+        """Answers what could not be parsed, before aiohttp closes its connection."""
+        status = (
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if isinstance(error, LineTooLong) else HTTPStatus.BAD_REQUEST
+        )
+        response = _plain(status)
+        lines = self._cors.lines() + "Connection: close\r\n"
+        body = response.body or b""
+        transport = request.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(encode_head(response, "GET", lines, not self._cors.off) + body)
+        if self._on_access:
+            self._on_access(AccessRecord(str(request.remote), "-", "-", status, len(body), 0.0, None))
+
+
+def resolve(dispatcher: Dispatcher, handler: str) -> Any:
+    """The handler of that name. Raises `Err[HttpRouterErrorUnexpectedError]`, which names what is missing."""
+    try:
+        found = dispatcher.resolve(handler)
+    except ValueError as error:
+        raise Err(HttpRouterErrorUnexpectedError(str(error))) from None
+    if found is None:
+        exported = handler.replace("_", "-")
+        raise Err(HttpRouterErrorUnexpectedError(f"no exported function {exported!r}"))
+    return found
+
+
+async def _listen(opened: socket, server: _Server) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(server, sock=opened, backlog=BACKLOG)
+    except OSError as error:
+        raise ListenError(name_of(opened), error) from None
+
+
+async def _send(request: web.BaseRequest, head: bytes, body: bytes) -> None:
+    """Writes a response, and waits until the connection has room for more, as a client may not read what it asked for.
+
+    Raises ConnectionError where the client is gone, or took nothing for SEND_STALL.
+    """
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client is gone")
+    if len(body) <= ONE_WRITE:
+        transport.write(head + body)
+    else:
+        transport.write(head)
+        transport.write(body)
+    if request.protocol.writing_paused:
+        await _drain(request.writer, transport)
+
+
+async def _drain(writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
+    drained = asyncio.ensure_future(writer.drain())
+    try:
+        while True:
+            waiting = transport.get_write_buffer_size()
+            done, _ = await asyncio.wait((drained,), timeout=SEND_STALL)
+            if done:
+                return drained.result()
+            if transport.get_write_buffer_size() >= waiting:
+                transport.abort()
+                raise ConnectionAbortedError("the client takes nothing")
+    finally:
+        drained.cancel()
+
+
+class _Sent(web.StreamResponse):
+    """What aiohttp gets for a response that is out already: nothing to do but to go on, or to close."""
+
+    def __init__(self, keep_alive: bool) -> None:
+        super().__init__()
+        self._goes_on = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._goes_on
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+_SENT_AND_OPEN = _Sent(keep_alive=True)
+_SENT_AND_DONE = _Sent(keep_alive=False)
+
+
+class _Server(web.Server):
+    """Makes the protocol of each connection."""
+
+    def __init__(
+        self,
+        serve: Callable[[web.BaseRequest], Any],
+        refuse_unparsed: Callable[[web.BaseRequest, BaseException | None], None],
+    ) -> None:
+        super().__init__(serve, handler_cancellation=True)
+        self.refuse_unparsed = refuse_unparsed
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=IDLE_TIMEOUT,
+            lingering_time=LINGER,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
+            max_headers=MAX_HEADERS,
+            auto_decompress=False,  # a guest gets the body that its Content-Encoding tells of
+            access_log=cast(logging.Logger, None),
+            logger=_log,
+        )
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's protocol, with our word for what it says to clients and to the log itself."""
+
+    __slots__ = ("_receiving", "_refuse_unparsed", "busy")
+
+    def __init__(self, server: _Server, **kwargs: Any) -> None:
+        super().__init__(server, **kwargs)
+        self._refuse_unparsed = server.refuse_unparsed
+        self.busy = False
+        """Whether a request is under way."""
+        self._receiving: StreamReader | None = None
+
+    def receive(self, content: StreamReader | None) -> None:
+        """Says which body a request waits for."""
+        self._receiving = content
+        if content is not None:
+            self._check_framing(content)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._receiving is not None:
+            self._check_framing(self._receiving)
+
+    def _check_framing(self, content: StreamReader) -> None:
+        """Ends the wait for a body whose framing broke.
+
+        aiohttp 3.14 queues such an error as if it were the next request, and leaves the body's reader to wait. Nothing
+        else can be in the queue before the body is complete.
+        """
+        if self._messages and not content.is_eof():
+            content.set_exception(web.RequestPayloadError("the framing of the body is broken"))
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if message is not None:
+            _log.debug("a request that can't be parsed: %s", printable(message))
+            self._refuse_unparsed(request, exc)
+        else:
+            # Not the handler's failure but ours. Part of an answer may be out, so there is no other one.
+            self.log_exception("the server failed", exc_info=exc)
+            self.force_close()
+        return _SENT_AND_DONE
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        error = kw.get("exc_info")
+        _log.error("%s: %s", args[0], printable(f"{type(error).__name__}: {error}"))
+
+
+def _plain(status: HTTPStatus, headers: Sequence[tuple[str, str]] = ()) -> Response:
+    """An answer of the server's own, which says no more than its status."""
+    if status in NO_CONTENT:
+        return Response(status.value, list(headers), b"")
+    content_type = ("Content-Type", "text/plain; charset=utf-8")
+    return Response(status.value, [content_type, *headers], f"{status.phrase}\n".encode())
+
+
+_BAD_REQUEST = _plain(HTTPStatus.BAD_REQUEST)
+_BODY_TIMEOUT = _plain(HTTPStatus.REQUEST_TIMEOUT)
+_BUSY = _plain(HTTPStatus.SERVICE_UNAVAILABLE, [("Retry-After", "1")])
+_FAILED = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+_NOT_FOUND = _plain(HTTPStatus.NOT_FOUND)
+_NOT_IMPLEMENTED = _plain(HTTPStatus.NOT_IMPLEMENTED)
+_TIMEOUT = _plain(HTTPStatus.GATEWAY_TIMEOUT)
+_TOO_LARGE = _plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def _path_of(request: web.BaseRequest) -> str:
+    return origin_form(request.raw_path).partition("?")[0]
+
+
+def _describe(error: object) -> str:
+    """A case of a variant as its WIT text names it, and what it carries."""
+    case = re.sub("(?<!^)([A-Z])", r"-\1", type(error).__name__.removeprefix("HttpError")).lower()
+    return f"{case}: {getattr(error, 'value', '')}"
+
+
+def _log_failure(request: web.BaseRequest, handler: str, reason: str) -> None:
+    path = printable(_path_of(request))
+    _log.error("%s %s %s: %s", request.method, path, printable(handler), printable(reason))

@@ -1,0 +1,411 @@
+"""`keyvalue.memory`: stores that live as long as one `run`, and that all its workers share.
+
+The parent process holds `MemoryStores`. A worker process has `RemoteMemoryStores` instead, which asks the parent over
+an AF_UNIX stream socket that the worker inherited, so nobody else can connect; `serve` answers it there.
+
+A request is a header (operation, lengths of name, key and value), then the three; an answer is a header (status,
+length), then that many bytes. Answers come in the order of the requests, of which any number may be under way. Both
+ends run on one machine: integers are in its own byte order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from array import array
+from collections import deque
+from enum import IntEnum
+from struct import Struct
+from typing import ClassVar, Final, cast, get_args
+
+from bindgen.support import Err
+from capabilities.bindings.keyvalue import (
+    KeyvalueError,
+    KeyvalueErrorConnectionError,
+    KeyvalueErrorUnexpectedError,
+)
+from capabilities.keyvalue import (
+    KEY_LIMIT,
+    LISTING_KEY_BYTES,
+    LISTING_LIMIT,
+    VALUE_LIMIT,
+    check_value,
+    encode,
+    key_not_found,
+    too_many_keys,
+)
+
+ENTRY_BYTES = 192
+"""What an entry takes beside its key and value: two objects and a place in a dict, measured with CPython 3.11."""
+
+STORE_BYTES = 320
+"""What a store takes beside its name and entries."""
+
+DECODE_BATCH = 10_000
+"""How many keys are decoded before the event loop gets its turn: about a millisecond's worth."""
+
+
+class MemoryStores:
+    """The stores themselves, bounded to `limit_bytes` in all.
+
+    A key and its value count for their bytes and ENTRY_BYTES, a store that has any for its name and STORE_BYTES.
+    """
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ()
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
+
+    __slots__ = ("_limit_bytes", "_stores", "used_bytes")
+
+    def __init__(self, limit_bytes: int = 256 * 1024 * 1024) -> None:
+        self._limit_bytes = limit_bytes
+        self._stores: dict[bytes, dict[bytes, bytes]] = {}
+        self.used_bytes = 0
+
+    async def open(self, name: str) -> MemoryStore:
+        """Raises Err[KeyvalueErrorInvalidKey] for a name past KEY_LIMIT."""
+        return MemoryStore(self, encode(name))
+
+    async def close(self) -> None:
+        self._stores.clear()
+        self.used_bytes = 0
+
+    def get(self, name: bytes, key: bytes) -> bytes:
+        store = self._stores.get(name)
+        value = None if store is None else store.get(key)
+        if value is None:
+            raise key_not_found(key.decode())
+        return value
+
+    def set(self, name: bytes, key: bytes, value: bytes) -> None:
+        """Raises Err[KeyvalueErrorUnexpectedError], and changes nothing, where the limit leaves no room."""
+        store = self._stores.get(name)
+        old = None if store is None else store.get(key)
+        growth = len(value)
+        growth += len(key) + ENTRY_BYTES if old is None else -len(old)
+        if store is None:
+            growth += len(name) + STORE_BYTES
+        if growth > 0 and self.used_bytes + growth > self._limit_bytes:
+            text = f"the stores in memory are full: they may take {self._limit_bytes} bytes in all"
+            raise Err(KeyvalueErrorUnexpectedError(text))
+        if store is None:
+            store = self._stores[name] = {}
+        store[key] = value
+        self.used_bytes += growth
+
+    def keys(self, name: bytes) -> list[bytes]:
+        keys = list(self._stores.get(name, ()))
+        if sum(map(len, keys)) + LISTING_KEY_BYTES * len(keys) > LISTING_LIMIT:
+            raise too_many_keys()
+        return keys
+
+    def delete(self, name: bytes, key: bytes) -> None:
+        store = self._stores.get(name)
+        value = None if store is None else store.pop(key, None)
+        if store is None or value is None:
+            raise key_not_found(key.decode())
+        self.used_bytes -= len(key) + len(value) + ENTRY_BYTES
+        if not store:
+            del self._stores[name]
+            self.used_bytes -= len(name) + STORE_BYTES
+
+
+class MemoryStore:
+    """One store in this process. `get`, `set` and `delete` never suspend."""
+
+    __slots__ = ("_name", "_stores")
+
+    def __init__(self, stores: MemoryStores, name: bytes) -> None:
+        self._stores = stores
+        self._name = name
+
+    async def get(self, key: str) -> bytes:
+        return self._stores.get(self._name, encode(key))
+
+    async def set(self, key: str, value: bytes) -> None:
+        check_value(value)
+        self._stores.set(self._name, encode(key), value)
+
+    async def keys(self) -> list[str]:
+        return await _decode_all(self._stores.keys(self._name))
+
+    async def delete(self, key: str) -> None:
+        self._stores.delete(self._name, encode(key))
+
+
+async def _decode_all(keys: list[bytes]) -> list[str]:
+    decoded: list[str] = []
+    for start in range(0, len(keys), DECODE_BATCH):
+        if start:
+            await asyncio.sleep(0)
+        decoded.extend(map(bytes.decode, keys[start : start + DECODE_BATCH]))
+    return decoded
+
+
+# What goes over the socket.
+
+
+class _Operation(IntEnum):
+    GET = 0
+    SET = 1
+    KEYS = 2
+    DELETE = 3
+
+
+_REQUEST = Struct("=BIII")
+"""Operation; lengths of name, key and value."""
+
+_ANSWER = Struct("=BI")
+"""Status; length of what follows: the value, the listing, or the error's text."""
+
+_OK: Final = 0
+_CASES: Final[tuple[type[KeyvalueError], ...]] = get_args(KeyvalueError)
+"""Status 1 and up: the cases of the error."""
+
+_COUNT = Struct("=I")
+_ANSWER_LIMIT = max(VALUE_LIMIT, LISTING_LIMIT + _COUNT.size)
+_WRITE_BATCH = 64 * 1024
+"""Short answers are gathered up to this many bytes: a system call each would cost more than the answers."""
+
+
+def _pack_keys(keys: list[bytes]) -> bytes:
+    """The number of keys, their lengths, and their bytes on end."""
+    return _COUNT.pack(len(keys)) + array("I", map(len, keys)).tobytes() + b"".join(keys)
+
+
+def _unpack_keys(listing: bytes) -> list[bytes]:
+    (count,) = _COUNT.unpack_from(listing)
+    start = _COUNT.size * (1 + count)
+    keys = []
+    for length in array("I", listing[_COUNT.size : start]):
+        keys.append(listing[start : start + length])
+        start += length
+    return keys
+
+
+# The parent's end.
+
+
+async def serve(stores: MemoryStores, sock: socket.socket) -> None:
+    """Answers the worker at the other end of `sock` until it is gone, and takes care of closing `sock`."""
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_unix_connection(lambda: _Server(stores), sock=sock)
+    try:
+        await server.closed
+    finally:
+        transport.abort()
+
+
+class _Server(asyncio.Protocol):
+    """One worker's requests. A worker that breaks the protocol is cut off; one that reads no answers is not read."""
+
+    def __init__(self, stores: MemoryStores) -> None:
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stores = stores
+        self._received = bytearray()
+        self._paused = False
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._answer_received()
+        if not self._paused:
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        self._answer_received()
+
+    def _answer_received(self) -> None:
+        """Answers the requests that have arrived whole, until the worker must read first."""
+        answers: list[bytes] = []
+        gathered = 0
+        while not self._paused and (request := self._next_request()) is not None:
+            status, data = self._answer(*request)
+            answers += (_ANSWER.pack(status, len(data)), data)
+            gathered += _ANSWER.size + len(data)
+            if gathered >= _WRITE_BATCH:
+                self._transport.write(b"".join(answers))
+                answers.clear()
+                gathered = 0
+        if answers:
+            self._transport.write(b"".join(answers))
+
+    def _next_request(self) -> tuple[int, bytes, bytes, bytes] | None:
+        received = self._received
+        if len(received) < _REQUEST.size:
+            return None
+        operation, name, key, value = _REQUEST.unpack_from(received)
+        if operation > max(_Operation) or name > KEY_LIMIT or key > KEY_LIMIT or value > VALUE_LIMIT:
+            self._transport.abort()
+            return None
+        key_at = _REQUEST.size + name
+        value_at = key_at + key
+        end = value_at + value
+        if len(received) < end:
+            return None
+        with memoryview(received) as view:
+            request = (
+                operation,
+                view[_REQUEST.size : key_at].tobytes(),
+                view[key_at:value_at].tobytes(),
+                view[value_at:end].tobytes(),
+            )
+        del received[:end]
+        try:
+            request[2].decode()
+        except UnicodeDecodeError:
+            self._transport.abort()
+            return None
+        return request
+
+    def _answer(self, operation: int, name: bytes, key: bytes, value: bytes) -> tuple[int, bytes]:
+        try:
+            match operation:
+                case _Operation.GET:
+                    return _OK, self._stores.get(name, key)
+                case _Operation.SET:
+                    self._stores.set(name, key, value)
+                case _Operation.KEYS:
+                    return _OK, _pack_keys(self._stores.keys(name))
+                case _Operation.DELETE:
+                    self._stores.delete(name, key)
+        except Err as err:
+            return 1 + _CASES.index(type(err.value)), err.value.value.encode()
+        return _OK, b""
+
+
+# A worker's end.
+
+
+class RemoteMemoryStores:
+    """The parent's stores, from a worker. Where the parent is gone, every call is Err[KeyvalueErrorConnectionError]."""
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ()
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
+
+    __slots__ = ("_connecting", "_sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._connecting: asyncio.Task[_Client] | None = None
+
+    async def open(self, name: str) -> RemoteMemoryStore:
+        """Raises Err[KeyvalueErrorInvalidKey] for a name past KEY_LIMIT."""
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+        client = await asyncio.shield(self._connecting)
+        return RemoteMemoryStore(client, encode(name))
+
+    async def close(self) -> None:
+        if self._connecting is None:
+            self._sock.close()
+        else:
+            (await self._connecting).close()
+
+    async def _connect(self) -> _Client:
+        loop = asyncio.get_running_loop()
+        _, client = await loop.create_unix_connection(_Client, sock=self._sock)
+        return client
+
+
+class RemoteMemoryStore:
+    """One store of the parent's."""
+
+    __slots__ = ("_client", "_name")
+
+    def __init__(self, client: _Client, name: bytes) -> None:
+        self._client = client
+        self._name = name
+
+    async def get(self, key: str) -> bytes:
+        return await self._client.ask(_Operation.GET, self._name, encode(key))
+
+    async def set(self, key: str, value: bytes) -> None:
+        check_value(value)
+        await self._client.ask(_Operation.SET, self._name, encode(key), value)
+
+    async def keys(self) -> list[str]:
+        return await _decode_all(_unpack_keys(await self._client.ask(_Operation.KEYS, self._name)))
+
+    async def delete(self, key: str) -> None:
+        await self._client.ask(_Operation.DELETE, self._name, encode(key))
+
+
+class _Client(asyncio.Protocol):
+    """Requests under way, in the order in which their answers come."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[tuple[int, bytes]]] = deque()
+        self._received = bytearray()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._lost = False
+        self._transport: asyncio.Transport
+
+    async def ask(self, operation: _Operation, name: bytes, key: bytes = b"", value: bytes = b"") -> bytes:
+        while not self._writable.is_set():
+            await self._writable.wait()
+        if self._lost:
+            raise _parent_gone()
+        answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        header = _REQUEST.pack(operation, len(name), len(key), len(value))
+        self._transport.write(b"".join((header, name, key, value)))
+        status, data = await answer
+        if status != _OK:
+            raise Err(_CASES[status - 1](data.decode()))
+        return data
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._writable.set()
+        while self._waiting:
+            answer = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(_parent_gone())
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received
+        received += data
+        start = 0
+        while len(received) - start >= _ANSWER.size:
+            status, length = _ANSWER.unpack_from(received, start)
+            if status > len(_CASES) or length > _ANSWER_LIMIT or not self._waiting:
+                self._transport.abort()
+                return
+            end = start + _ANSWER.size + length
+            if len(received) < end:
+                break
+            answer = self._waiting.popleft()
+            # A caller that was cancelled has no more use for its answer.
+            if not answer.done():
+                answer.set_result((status, bytes(received[start + _ANSWER.size : end])))
+            start = end
+        del received[:start]
+
+
+def _parent_gone() -> Err[KeyvalueError]:
+    return Err(KeyvalueErrorConnectionError("the process that holds the stores in memory is gone"))

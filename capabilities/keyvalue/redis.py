@@ -1,0 +1,352 @@
+"""`keyvalue.redis`: stores in a Redis, under the keys `NAME:KEY`.
+
+A `:` or `%` in a store's name is percent-encoded, so that the first `:` always ends the name: else the store `a` could
+reach the data of a store `a:b` by keys that start with `b:`.
+
+The connections are redis-py's; the client above them isn't used. It retries every command ten times, while a DEL that
+is sent again may find its own work done, and it starts a task for every write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import strerror
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from bindgen.support import Err
+from capabilities.bindings.keyvalue import (
+    KeyvalueError,
+    KeyvalueErrorAuthenticationError,
+    KeyvalueErrorConnectionError,
+    KeyvalueErrorInvalidValue,
+    KeyvalueErrorTimeoutError,
+    KeyvalueErrorUnexpectedError,
+)
+from capabilities.errors import ConfigError
+from capabilities.keyvalue import (
+    LISTING_KEY_BYTES,
+    LISTING_LIMIT,
+    check_value,
+    encode,
+    key_not_found,
+    too_many_keys,
+)
+
+if TYPE_CHECKING:
+    from redis.asyncio.connection import ConnectionPool
+
+MAX_CONNECTIONS = 64
+"""A backend's connections, at most. Calls beyond that wait for one."""
+
+CONNECT_SECONDS = 3.0
+"""How long making a connection may take."""
+
+COMMAND_SECONDS = 10.0
+"""How long a command may take, with the wait for a connection and the making of one."""
+
+SCAN_COUNT = 1_000
+"""How many of Redis's keys one SCAN looks at."""
+
+_SCHEMES = ("redis", "rediss", "unix")
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+
+class RedisBackend:
+    """Stores in the Redis at REDIS_ADDRESS.
+
+    The address is `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, the same with `rediss` for TLS, or
+    `unix://[[USER]:PASSWORD@]/PATH[?db=DATABASE]`.
+    """
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ("REDIS_ADDRESS",)
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()
+
+    __slots__ = ("_address", "_opening", "_pool", "_turns")
+
+    def __init__(self, configs: Mapping[str, str]) -> None:
+        """Raises ConfigError."""
+        address = configs.get("REDIS_ADDRESS")
+        if not address:
+            raise ConfigError("REDIS_ADDRESS is missing: give the address of a Redis", "REDIS_ADDRESS")
+        try:
+            import redis.asyncio  # noqa: F401
+        except ImportError:
+            text = "keyvalue.redis needs the Python package redis: pip install 'slight-py[redis]'"
+            raise ConfigError(text) from None
+        self._address = parse_address(address)
+        self._pool: ConnectionPool | None = None
+        self._opening: asyncio.Task[ConnectionPool] | None = None
+        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
+
+    async def open(self, name: str) -> RedisStore:
+        """Raises Err[KeyvalueErrorInvalidKey] for a name past KEY_LIMIT."""
+        return RedisStore(self, key_prefix(name))
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    async def run(self, *command: str | bytes, repeatable: bool) -> Any:
+        """Redis's answer to a command. Raises Err[KeyvalueError].
+
+        A connection that broke unnoticed is replaced, and a `repeatable` command is then sent a second time.
+        """
+        with _mapped_errors():
+            async with asyncio.timeout(COMMAND_SECONDS), self._turns:
+                pool = self._pool or await self._open_pool()
+                try:
+                    return await _exchange(pool, command)
+                except Exception as error:
+                    if not (repeatable and _is_broken_connection(error)):
+                        raise
+                return await _exchange(pool, command)
+
+    async def _open_pool(self) -> ConnectionPool:
+        """The pool, made by whoever comes first. A caller that is cancelled leaves the others theirs."""
+        if self._opening is None or (self._opening.done() and self._pool is None):
+            self._opening = asyncio.create_task(_make_pool(self._address))
+        self._pool = await asyncio.shield(self._opening)
+        return self._pool
+
+
+class RedisStore:
+    """One store: the keys of Redis that start with its prefix."""
+
+    __slots__ = ("_prefix", "_redis")
+
+    def __init__(self, redis: RedisBackend, prefix: bytes) -> None:
+        self._redis = redis
+        self._prefix = prefix
+
+    async def get(self, key: str) -> bytes:
+        value: bytes | None = await self._redis.run("GET", self._prefix + encode(key), repeatable=True)
+        if value is None:
+            raise key_not_found(key)
+        return value
+
+    async def set(self, key: str, value: bytes) -> None:
+        check_value(value)
+        await self._redis.run("SET", self._prefix + encode(key), value, repeatable=True)
+
+    async def keys(self) -> list[str]:
+        """Those that aren't UTF-8, which others may have put there, are left out: a guest has no name for them."""
+        pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", self._prefix) + b"*"
+        cursor = b"0"
+        found: set[str] = set()  # SCAN may return a key more than once
+        size = 0
+        while True:
+            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", str(SCAN_COUNT))
+            cursor, batch = await self._redis.run(*command, repeatable=True)
+            found.update(_decoded(batch, len(self._prefix)))
+            size += sum(map(len, batch)) + LISTING_KEY_BYTES * len(batch)
+            if size > LISTING_LIMIT:
+                raise too_many_keys()
+            if cursor == b"0":
+                return list(found)
+
+    async def delete(self, key: str) -> None:
+        """Not repeatable: the second DEL would not find what the first one removed."""
+        if not await self._redis.run("DEL", self._prefix + encode(key), repeatable=False):
+            raise key_not_found(key)
+
+
+def key_prefix(name: str) -> bytes:
+    """What the Redis keys of a store start with, and those of no other store."""
+    return encode(name).replace(b"%", b"%25").replace(b":", b"%3A") + b":"
+
+
+def _decoded(keys: list[bytes], prefix_length: int) -> Iterator[str]:
+    for key in keys:
+        try:
+            yield key[prefix_length:].decode()
+        except UnicodeDecodeError:
+            continue
+
+
+# The address.
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Address:
+    """Where a Redis is. It holds a password: nothing prints it."""
+
+    host: str | None
+    port: int
+    path: str | None
+    """Of a Unix socket, where there is no host."""
+    username: str | None
+    password: str | None
+    database: int
+    tls: Mapping[str, str] | None
+    """Files for TLS by the names of _TLS_OPTIONS; None without TLS."""
+
+
+def parse_address(address: str) -> Address:
+    """Raises ConfigError, which shows nothing of the address: where its parts end is what isn't known then."""
+    try:
+        parts = urlsplit(address)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        port = parts.port
+    except ValueError:
+        raise _bad_address("it is not a URL (in a password, '/', '?' and '#' are written %2F, %3F and %23)") from None
+    if parts.scheme not in _SCHEMES:
+        raise _bad_address("it starts with none of redis://, rediss:// and unix://")
+    if parts.fragment:
+        raise _bad_address("it has a '#' (in a password, it is written %23)")
+    unix = parts.scheme == "unix"
+    if unix and (parts.hostname or not parts.path):
+        raise _bad_address("a Unix socket is written unix:///PATH")
+    if not unix and not parts.hostname:
+        raise _bad_address("it has no host")
+    known = ("db", *(_TLS_OPTIONS if parts.scheme == "rediss" else ()))
+    if not options.keys() <= set(known):
+        raise _bad_address(f"the options after its '?' may be {', '.join(known)}")
+    return Address(
+        host=parts.hostname,
+        port=port or 6379,
+        path=unquote(parts.path) if unix else None,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        database=_parse_database(options.pop("db", "") or ("" if unix else parts.path.strip("/"))),
+        tls=options if parts.scheme == "rediss" else None,
+    )
+
+
+def _parse_database(text: str) -> int:
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise _bad_address("its database is not a number")
+    return int(text)
+
+
+def _bad_address(reason: str) -> ConfigError:
+    return ConfigError(f"REDIS_ADDRESS is not the address of a Redis: {reason}", "REDIS_ADDRESS")
+
+
+# Connections.
+
+
+async def _make_pool(address: Address) -> ConnectionPool:
+    """A pool that connects when it is first used. What is read from files for TLS is read once, here."""
+    from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection
+
+    settings: dict[str, Any] = {
+        "max_connections": MAX_CONNECTIONS,
+        "username": address.username,
+        "password": address.password,
+        "db": address.database,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": None,  # COMMAND_SECONDS bounds a command as a whole
+        "driver_info": None,  # it would cost each connection two more commands
+        # With RESP3, redis-py hands out idle connections that Redis has closed as if they were good.
+        "protocol": 2,
+    }
+    if address.path is not None:
+        return ConnectionPool(connection_class=UnixDomainSocketConnection, path=address.path, **settings)
+    settings |= {"host": address.host, "port": address.port}
+    if address.tls is None:
+        return ConnectionPool(**settings)
+    context = await asyncio.to_thread(_make_tls_context, address.tls)
+
+    class TLSPool(ConnectionPool):
+        def make_connection(self) -> Any:
+            """Each connection would load the system's certificates again, for 40 ms on the event loop."""
+            connection = super().make_connection()  # type: ignore[no-untyped-call]
+            connection.ssl_context.context = context
+            return connection
+
+    return TLSPool(connection_class=SSLConnection, **settings)
+
+
+def _make_tls_context(files: Mapping[str, str]) -> ssl.SSLContext:
+    """Raises Err[KeyvalueErrorConnectionError]."""
+    try:
+        context = ssl.create_default_context(cafile=files.get("ssl_ca_certs"))
+        if "ssl_certfile" in files:
+            context.load_cert_chain(files["ssl_certfile"], files.get("ssl_keyfile"))
+    except OSError:
+        raise Err(KeyvalueErrorConnectionError("REDIS_ADDRESS names TLS files that can't be used")) from None
+    return context
+
+
+async def _exchange(pool: ConnectionPool, command: tuple[str | bytes, ...]) -> Any:
+    connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+    try:
+        await connection.send_command(*command)
+        return await connection.read_response()
+    finally:
+        await pool.release(connection)
+
+
+# Errors. Their texts are the guest's to read: none has a part of the address, or of what Redis says about it.
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    """Raises Err[KeyvalueError] for what redis-py and the system raise."""
+    from redis.exceptions import RedisError
+
+    try:
+        yield
+    except (RedisError, OSError, ValueError) as error:
+        raise Err(_describe(error)) from None
+
+
+def _is_broken_connection(error: Exception) -> bool:
+    """Whether it was the connection that failed, rather than Redis that refused."""
+    from redis import exceptions as redis
+
+    return type(error) is redis.ConnectionError and not isinstance(error.__cause__, redis.RedisError)
+
+
+def _describe(error: Exception) -> KeyvalueError:
+    from redis import exceptions as redis
+
+    # Over a Unix socket, redis-py wraps what Redis says to the first commands.
+    if type(error) is redis.ConnectionError and isinstance(error.__cause__, redis.RedisError):
+        error = error.__cause__
+    match error:
+        case TimeoutError() | redis.TimeoutError():
+            return KeyvalueErrorTimeoutError("Redis did not answer in time")
+        case redis.AuthenticationError() | redis.AuthorizationError() | redis.NoPermissionError():
+            return KeyvalueErrorAuthenticationError("Redis refuses the user and password of REDIS_ADDRESS")
+        case redis.BusyLoadingError():
+            return KeyvalueErrorConnectionError("Redis can't be used yet: it is loading its data")
+        case redis.ConnectionError() | OSError():
+            return KeyvalueErrorConnectionError(f"Redis can't be reached: {_reason(error)}")
+        case redis.ResponseError():
+            return _describe_answer(error)
+    return KeyvalueErrorUnexpectedError("what answers at REDIS_ADDRESS is not a Redis")
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no connection, by what the system said to redis-py."""
+    cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {cause.verify_message}"
+        case ssl.SSLError():
+            return "TLS failed"
+        case OSError(errno=int(number)):
+            return strerror(number)
+    return "the connection broke"
+
+
+def _describe_answer(error: Exception) -> KeyvalueError:
+    """For an error that Redis answered with: its first word says which, the rest may quote the command."""
+    text = str(error)
+    code = getattr(error, "status_code", None) or text.partition(" ")[0]
+    if code == "WRONGTYPE":
+        return KeyvalueErrorInvalidValue("Redis holds something other than a value under this key")
+    if "DB index" in text:
+        return KeyvalueErrorUnexpectedError("REDIS_ADDRESS names a database that Redis doesn't have")
+    if not re.fullmatch("[A-Z]{2,20}", code):
+        code = "ERR"
+    return KeyvalueErrorUnexpectedError(f"Redis answered with an error: {code}")

@@ -1,0 +1,170 @@
+"""Builds the example guests: `python examples/build.py [NAME ...] [--out DIR]`.
+
+C is compiled by the zig of the `ziglang` package, Rust by the first rustc of PATH that has a standard library for WASI.
+Nothing is fetched. An example is built again only where a source is newer than its module. Exit codes: 0; 1 where a
+compiler fails, with its messages; 2 where a tool or an example is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE / "build"
+
+NO_ZIG = "the C examples need zig: pip install ziglang"
+NO_RUST = "the Rust examples need a rustc for WASI: apt install rustc cargo libstd-rust-dev-wasm32 lld"
+
+RUST_TARGETS = ("wasm32-wasip1", "wasm32-wasi")
+"""The same target under its name of today and its name before Rust 1.84."""
+
+
+@dataclass(frozen=True)
+class C:
+    """An example in C: all of its own sources, and the bindings that it names."""
+
+    bindings: tuple[str, ...]
+    flags: tuple[str, ...] = ("-target", "wasm32-wasi")
+
+
+@dataclass(frozen=True)
+class Rust:
+    """An example in Rust: a package of the workspace beside this file."""
+
+
+EXAMPLES: Mapping[str, C | Rust] = {
+    "keyvalue-demo-c": C(("canonical_abi", "keyvalue")),
+    "keyvalue-demo-rust": Rust(),
+    "http-server-demo-c": C(("canonical_abi", "http_types", "http_server", "http_handler", "keyvalue")),
+    "http-server-demo-rust": Rust(),
+    "on-server-init": C(
+        ("canonical_abi", "http_types", "http_server", "http_handler"),
+        ("-target", "wasm32-wasi", "-mexec-model=reactor"),
+    ),
+    "bare-c": C(("keyvalue",), ("-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry")),
+    "kv-2022-c": C(("canonical_abi", "kv")),
+}
+
+
+class BuildError(Exception):
+    """Why an example can't be built, in one line, and the exit code to end with."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def build(name: str, out: Path = BUILD) -> Path:
+    """Builds an example unless its module is newer than every source; returns the module's path.
+
+    Raises KeyError where there is no such example, and BuildError.
+    """
+    example = EXAMPLES[name]
+    module = out / f"{name}.wasm"
+    if is_newer(module, sources(name, example)):
+        return module
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".") as scratch:
+        fresh = Path(scratch, module.name)
+        match example:
+            case C():
+                compile_c(name, example, fresh)
+            case Rust():
+                compile_rust(name, fresh)
+        fresh.chmod(0o644)
+        fresh.replace(module)  # whoever reads the module meanwhile sees the old one or the new one, whole
+    return module
+
+
+def sources(name: str, example: C | Rust) -> list[Path]:
+    """Every file that the module of an example is made from."""
+    folders = [HERE / name, HERE / "bindings" / ("c" if isinstance(example, C) else "rust")]
+    files = [file for folder in folders for file in folder.rglob("*")]
+    code = [file for file in files if file.suffix in (".c", ".h", ".rs") or file.name == "Cargo.toml"]
+    return [*code, HERE / "Cargo.toml", Path(__file__)]
+
+
+def is_newer(module: Path, files: Iterable[Path]) -> bool:
+    """Whether the module is there and newer than all the files."""
+    try:
+        built = module.stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+    return all(file.stat().st_mtime_ns < built for file in files)
+
+
+def compile_c(name: str, example: C, module: Path) -> None:
+    if importlib.util.find_spec("ziglang") is None:
+        raise BuildError(NO_ZIG, 2)
+    bindings = HERE / "bindings" / "c"
+    files = [*sorted((HERE / name).glob("*.c")), *(bindings / f"{binding}.c" for binding in example.bindings)]
+    command: list[str | Path] = [sys.executable, "-m", "ziglang", "cc", *example.flags, "-std=c17"]
+    command += ["-Oz", "-s", "-Wall", "-Wextra", "-Werror", f"-I{bindings}", "-o", module, *files]
+    user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    run(name, command, {"ZIG_GLOBAL_CACHE_DIR": str(Path(user_cache, "zig")), **os.environ})
+
+
+def compile_rust(name: str, module: Path) -> None:
+    rustc, target = find_rustc()
+    target_dir = BUILD / "cargo"
+    command: list[str | Path] = [rustc.with_name("cargo"), "build", "--offline", "--locked", "--release", "--quiet"]
+    command += ["--package", name, "--target", target, "--target-dir", target_dir]
+    run(name, command, {**os.environ, "RUSTC": str(rustc), "RUSTFLAGS": "-D warnings"})
+    shutil.copyfile(target_dir / target / "release" / module.name, module)
+
+
+@cache
+def find_rustc() -> tuple[Path, str]:
+    """The first rustc of PATH that can build for WASI and has a cargo beside it, and its name for that target."""
+    for folder in os.get_exec_path():
+        rustc = Path(folder, "rustc")
+        if not (rustc.exists() and rustc.with_name("cargo").exists()):
+            continue
+        for target in RUST_TARGETS:
+            ask: list[str | Path] = [rustc, "--print", "target-libdir", "--target", target]
+            answer = subprocess.run(ask, capture_output=True, text=True, check=False)
+            if answer.returncode == 0 and Path(answer.stdout.strip()).is_dir():
+                return rustc, target
+    raise BuildError(NO_RUST, 2)
+
+
+def run(name: str, command: Sequence[str | Path], env: Mapping[str, str]) -> None:
+    """Runs a compiler in this folder. Its messages go to stderr."""
+    done = subprocess.run(command, cwd=HERE, env=env, stdout=sys.stderr, check=False)
+    if done.returncode:
+        raise BuildError(f"{name} does not compile", 1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="Builds the example guests.",
+        epilog="example: python examples/build.py keyvalue-demo-c http-server-demo-rust",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(EXAMPLES)}; all without any")
+    parser.add_argument("--out", type=Path, default=BUILD, metavar="DIR", help="where the modules go (examples/build)")
+    args = parser.parse_args()
+    for name in args.names:
+        if name not in EXAMPLES:
+            parser.error(f"no example is called {name}; there are {', '.join(EXAMPLES)}")
+    try:
+        for name in args.names or EXAMPLES:
+            module = build(name, args.out.resolve())
+            print(f"{module.stat().st_size:>9,} bytes  {module}")
+    except BuildError as error:
+        print(f"build.py: {error}", file=sys.stderr)
+        return error.code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,540 @@
+"""What the HTTP server does when something is too much or too slow, and when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+import uvloop
+
+from capabilities.bindings.http_types import Request, Response
+from capabilities.http import HttpService, HttpSettings, RouteTable, bind
+from capabilities.http import server as server_module
+from capabilities.http.access import AccessRecord
+from capabilities.http.limit import TimeExceeded, TimeLimit
+from tests.http_serving import Functions, Serving, echo, hello, read_response, serving
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+
+
+@pytest.fixture(autouse=True)
+def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "LINGER", 0.2)
+
+
+def status_of(response: bytes) -> int:
+    return int(response.split(b" ", 2)[1])
+
+
+class Gate:
+    """A handler that waits until it's let through, and says how it ended."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.cancelled = 0
+        self.through = asyncio.Event()
+
+    async def __call__(self, request: Request) -> Response:
+        self.begun += 1
+        try:
+            await self.through.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return Response(200, None, b"through")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never came to be")
+
+
+# Bodies
+
+
+def posting(settings: HttpSettings, *parts: bytes, pause: float = 0.02) -> tuple[bytes, list[Request]]:
+    async def main() -> tuple[bytes, list[Request]]:
+        functions = Functions(h=echo)
+        async with serving(functions, ("POST", "/", "h"), settings=settings) as server:
+            return await server.raw(*parts, pause=pause), functions.seen
+
+    return asyncio.run(main())
+
+
+def test_a_body_as_long_as_the_limit_is_taken() -> None:
+    body = b"Content-Length: 10\r\nConnection: close\r\n\r\n0123456789"
+    response, _ = posting(HttpSettings(max_body=10), POST + body)
+    assert response.endswith(b"\r\n\r\n0123456789")
+
+
+def test_a_longer_body_is_refused_by_its_length_before_it_comes() -> None:
+    began = time.perf_counter()
+    response, seen = posting(HttpSettings(max_body=10), POST + b"Content-Length: 11\r\nExpect: 100-continue\r\n\r\n")
+    assert status_of(response) == 413
+    assert b"100 Continue" not in response
+    assert b"Connection: close" in response
+    assert not seen
+    assert time.perf_counter() - began < 1
+
+
+def test_a_body_in_chunks_is_refused_as_soon_as_it_is_too_long() -> None:
+    chunk = b"8\r\n01234567\r\n"
+    response, seen = posting(HttpSettings(max_body=10), POST + CHUNKED, chunk, chunk, b"0\r\n\r\n")
+    assert status_of(response) == 413
+    assert not seen
+
+
+def test_a_body_in_chunks_that_came_at_once_is_measured_too() -> None:
+    request = POST + b"Connection: close\r\n" + CHUNKED + b"b\r\n01234567890\r\n0\r\n\r\n"
+    response, seen = posting(HttpSettings(max_body=10), request)
+    assert status_of(response) == 413
+    assert not seen
+
+
+@pytest.mark.parametrize("begin", [b"Content-Length: 5\r\n\r\n", CHUNKED + b"5\r\n"])
+def test_a_body_that_comes_too_slowly_is_a_408(begin: bytes) -> None:
+    settings = HttpSettings(body_timeout=0.1)
+    drops = [b"a"] * 3
+    response, seen = posting(settings, POST + begin, *drops, pause=0.08)
+    assert status_of(response) == 408
+    assert b"Connection: close" in response
+    assert not seen
+
+
+def test_a_body_whose_framing_breaks_midway_is_a_400_at_once() -> None:
+    began = time.perf_counter()
+    response, seen = posting(HttpSettings(), POST + CHUNKED + b"5\r\nhello\r\n", b"zz\r\n")
+    assert status_of(response) == 400
+    assert response.count(b"HTTP/1.1") == 1
+    assert not seen
+    assert time.perf_counter() - began < 1
+
+
+def test_framing_that_breaks_before_the_body_is_read_is_a_400_at_once() -> None:
+    async def main() -> None:
+        functions = Functions(h=echo)
+        async with serving(functions, ("POST", "/", "h")) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            await until(lambda: len(server.connections) == 1)
+            (connection,) = server.connections
+            connection.data_received(POST + CHUNKED + b"5\r\nhello\r\n")
+            connection.data_received(b"zz\r\n")
+            assert (await read_response(reader))[0] == 400
+            assert not functions.seen
+            writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_amid_its_body_reaches_no_handler() -> None:
+    async def main() -> None:
+        records: list[AccessRecord] = []
+        functions = Functions(h=echo)
+        async with serving(functions, ("POST", "/", "h"), on_access=records.append) as server:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(POST + b"Content-Length: 5\r\n\r\nab")
+            await asyncio.sleep(0.05)
+            writer.close()
+            await until(lambda: len(records) == 1)
+        assert records[0].status == 499
+        assert not functions.seen
+
+    asyncio.run(main())
+
+
+# Handlers
+
+
+@loops
+def test_a_handler_that_takes_too_long_is_cancelled_and_is_a_504(
+    run: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        gate = Gate()
+        functions = Functions(slow=gate, hello=hello)
+        routes = (("GET", "/slow", "slow"), ("GET", "/", "hello"))
+        async with serving(functions, *routes, settings=HttpSettings(request_timeout=0.1)) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + GET + b"\r\n")
+            status, _, content = await read_response(reader)
+            assert (status, content) == (504, b"Gateway Timeout\n")
+            assert gate.cancelled == 1
+            assert (await read_response(reader))[2] == b"hello"
+            writer.close()
+
+    run(main())
+    assert [record.getMessage() for record in caplog.records] == ["GET /slow slow: no answer within 0.1 seconds"]
+
+
+def test_each_task_has_its_own_time() -> None:
+    async def main() -> list[object]:
+        limit = TimeLimit(0.1)
+
+        async def take(start: float, seconds: float) -> str:
+            await asyncio.sleep(start)
+            with limit:
+                await asyncio.sleep(seconds)
+            await asyncio.sleep(0.15)
+            return "done"
+
+        tasks = [take(0, 0.2), take(0.05, 0.01), take(0.05, 0.08), take(0.05, 0.2), take(0.3, 0.2), take(0.3, 0)]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    over = [isinstance(result, TimeExceeded) for result in asyncio.run(main())]
+    assert over == [True, False, False, True, True, False]
+
+
+def test_a_task_that_another_cancels_is_cancelled_even_as_its_time_is_over() -> None:
+    async def main() -> None:
+        limit = TimeLimit(0.05)
+
+        async def take() -> None:
+            with limit:
+                try:
+                    await asyncio.sleep(1)
+                finally:
+                    asyncio.current_task().cancel()  # type: ignore[union-attr]
+
+        task = asyncio.create_task(take())
+        done, _ = await asyncio.wait((task,), timeout=2)
+        assert done
+        assert task.cancelled()
+
+    asyncio.run(main())
+
+
+def test_more_requests_at_once_than_allowed_are_told_to_come_back() -> None:
+    async def main() -> None:
+        gate = Gate()
+        settings = HttpSettings(max_concurrent=3)
+        async with serving(Functions(g=gate), ("GET", "/", "g"), settings=settings) as server:
+            waiting = [asyncio.create_task(server.raw(GET + b"Connection: close\r\n\r\n")) for _ in range(3)]
+            await until(lambda: gate.begun == 3)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(GET + b"\r\n")
+            status, headers, _ = await read_response(reader)
+            assert (status, headers["retry-after"]) == (503, "1")
+            gate.through.set()
+            assert [status_of(response) for response in await asyncio.gather(*waiting)] == [200] * 3
+            writer.write(GET + b"\r\n")
+            assert (await read_response(reader))[0] == 200
+            writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_failed_request_gives_its_place_back() -> None:
+    async def fail(request: Request) -> Response:
+        raise ValueError
+
+    async def main() -> None:
+        settings = HttpSettings(max_concurrent=1, max_body=1, body_timeout=0.05)
+        routes = (("GET", "/", "f"), ("POST", "/", "f"))
+        async with serving(Functions(f=fail), *routes, settings=settings) as server:
+            close = b"Connection: close\r\n"
+            for request, status in (
+                (GET + close + b"\r\n", 500),
+                (POST + close + b"Content-Length: 2\r\n\r\nab", 413),
+                (POST + close + b"Content-Length: 1\r\n\r\n", 408),
+                (GET + close + b"\r\n", 500),
+            ):
+                assert status_of(await server.raw(request)) == status
+
+    logging.getLogger("slight_py.http").setLevel(logging.CRITICAL)
+    try:
+        asyncio.run(main())
+    finally:
+        logging.getLogger("slight_py.http").setLevel(logging.NOTSET)
+
+
+@loops
+def test_a_client_that_reads_nothing_is_cut_off_and_holds_no_place(
+    run: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "SEND_STALL", 0.1)
+
+    async def main() -> None:
+        async def large(request: Request) -> Response:
+            return Response(200, None, bytes(20_000_000))
+
+        records: list[AccessRecord] = []
+        settings = HttpSettings(max_concurrent=1)
+        routes = (("GET", "/", "large"), ("GET", "/hello", "hello"))
+        functions = Functions(large=large, hello=hello)
+        async with serving(functions, *routes, settings=settings, on_access=records.append) as server:
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+            writer.write(GET + b"\r\n")
+            await until(lambda: len(functions.seen) == 1)
+            other = await server.raw(b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert status_of(other) == 200
+            await until(lambda: len(records) == 2)
+            assert [record.status for record in records] == [200, 499]
+            writer.close()
+
+    run(main())
+
+
+def test_a_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "SEND_STALL", 0.15)
+
+    async def main() -> None:
+        async def large(request: Request) -> Response:
+            return Response(200, None, bytes(20_000_000))
+
+        async with serving(Functions(large=large), ("GET", "/", "large")) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1 << 20)
+            writer.write(GET + b"Connection: close\r\n\r\n")
+            got = 0
+            while chunk := await reader.read(4_000_000):
+                got += len(chunk)
+                await asyncio.sleep(0.02)
+            assert got > 20_000_000
+            writer.close()
+
+    asyncio.run(main())
+
+
+# Stopping
+
+
+async def _started(gate: Gate, settings: HttpSettings) -> tuple[HttpService, Serving]:
+    functions = Functions(g=gate)
+    service = HttpService(functions, settings)
+    sockets = bind("127.0.0.1:0")
+    port = sockets[0].getsockname()[1]
+    await service.start(sockets, RouteTable().add("GET", "/", "g"))
+    return service, Serving(service, functions, port)
+
+
+@loops
+def test_stop_lets_requests_under_way_end_and_closes_idle_connections_at_once(run: Callable[[Any], None]) -> None:
+    async def main() -> None:
+        gate = Gate()
+        service, server = await _started(gate, HttpSettings())
+        idle, idle_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET + b"\r\n")
+        await until(lambda: gate.begun == 1)
+        stopping = asyncio.create_task(service.stop())
+        assert await asyncio.wait_for(idle.read(), 1) == b""
+        with pytest.raises(ConnectionError):
+            await asyncio.open_connection("127.0.0.1", server.port)
+        assert not stopping.done()
+        gate.through.set()
+        status, headers, content = await read_response(reader)
+        assert (status, headers["connection"], content) == (200, "close", b"through")
+        assert await asyncio.wait_for(reader.read(), 1) == b""
+        await asyncio.wait_for(stopping, 1)
+        writer.close()
+        idle_writer.close()
+
+    run(main())
+
+
+@loops
+def test_stop_cancels_what_still_runs_after_the_drain_timeout(run: Callable[[Any], None]) -> None:
+    async def main() -> None:
+        gate = Gate()
+        service, server = await _started(gate, HttpSettings(drain_timeout=0.1))
+        waiting = [asyncio.create_task(server.raw(GET + b"\r\n")) for _ in range(3)]
+        await until(lambda: gate.begun == 3)
+        began = time.perf_counter()
+        await service.stop()
+        assert 0.1 <= time.perf_counter() - began < 1
+        assert gate.cancelled == 3
+        assert await asyncio.gather(*waiting) == [b""] * 3
+
+    run(main())
+
+
+def test_stop_answers_a_request_that_was_just_received() -> None:
+    async def main() -> None:
+        gate = Gate()
+        gate.through.set()
+        service, server = await _started(gate, HttpSettings())
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.sleep(0.02)
+        received = asyncio.Event()
+        (connection,) = server.connections
+        forward = connection.data_received
+
+        class Watch:
+            """Stands in for the connection's protocol, to stop the server the moment data is in."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(connection, name)
+
+            def data_received(self, data: bytes) -> None:
+                forward(data)
+                received.set()
+
+        connection.transport.set_protocol(Watch())
+        writer.write(GET + b"\r\n")
+        await received.wait()
+        await service.stop()
+        assert (await read_response(reader))[0] == 200
+        writer.close()
+
+    asyncio.run(main())
+
+
+def test_stop_may_be_called_again_and_at_the_same_time() -> None:
+    async def main() -> None:
+        gate = Gate()
+        service, server = await _started(gate, HttpSettings())
+        waiting = asyncio.create_task(server.raw(GET + b"\r\n"))
+        await until(lambda: gate.begun == 1)
+        stops = [asyncio.create_task(service.stop()) for _ in range(2)]
+        await asyncio.sleep(0.02)
+        assert not any(stop.done() for stop in stops)
+        gate.through.set()
+        await asyncio.gather(*stops)
+        await service.stop()
+        assert status_of(await waiting) == 200
+
+    asyncio.run(main())
+
+
+def test_stop_before_the_start_does_nothing() -> None:
+    async def main() -> None:
+        await HttpService(Functions()).stop()
+
+    asyncio.run(main())
+
+
+def test_stop_does_not_wait_for_clients_that_linger() -> None:
+    async def main() -> None:
+        functions = Functions(h=hello)
+        async with serving(functions, ("POST", "/", "h"), settings=HttpSettings(max_body=1)) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(POST + b"Content-Length: 100\r\n\r\n")
+            assert (await read_response(reader))[0] == 413
+            began = time.perf_counter()
+            await server.service.stop()
+            assert time.perf_counter() - began < 1
+            writer.close()
+
+    asyncio.run(main())
+
+
+# Requests made to confuse
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        POST + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        POST + b"Content-Length: 3, 3\r\n\r\nabc",
+        POST + b"Content-Length: +3\r\n\r\nabc",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: 0x3\r\n\r\nabc",
+        POST + b"Content-Length: 99999999999999999999999\r\n\r\nabc",
+        POST + b"Content-Length: 3\r\n" + CHUNKED + b"0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        POST + CHUNKED + b"zz\r\nabc\r\n0\r\n\r\n",
+        POST + CHUNKED + b"-1\r\nabc\r\n0\r\n\r\n",
+        POST + CHUNKED + b"3\r\nabcdef\r\n0\r\n\r\n",
+        POST + CHUNKED + b"fffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+        POST + CHUNKED + b"3\nabc\r\n0\r\n\r\n",
+        POST + b"X: a\r\n folded: b\r\n\r\n",
+        POST + b"X: a\0b\r\n\r\n",
+        POST + b"X: a\rb\r\n\r\n",
+        POST + b"X y: a\r\n\r\n",
+        POST + b": a\r\n\r\n",
+        b"POST / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"POST / HTTP/1.1\nHost: a\n\n",
+        b"POST /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/9.9\r\nHost: a\r\n\r\n",
+        b"post / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+def test_a_request_that_two_servers_could_read_in_two_ways_is_refused(
+    request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        functions = Functions(h=echo)
+        async with serving(functions, ("POST", "/", "h"), ("POST", "/*", "h")) as server:
+            response = await server.raw(request_)
+            assert status_of(response) == 400
+            assert response.count(b"HTTP/1.1 ") == 1
+            assert response.endswith(b"\r\n\r\nBad Request\n")
+            assert b"Connection: close\r\n" in response
+            assert not functions.seen
+
+    asyncio.run(main())
+    assert not caplog.records
+
+
+def test_a_version_that_is_not_http_1_is_a_505() -> None:
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server:
+            response = await server.raw(b"GET / HTTP/2.0\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert status_of(response) == 505
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"X: " + b"a" * 1_000_000, 431),
+        (b"a" * 1_000_000 + b": x", 431),
+        (b"X: " + b"a" * 8000, 200),
+        (b"\r\n".join(b"X: a" for _ in range(1000)), 400),
+        (b"\r\n".join(b"X: a" for _ in range(100)), 200),
+    ],
+)
+def test_a_head_that_is_too_long_is_refused(head: bytes, status: int) -> None:
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server:
+            response = await server.raw(GET + b"Connection: close\r\n" + head + b"\r\n\r\n")
+            assert status_of(response) == status
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_sends_no_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "IDLE_TIMEOUT", 0.1)
+
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server:
+            assert await server.raw(b"", timeout=2) == b""
+            assert await server.raw(GET, timeout=2) == b""
+            response = await server.raw(GET + b"\r\n", timeout=2)
+            assert status_of(response) == 200
+
+    asyncio.run(main())
+
+
+def test_a_hundred_connections_at_once_are_served() -> None:
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server, aiohttp.ClientSession() as client:
+
+            async def status() -> int:
+                async with client.get(server.url) as response:
+                    return response.status
+
+            assert await asyncio.gather(*(status() for _ in range(300))) == [200] * 300
+
+    asyncio.run(main())

@@ -1,0 +1,118 @@
+"""What the tests of the HTTP server share: a dispatcher of Python functions, a server around it, raw connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from capabilities.bindings.http_types import Request, Response
+from capabilities.http import HttpService, HttpSettings, RouteTable, bind
+from capabilities.http.access import AccessRecord
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Functions:
+    """A Dispatcher whose handlers are coroutine functions, by the name that a guest would export."""
+
+    def __init__(self, **handlers: Handler) -> None:
+        self.handlers = {name.replace("_", "-"): handler for name, handler in handlers.items()}
+        self.seen: list[Request] = []
+
+    def resolve(self, handler: str) -> Any | None:
+        return self.handlers.get(handler.replace("_", "-"))
+
+    async def handle(self, handler: Any, request: Request) -> Response:
+        self.seen.append(request)
+        response: Response = await handler(request)
+        return response
+
+
+async def hello(request: Request) -> Response:
+    return Response(200, None, b"hello")
+
+
+async def echo(request: Request) -> Response:
+    """As Spiderlightning's examples do: the request's headers and body are the response's."""
+    return Response(200, request.headers, request.body)
+
+
+def answering(response: Response) -> Handler:
+    async def answer(request: Request) -> Response:
+        return response
+
+    return answer
+
+
+class Serving:
+    """A server on a free port of 127.0.0.1, and what it has seen."""
+
+    def __init__(self, service: HttpService, functions: Functions, port: int) -> None:
+        self.service = service
+        self.functions = functions
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def seen(self) -> Request:
+        """The one request that reached a handler."""
+        (request,) = self.functions.seen
+        return request
+
+    @property
+    def connections(self) -> list[Any]:
+        """aiohttp's protocol objects."""
+        server = self.service._server
+        return server.connections if server is not None else []
+
+    async def raw(self, *parts: bytes, pause: float = 0.02, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109
+        """Sends the parts on a connection of their own; returns what comes back until the server closes it."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            for part in parts:
+                writer.write(part)
+                await asyncio.sleep(pause if part is not parts[-1] else 0)
+            return await asyncio.wait_for(_read_all(reader), timeout)
+        finally:
+            writer.close()
+
+
+async def _read_all(reader: asyncio.StreamReader) -> bytes:
+    data = b""
+    try:
+        while chunk := await reader.read(65536):
+            data += chunk
+    except ConnectionResetError:
+        pass
+    return data
+
+
+@asynccontextmanager
+async def serving(
+    functions: Functions,
+    *routes: tuple[str, str, str],
+    settings: HttpSettings | None = None,
+    on_access: Callable[[AccessRecord], None] | None = None,
+) -> AsyncIterator[Serving]:
+    table = RouteTable()
+    for method, route, handler in routes or (("GET", "/", "hello"),):
+        table = table.add(method, route, handler)
+    service = HttpService(functions, settings, on_access)
+    sockets = bind("127.0.0.1:0")
+    port = sockets[0].getsockname()[1]
+    await service.start(sockets, table)
+    try:
+        yield Serving(service, functions, port)
+    finally:
+        await service.stop()
+
+
+async def read_response(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers (names in lower case) and content of one response with a Content-Length, or without content."""
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
+    status_line, *lines = head.split("\r\n")[:-2]
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    content = await reader.readexactly(int(headers.get("content-length", "0")))
+    return int(status_line.split()[1]), headers, content

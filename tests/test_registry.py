@@ -1,0 +1,345 @@
+"""The registry of families and resource types, and what installed packages add to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from capabilities import registry
+from capabilities.http import cors
+from capabilities.keyvalue.filesystem import FilesystemBackend
+from capabilities.keyvalue.memory import MemoryStores
+from capabilities.keyvalue.redis import RedisBackend
+from capabilities.registry import Family, RegistryError, ResourceType
+from slight_py.errors import UsageError
+from slight_py.slightfile import embedded, load, suggest
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Installs a package of one module, as pip would, for the length of a test."""
+
+    def install(package: str, source: str, **entry_points: str) -> None:
+        site = tmp_path / package
+        metadata = site / f"{package}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (site / f"{package}.py").write_text(dedent(source))
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = [f"{name} = {package}:{target}\n" for name, target in entry_points.items()]
+        (metadata / "entry_points.txt").write_text("[slight_py.capabilities]\n" + "".join(lines))
+        monkeypatch.syspath_prepend(site)
+        monkeypatch.delitem(sys.modules, package, raising=False)
+
+    return install
+
+
+QUEUE_PACKAGE = """
+    from capabilities.registry import Family, ResourceType
+
+    QUEUE = Family("queue", ("work-queue",), embedded="queue.local")
+    LOCAL = ResourceType("queue.local", "queue", load="queue_package:Local")
+    REMOTE = ResourceType("queue.remote", "queue", required=("QUEUE_ADDRESS",), load="queue_package:Remote")
+
+    class Local:
+        pass
+"""
+
+
+@pytest.fixture
+def _queue(install: Install) -> None:
+    install("queue_package", QUEUE_PACKAGE, **{"queue.remote": "REMOTE", "queue": "QUEUE", "queue.local": "LOCAL"})
+
+
+def test_loading_a_slightfile_of_built_in_types_imports_no_backend_and_no_package_metadata(tmp_path: Path) -> None:
+    slightfile = tmp_path / "slightfile.toml"
+    entries = "".join(
+        f'[[capability]]\nresource = "{resource}"\nname = "{resource}"\nconfigs = {{ {configs} }}\n'
+        for resource, configs in [
+            ("keyvalue.memory", ""),
+            ("keyvalue.filesystem", ""),
+            ("keyvalue.redis", 'REDIS_ADDRESS = "redis://127.0.0.1:6379"'),
+            ("http", ""),
+        ]
+    )
+    slightfile.write_text('specversion = "0.2"\n' + entries)
+    program = f"""
+import sys
+from slight_py.slightfile import embedded, load
+assert len(load({str(slightfile)!r}).grants) == 4
+assert embedded().grants_for("keyvalue")
+for name in sorted(sys.modules):
+    print(name)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported = run.stdout.split()
+    assert "slight_py.slightfile" in imported
+    assert [name for name in imported if name.startswith(("capabilities.keyvalue", "capabilities.http"))] == []
+    assert {"importlib.metadata", "redis", "aiohttp", "wasmtime", "asyncio"}.isdisjoint(imported)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("keyvalue.memory", MemoryStores),
+        ("keyvalue.filesystem", FilesystemBackend),
+        ("keyvalue.redis", RedisBackend),
+        ("kv.filesystem", FilesystemBackend),
+        ("kv.redis", RedisBackend),
+    ],
+)
+def test_a_resource_type_has_the_config_keys_of_its_backend(
+    name: str, backend: type[MemoryStores | FilesystemBackend | RedisBackend]
+) -> None:
+    resource = registry.resource_type(name)
+    assert resource is not None
+    assert registry.load_backend(resource) is backend
+    assert (resource.required, resource.optional) == (backend.REQUIRED, backend.OPTIONAL)
+
+
+def test_the_http_server_has_the_config_keys_of_its_cors_rules() -> None:
+    http = registry.resource_type("http")
+    assert http is not None
+    assert http.required == ()
+    assert http.optional == cors.KEYS
+    assert isinstance(registry.load_backend(http)({"CORS_MAX_AGE": "60"}), cors.Cors)
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    {
+        "keyvalue": "keyvalue.awsdynamodb keyvalue.azblob keyvalue.dapr kv.awsdynamodb kv.azblob",
+        "http-client": "http-client",
+        "messaging": "messaging.filesystem messaging.mosquitto messaging.nats messaging.confluent_apache_kafka "
+        "messaging.azsbus mq.filesystem mq.azsbus",
+        "configs": "configs.envvars configs.usersecrets configs.azapp",
+        "distributed_locking": "distributed_locking.etcd lockd.etcd",
+        "sql": "sql.postgres",
+        "blob": "blobstore.aws_s3 blobstore.azblob",
+    }.items(),
+)
+def test_resource_types_of_upstream_are_known_though_not_available(family: str, names: str) -> None:
+    for name in names.split():
+        assert registry.resource_type(name) == ResourceType(name, family, load="")
+        assert name in registry.names()
+
+
+@pytest.mark.parametrize(
+    ("interface", "family"),
+    {
+        "keyvalue": "keyvalue",
+        "kv": "keyvalue",
+        "http-server": "http",
+        "http-client": "http-client",
+        "messaging": "messaging",
+        "configs": "configs",
+        "distributed-locking": "distributed_locking",
+        "sql": "sql",
+        "blob-store": "blob",
+    }.items(),
+)
+def test_a_guests_import_module_means_its_family(interface: str, family: str) -> None:
+    found = registry.family_of(interface)
+    assert found is not None
+    assert found.name == family
+
+
+@pytest.mark.parametrize(
+    "interface", ["http-types", "blob-types", "types", "http-handler", "http-server-export", "key-value", ""]
+)
+def test_interfaces_of_types_and_of_guests_exports_belong_to_no_family(interface: str) -> None:
+    assert registry.family_of(interface) is None
+
+
+def test_an_embedded_backend_needs_no_configuration() -> None:
+    for family in registry.families():
+        if family.embedded is not None:
+            resource = registry.resource_type(family.embedded)
+            assert resource in registry.available(family.name)
+            assert resource is not None
+            assert resource.required == ()
+    assert {family.name for family in registry.families() if family.embedded} == {"keyvalue", "http"}
+
+
+def test_what_is_available_is_listed_without_former_names() -> None:
+    names = [resource.name for resource in registry.available("keyvalue")]
+    assert names == ["keyvalue.memory", "keyvalue.filesystem", "keyvalue.redis"]
+    assert registry.available("messaging") == ()
+
+
+def test_unknown_names_are_none() -> None:
+    assert registry.resource_type("keyvalue.toaster") is None
+    assert registry.family("toaster") is None
+
+
+def test_a_backend_whose_library_is_missing_is_an_error_that_names_the_library() -> None:
+    resource = ResourceType("keyvalue.x", "keyvalue", load="no_such_module:Stores")
+    with pytest.raises(RegistryError, match=r"^keyvalue\.x needs the Python module 'no_such_module'; install it"):
+        registry.load_backend(resource)
+
+
+def test_a_backend_that_does_not_exist_in_its_module_is_an_error() -> None:
+    resource = ResourceType("keyvalue.x", "keyvalue", load="capabilities.registry:NoSuchClass")
+    with pytest.raises(RegistryError, match=r"^keyvalue\.x cannot be used: AttributeError: .*NoSuchClass"):
+        registry.load_backend(resource)
+
+
+@pytest.mark.usefixtures("_queue")
+def test_a_package_adds_a_resource_type_and_a_family() -> None:
+    local = registry.resource_type("queue.local")
+    assert local == ResourceType("queue.local", "queue", load="queue_package:Local")
+    assert registry.load_backend(local).__name__ == "Local"
+    assert registry.family_of("work-queue") == Family("queue", ("work-queue",), embedded="queue.local")
+    assert registry.family("queue") == registry.family_of("work-queue")
+    assert [resource.name for resource in registry.available("queue")] == ["queue.remote", "queue.local"]
+
+
+@pytest.mark.usefixtures("_queue")
+def test_a_slightfile_grants_the_resource_type_of_a_package(tmp_path: Path) -> None:
+    path = tmp_path / "slightfile.toml"
+    path.write_text(
+        'specversion = "0.2"\n[[capability]]\nresource = "queue.remote"\nname = "jobs"\n'
+        '[capability.configs]\nQUEUE_ADDRESS = "10.0.0.1"\n'
+    )
+    (grant,) = load(path).grants_for("queue")
+    assert (grant.name, grant.resource.name, dict(grant.configs)) == (
+        "jobs",
+        "queue.remote",
+        {"QUEUE_ADDRESS": "10.0.0.1"},
+    )
+
+
+@pytest.mark.usefixtures("_queue")
+def test_without_a_slightfile_the_family_of_a_package_has_its_embedded_backend() -> None:
+    (grant,) = embedded().grants_for("queue")
+    assert (grant.name, grant.resource.name) == ("*", "queue.local")
+
+
+@pytest.mark.usefixtures("_queue")
+def test_the_lines_to_add_prefer_the_embedded_backend() -> None:
+    assert suggest("queue", "0.2") == '[[capability]]\nresource = "queue.local"\nname = "*"'
+
+
+def test_lines_to_add_hold_the_configs_that_the_resource_type_requires(install: Install) -> None:
+    source = """
+        from capabilities.registry import Family, ResourceType
+
+        CLOCK = Family("clock", ("clock",))
+        NTP = ResourceType("clock.ntp", "clock", required=("NTP_HOST",), load="clock_package:Ntp")
+    """
+    install("clock_package", source, **{"clock": "CLOCK", "clock.ntp": "NTP"})
+    assert suggest("clock", "0.2") == (
+        '[[capability]]\nresource = "clock.ntp"\nname = "*"\n[capability.configs]\nNTP_HOST = "${envvars.NTP_HOST}"'
+    )
+
+
+def test_a_package_provides_a_resource_type_that_this_version_only_knows_by_name(install: Install) -> None:
+    source = """
+        from capabilities.registry import ResourceType
+        NATS = ResourceType("messaging.nats", "messaging", load="nats_package:Nats")
+    """
+    install("nats_package", source, **{"messaging.nats": "NATS"})
+    nats = registry.resource_type("messaging.nats")
+    assert nats is not None
+    assert nats.load == "nats_package:Nats"
+    assert registry.available("messaging") == (nats,)
+
+
+def test_a_package_cannot_replace_what_is_built_in(install: Install) -> None:
+    source = """
+        from capabilities.registry import Family, ResourceType
+        MEMORY = ResourceType("keyvalue.memory", "keyvalue", load="evil_package:Memory")
+        HTTP = Family("messaging", ("keyvalue",))
+    """
+    install("evil_package", source, **{"keyvalue.memory": "MEMORY", "messaging": "HTTP"})
+    memory = registry.resource_type("keyvalue.memory")
+    assert memory is not None
+    assert memory.load == "capabilities.keyvalue.memory:MemoryStores"
+    for family in (registry.family("messaging"), registry.family_of("messaging")):
+        assert family == Family("messaging", ("messaging",))
+    found = registry.family_of("keyvalue")
+    assert found is not None
+    assert found.name == "keyvalue"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_library", "cannot be loaded: ModuleNotFoundError: No module named 'no_such_library'"),
+        ("raise RuntimeError('two\\nlines')", "cannot be loaded: RuntimeError: two lines"),
+        ("x = (", "cannot be loaded: SyntaxError: "),
+        ("", "cannot be loaded: AttributeError: "),
+        ("THING = 'keyvalue.broken'", "is neither a ResourceType nor a Family, but str"),
+        (
+            "from capabilities.registry import ResourceType\nTHING = ResourceType('keyvalue.other', 'keyvalue')",
+            "calls itself 'keyvalue.other'",
+        ),
+    ],
+)
+def test_a_broken_entry_point_is_an_error_that_names_the_package(install: Install, source: str, reason: str) -> None:
+    install("broken_package", source, **{"keyvalue.broken": "THING"})
+    with pytest.raises(RegistryError) as caught:
+        registry.resource_type("keyvalue.broken")
+    message = str(caught.value)
+    prefix = "'keyvalue.broken', which the installed package broken_package adds to slight-py, "
+    assert message.startswith(prefix + reason)
+    assert message.endswith("; update the package or uninstall it")
+    assert "\n" not in message
+
+
+def test_a_broken_entry_point_harms_only_who_asks_for_it(install: Install) -> None:
+    install("broken_package", "import no_such_library", **{"keyvalue.broken": "THING"})
+    install("queue_package", QUEUE_PACKAGE, **{"queue": "QUEUE", "queue.local": "LOCAL"})
+    assert registry.resource_type("keyvalue.redis") is not None
+    assert registry.resource_type("keyvalue.unknown") is None
+    assert len(registry.available("keyvalue")) == 3
+    found = registry.family_of("work-queue")
+    assert found is not None
+    assert found.name == "queue"
+    with pytest.raises(RegistryError, match="broken_package"):
+        registry.family_of("an-interface-that-the-broken-package-may-serve")
+
+
+def test_a_broken_entry_point_is_an_error_on_the_line_that_names_it(install: Install, tmp_path: Path) -> None:
+    install("broken_package", "import no_such_library", **{"keyvalue.broken": "THING"})
+    path = tmp_path / "slightfile.toml"
+    path.write_text('specversion = "0.2"\n[[capability]]\nresource = "keyvalue.broken"\nname = "a"\n')
+    with pytest.raises(UsageError) as caught:
+        load(path)
+    (line,) = caught.value.lines
+    assert line.startswith(f"{path}:3: 'keyvalue.broken', which the installed package broken_package adds")
+
+
+def test_a_broken_family_is_a_usage_error_where_it_is_granted_or_suggested(install: Install) -> None:
+    install("broken_package", "import no_such_library", queue="THING")
+    with pytest.raises(UsageError, match="broken_package"):
+        embedded().grants_for("queue")
+    with pytest.raises(UsageError, match="broken_package"):
+        suggest("queue", "0.2")
+
+
+def test_a_resource_type_of_a_family_that_nothing_defines_is_an_error(install: Install) -> None:
+    source = """
+        from capabilities.registry import ResourceType
+        LOST = ResourceType("queue.lost", "queue", load="lost_package:Lost")
+    """
+    install("lost_package", source, **{"queue.lost": "LOST"})
+    with pytest.raises(RegistryError, match=r"'queue\.lost' .* family 'queue', which nothing defines"):
+        registry.resource_type("queue.lost")
+
+
+def test_a_name_that_two_packages_define_is_an_error_that_names_both(install: Install) -> None:
+    source = """
+        from capabilities.registry import ResourceType
+        SAME = ResourceType("keyvalue.same", "keyvalue", load="x:X")
+    """
+    install("one_package", source, **{"keyvalue.same": "SAME"})
+    install("other_package", source, **{"keyvalue.same": "SAME"})
+    with pytest.raises(RegistryError, match="one_package and other_package; uninstall all but one"):
+        registry.resource_type("keyvalue.same")
