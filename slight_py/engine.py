@@ -211,7 +211,7 @@ class Engine:
         except wasmtime.WasmtimeError as error:
             raise InvalidModule(f"the engine can't be set up: {error}") from None
         self.pointer = ctypes.cast(self._engine.ptr(), c_void_p).value
-        self._ticker = _Ticker(self.pointer)
+        self._ticker = _Ticker(self._engine)
 
     @property
     def identity(self) -> str:
@@ -247,40 +247,43 @@ def abandoned() -> bool:
 
 
 class _Ticker:
-    """Moves the engine's epoch on while guests run, and sleeps while none does."""
+    """Moves the engine's epoch on while guests run; a while after the last one its thread ends."""
 
-    def __init__(self, engine: int | None) -> None:
+    LINGER = 1.0
+    """Seconds."""
+
+    def __init__(self, engine: wasmtime.Engine) -> None:
+        # The object and not its address alone: the thread must not outlive the engine.
         self._engine = engine
         self._running = 0
-        self._parked = True
-        self._wake = threading.Event()
-        self._started = False
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> None:
         self._running += 1
-        if self._parked:
-            self._parked = False
-            if not self._started:
-                self._started = True
-                threading.Thread(target=self._run, name="epoch", daemon=True).start()
-            self._wake.set()
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="epoch", daemon=True)
+                    self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._running -= 1
 
     def _run(self) -> None:
-        idle = 0
+        pointer = ctypes.cast(self._engine.ptr(), c_void_p)
+        idle = 0.0
         while True:
             time.sleep(TICK)
-            _increment_epoch(self._engine)
-            idle = 0 if self._running else idle + 1
-            if idle * TICK > 1:
-                self._wake.clear()
-                self._parked = True
-                if not self._running:
-                    self._wake.wait()
-                self._parked = False
-                idle = 0
+            _increment_epoch(pointer)
+            idle = 0.0 if self._running else idle + TICK
+            if idle >= self.LINGER:
+                with self._lock:
+                    # In this order: whoever comes between the two sees that there is no thread, and waits for the lock.
+                    this, self._thread = self._thread, None
+                    if not self._running:
+                        return
+                    self._thread = this
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Measurements: `make bench`. See README.md."""

@@ -1,0 +1,125 @@
+"""Round trips through real guests: a guest hands every argument on to an import of the same shape, and back.
+
+A case is a list of WIT functions over some types. From it come three interfaces (the types, the functions as imports,
+the functions as exports), the host's bindings in Python, and a guest in C or in Rust which is nothing but those calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bindgen.backends import python
+from bindgen.backends.python_names import snake
+from bindgen.support import guest_resource_imports, host_resource_imports
+from bindgen.wit_parser import load_many
+from bindgen.wit_parser.model import Interface
+from slight_py.engine import Engine, Instance, Limits, Program, describe
+
+Compile = Callable[[Interface, Interface, Path], Path]
+"""Builds the guest of an imported and an exported interface in a directory; returns the module."""
+
+_engine: Engine | None = None
+
+
+def engine() -> Engine:
+    """One engine for all tests: its pool reserves a lot of address space."""
+    global _engine
+    _engine = _engine or Engine(Limits(memory=64 << 20, instances=20))
+    return _engine
+
+
+class Case:
+    """Some functions, the bindings of both sides, and a guest between them."""
+
+    def __init__(self, directory: Path, types: str, functions: str, compile_guest: Compile) -> None:
+        uses = "use * from shapes\n" if types else ""
+        (directory / "shapes.wit").write_text(types)
+        (directory / "host-side.wit").write_text(uses + functions)
+        (directory / "guest-side.wit").write_text(uses + functions)
+        files = [directory / "host-side.wit", directory / "guest-side.wit"]
+        self.imported, self.exported = load_many(files)
+        self.wasm = compile_guest(self.imported, self.exported, directory)
+        self.modules = bindings(directory, [self.imported], [self.exported])
+        self._module = engine().compile(self.wasm.read_bytes())
+
+    @property
+    def functions(self) -> list[str]:
+        return [function.name for function in self.exported.functions]
+
+    def run(self, body: Callable[[Caller], Awaitable[None]], host: object | None = None) -> None:
+        """Runs `body` with an instance of the guest, whose imports `host` answers: by default each with its argument."""
+        asyncio.run(self._run(body, host or Echo()))
+
+    async def _run(self, body: Callable[[Caller], Awaitable[None]], host: object) -> None:
+        definitions = [*self.modules["host_side"].IMPORTS]
+        for module in self.modules.values():
+            for name in getattr(module, "RESOURCES", ()):
+                definitions += host_resource_imports(name)
+            for name in getattr(module, "GUEST_RESOURCES", ()):
+                definitions += guest_resource_imports(name)
+        links = {(each.module, each.name): (each, host) for each in definitions}
+        program = Program(engine(), self._module, links)
+        async with asyncio.timeout(60):
+            instance = await program.instantiate(None, reused=True)
+            try:
+                functions = describe(self._module).functions
+                if "_initialize" in functions:
+                    await instance.call(functions["_initialize"], ())
+                await body(Caller(instance, functions, self.modules["guest_side"]))
+            finally:
+                instance.close()
+
+
+class Caller:
+    """Calls the guest's exports by their names in WIT."""
+
+    def __init__(self, instance: Instance, functions: Mapping[str, Any], module: ModuleType) -> None:
+        self.instance = instance
+        self._functions = functions
+        self._module = module
+
+    async def __call__(self, name: str, *arguments: Any) -> Any:
+        return await getattr(self._module, snake(name.replace("::", "-")))(
+            self.instance, self._functions[name], *arguments
+        )
+
+    async def live_blocks(self) -> int:
+        """How many blocks of memory the guest holds."""
+        return int(await self.instance.call(self._functions["live-blocks"], ()))
+
+
+class Echo:
+    """A host that answers every function with its argument, or with all of them as a tuple."""
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def answer(*arguments: Any) -> Any:
+            return arguments[0] if len(arguments) == 1 else arguments
+
+        return answer
+
+
+_packages = 0
+
+
+def bindings(directory: Path, imports: list[Interface], exports: list[Interface]) -> dict[str, ModuleType]:
+    """Writes host bindings, and imports them; returns the modules by name."""
+    global _packages
+    _packages += 1
+    package = f"generated_{_packages}"
+    home = directory / package
+    home.mkdir()
+    (home / "__init__.py").touch()
+    files = python.write(imports, exports)
+    for name, text in files.items():
+        (home / name).write_text(text)
+    sys.path.insert(0, str(directory))
+    try:
+        return {name[:-3]: importlib.import_module(f"{package}.{name[:-3]}") for name in files}
+    finally:
+        sys.path.remove(str(directory))
