@@ -1,12 +1,11 @@
-"""WebAssembly on one event loop: the only module that touches wasmtime's C API.
+"""WebAssembly on one event loop: modules, the programs they make with their hosts, and instances as coroutines.
 
-A guest runs on its own stack (a fiber) inside `wasmtime_call_future_poll`. When it calls an import, the C API calls
-back on that stack; the callback does nothing but note the call, and the poll returns. The coroutine that polls then
-awaits the import's answer like any other coroutine, on the thread's own stack, and polls again. A guest that only
-computes gives the loop back whenever the engine's epoch moves on.
+With store.py, the only module that touches wasmtime's C API. `Store` runs a guest until it is done, calls an import or
+has had its turn; an `Instance` turns that into a coroutine, in which an import's answer is awaited like anything else.
+A guest that only computes gives the loop back whenever the engine's epoch moves on.
 
 The C API is used through the bindings that the `wasmtime` package carries. They are private to it, which is why its
-version is pinned. Ownership of every pointer follows the headers of wasmtime's C API (`wasmtime/async.h` first of all).
+version is pinned.
 """
 
 from __future__ import annotations
@@ -14,23 +13,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import functools
-import itertools
 import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import POINTER, addressof, byref, c_bool, c_char, c_size_t, c_void_p
+from ctypes import POINTER, byref, c_size_t, c_void_p
 from dataclasses import dataclass, field
-from struct import Struct
 from typing import Any
 
 import wasmtime
 import wasmtime._bindings as ffi
-from wasmtime._ffi import dll
 from wasmtime._ffi import filename as library
 
 from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources
+from slight_py import store
+from slight_py.store import CALLED, FAILED, TRAPPED, YIELDED, Store, WasiTemplate
 
 TICK = 0.002
 """Seconds between two epochs: how long a guest computes before others have their turn."""
@@ -74,60 +71,12 @@ class Limits:
     """Bytes of stack per guest."""
 
 
-# The C API, with arguments as plain integers: half the cost of ctypes pointers. Functions are taken by index, since an
-# attribute of `dll` is shared with the package's own bindings and must keep its argument types.
-
-
-def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    function = dll[name]
-    function.restype, function.argtypes = result, arguments
-    return function
-
-
-_store_new = _function("wasmtime_store_new", c_void_p, c_void_p, c_void_p, c_void_p)
-_store_context = _function("wasmtime_store_context", c_void_p, c_void_p)
-_store_delete = _function("wasmtime_store_delete", None, c_void_p)
-_store_limiter = _function("wasmtime_store_limiter", None, c_void_p, *[ctypes.c_int64] * 5)
-_set_epoch_deadline = _function("wasmtime_context_set_epoch_deadline", None, c_void_p, ctypes.c_uint64)
-_yield_on_epoch = _function("wasmtime_context_epoch_deadline_async_yield_and_update", None, c_void_p, ctypes.c_uint64)
-_increment_epoch = _function("wasmtime_engine_increment_epoch", None, c_void_p)
-_get_data = _function("wasmtime_context_get_data", c_void_p, c_void_p)
-_set_wasi = _function("wasmtime_context_set_wasi", c_void_p, c_void_p, c_void_p)
-_caller_context = _function("wasmtime_caller_context", c_void_p, c_void_p)
-_instantiate = _function(
-    "wasmtime_instance_pre_instantiate_async", c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p
-)
-_export_nth = _function(
-    "wasmtime_instance_export_nth", c_bool, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p
-)
-_call_async = _function(
-    "wasmtime_func_call_async",
-    c_void_p,
-    *[c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p],
-)
-_poll = _function("wasmtime_call_future_poll", c_bool, c_void_p)
-_future_delete = _function("wasmtime_call_future_delete", None, c_void_p)
-_memory_data = _function("wasmtime_memory_data", c_void_p, c_void_p, c_void_p)
-_memory_size = _function("wasmtime_memory_data_size", c_size_t, c_void_p, c_void_p)
-_define_async = _function(
-    "wasmtime_linker_define_async_func",
+_increment_epoch = store.function("engine_increment_epoch", None, c_void_p)
+_define_async = store.function(
+    "linker_define_async_func",
     *[c_void_p, c_void_p, ctypes.c_char_p, c_size_t, ctypes.c_char_p, c_size_t, c_void_p],
     *[c_void_p, c_void_p, c_void_p],
 )
-
-# A value is a kind (one byte) and a union at offset 8, 32 bytes in all (`wasmtime/val.h`).
-_VAL_SIZE = ctypes.sizeof(ffi.wasmtime_val_t)
-_VAL_FORMATS = {"i": "8xI20x", "I": "8xQ16x", "f": "8xf20x", "d": "8xd16x"}
-_VAL_KINDS = {"i": 0, "I": 1, "f": 2, "d": 3}
-_VAL_PACK = {letter: Struct("<B7x" + text[2:]) for letter, text in _VAL_FORMATS.items()}
-_VAL_UNPACK = {letter: Struct("<" + text) for letter, text in _VAL_FORMATS.items()}
-
-
-@functools.cache
-def _packer(letters: str) -> Callable[..., bytes]:
-    """Packs the arguments of a call: a kind and a value for each letter."""
-    return Struct("<" + "".join("B7x" + _VAL_FORMATS[letter][2:] for letter in letters)).pack
-
 
 _LETTERS = {"i32": "i", "i64": "I", "f32": "f", "f64": "d"}
 
@@ -135,48 +84,6 @@ _LETTERS = {"i32": "i", "i64": "I", "f32": "f", "f64": "d"}
 def _letters(types: Sequence[wasmtime.ValType]) -> str:
     """A signature's types as letters; `?` for those that no interface uses (v128, references)."""
     return "".join(_LETTERS.get(str(each), "?") for each in types)
-
-
-# The callbacks. They run on the guest's stack, must not raise, and leave all work to the coroutine that polls. What
-# they are given is a token: the number of the instance, and how deep the call is nested in others.
-
-_instances: dict[int, Instance] = {}
-_numbers = itertools.count(1)
-
-_DEPTH_BITS = 4
-MAX_DEPTH = 1 << _DEPTH_BITS
-"""How many calls into a guest may be nested: it calls an import, which calls it (to allocate, say), and so on."""
-
-_CONTINUATION = Struct("<QQQ")
-
-
-def _resume(token: int) -> bool:
-    """Polled until the import's answer is in place."""
-    return _instances[token >> _DEPTH_BITS]._resumed(token % MAX_DEPTH)
-
-
-def _enter(
-    function: int | None,
-    caller: int,
-    args: int,
-    _nargs: int,
-    results: int,
-    _nresults: int,
-    _trap: int,
-    continuation: int,
-) -> None:
-    """A guest calls an import."""
-    instance = _instances[_get_data(_caller_context(caller))]
-    code = _CONTINUATION.pack(_RESUME, instance._entered(function or 0, args, results), 0)
-    ctypes.memmove(continuation, code, len(code))
-
-
-_continuation_callback = ctypes.CFUNCTYPE(c_bool, c_void_p)
-_import_callback = ctypes.CFUNCTYPE(
-    None, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p
-)
-_CALLBACKS = _continuation_callback(_resume), _import_callback(_enter)
-_RESUME, _ENTER = (ctypes.cast(callback, c_void_p).value or 0 for callback in _CALLBACKS)
 
 
 class Engine:
@@ -210,7 +117,7 @@ class Engine:
             self._engine = wasmtime.Engine(config)
         except wasmtime.WasmtimeError as error:
             raise InvalidModule(f"the engine can't be set up: {error}") from None
-        self.pointer = ctypes.cast(self._engine.ptr(), c_void_p).value
+        self.pointer = ctypes.cast(self._engine.ptr(), c_void_p).value or 0
         self._ticker = _Ticker(self._engine)
 
     @property
@@ -243,7 +150,7 @@ class Engine:
 
 def abandoned() -> bool:
     """Whether a guest still runs in a thread, though nothing waits for it any more."""
-    return any(instance.abandoned for instance in _instances.values())
+    return any(instance.abandoned for instance in _instances)
 
 
 class _Ticker:
@@ -294,14 +201,6 @@ class ExportedFunction:
     index: int
     params: str
     result: str
-
-
-@dataclass(slots=True)
-class _LinkedImport:
-    definition: Import
-    host: Any
-    unpack: Callable[[bytes], tuple[Any, ...]]
-    args_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +262,7 @@ class Program:
         if self.wants_wasi:
             self._linker.define_wasi()
             self._linker.allow_shadowing = True
-        self._imports: list[_LinkedImport] = []
+        self._imports: list[tuple[Import, Any]] = []
         for each in self.info.imports:
             if found := imports.get((each.module, each.name)):
                 self._define(*found)
@@ -371,7 +270,7 @@ class Program:
         error = ffi.wasmtime_linker_instantiate_pre(self._linker.ptr(), module.ptr(), byref(pre))
         if error:
             raise InvalidModule(_one_line(str(wasmtime.WasmtimeError._from_ptr(error))))
-        self._pre = ctypes.cast(pre, c_void_p).value
+        self.pre = ctypes.cast(pre, c_void_p).value or 0
 
     def _define(self, definition: Import, host: Any) -> None:
         types = {
@@ -384,20 +283,23 @@ class Program:
             [types[letter]() for letter in definition.params],
             [types[letter]() for letter in definition.result],
         )
-        unpack = Struct("<" + "".join(_VAL_FORMATS[letter] for letter in definition.params))
         module, name = definition.module.encode(), definition.name.encode()
         error = _define_async(
             *(self._linker.ptr(), module, len(module), name, len(name), signature.ptr()),
-            *(_ENTER, len(self._imports), None),
+            *(store.enter_address, len(self._imports), None),
         )
         if error:
             raise InvalidModule(f"{definition.module}::{definition.name} can't be defined")
-        self._imports.append(_LinkedImport(definition, host, unpack.unpack, unpack.size))
+        self._imports.append((definition, host))
+
+    def import_at(self, number: int) -> tuple[Import, Any]:
+        """What answers the import of that number, and the host that it asks."""
+        return self._imports[number]
 
     async def instantiate(
-        self, wasi: Callable[[], Any] | None = None, in_thread: bool = False, reused: bool = False
+        self, wasi: WasiTemplate | None = None, in_thread: bool = False, reused: bool = False
     ) -> Instance:
-        """A fresh instance. `wasi` makes the C API's configuration where the module wants WASI.
+        """A fresh instance, with what `wasi` gives it where the module wants WASI.
 
         With `in_thread`, the guest runs in a thread of its own, so that one which reads its standard input, say, holds
         up nobody. It can't be ended while it does.
@@ -405,132 +307,83 @@ class Program:
         Raises Trap, Exit or GuestFault where its start function fails, InvalidModule where the module needs more
         than the limits allow.
         """
-        instance = Instance(self, in_thread, reused)
+        instance = Instance(self, in_thread, reused, wasi.make() if wasi is not None and self.wants_wasi else 0)
         try:
-            await instance._start(wasi)
+            await instance._start()
         except BaseException:
             instance.close()
             raise
         return instance
 
 
-class _Activation:
-    """Calls into a guest, one after the other, and the import that the guest called meanwhile, if it waits for one."""
-
-    __slots__ = ("answered", "calls", "future", "guard", "imported", "result", "results")
-
-    def __init__(self, calls: list[tuple[int, bytes, int, str]], guard: str) -> None:
-        self.calls = calls
-        """The next ones, the first last: address of the function, arguments, how many, letter of the result."""
-        self.results: list[Any] = []
-        self.guard = guard
-        """What the guest is asked for, if it must not call imports meanwhile."""
-        self.future: int | None = None
-        """The call under way, and the letter of its result."""
-        self.result = ""
-        self.imported: tuple[int, int, int] | None = None
-        """The import that the guest called: its number, and where its arguments and results are."""
-        self.answered = False
+_instances: set[Instance] = set()
+"""Those that were not closed."""
 
 
 class Instance:
-    """One instance of a program, with a store of its own; the `Guest` of the generated bindings.
+    """One instance of a program, with a store of its own; the `Guest` of the generated bindings."""
 
-    At any time there is one call into it, and others nested in that: each made while the guest waits for an import. A
-    nested call runs inside the poll of the outer one, since that is where the guest's stacks may be used.
-    """
+    __slots__ = ("_program", "_store", "_thread", "handles", "resources", "reused", "started")
 
-    __slots__ = (
-        "_activations",
-        "_args",
-        "_args_at",
-        "_context",
-        "_error",
-        "_externs",
-        "_failure",
-        "_instance",
-        "_memory",
-        "_number",
-        "_program",
-        "_store",
-        "_thread",
-        "_trap",
-        "handles",
-        "resources",
-        "reused",
-        "started",
-    )
-
-    def __init__(self, program: Program, in_thread: bool, reused: bool) -> None:
+    def __init__(self, program: Program, in_thread: bool, reused: bool, wasi: int) -> None:
         self.handles = Handles()
         self.resources = Resources()
         self.reused = reused
-        self.started = 0
+        self.started = time.monotonic_ns() if wasi else 0
         """When the guest's own monotonic clock began, by `time.monotonic_ns()`."""
         self._program = program
-        self._number = next(_numbers)
-        self._store: int | None = _store_new(program.engine.pointer, self._number, None)
-        self._context = _store_context(self._store)
+        limits = program.engine.limits
+        self._store = Store(program.engine.pointer, limits.memory, limits.table_elements, wasi)
         self._thread = _Thread() if in_thread else None
-        self._externs: dict[int, Any] = {}
-        self._memory: Any = None
-        self._instance = ffi.wasmtime_instance_t()
-        self._trap = c_void_p()
-        self._error = c_void_p()
-        # Arguments, and behind them the result. Calls copy their arguments at once, so one place serves all of them.
-        self._args = (c_char * (_VAL_SIZE * 17))()
-        self._args_at = addressof(self._args)
-        self._activations: list[_Activation] = []
-        self._failure: BaseException | None = None
-        """What ends the instance, found on the guest's stack."""
-        _instances[self._number] = self
+        _instances.add(self)
 
-    async def _start(self, wasi: Callable[[], Any] | None) -> None:
-        limits = self._program.engine.limits
-        _store_limiter(self._store, limits.memory, limits.table_elements, -1, -1, -1)
-        _yield_on_epoch(self._context, 1)
-        _set_epoch_deadline(self._context, 1)
-        if self._program.wants_wasi and wasi is not None:
-            _set_wasi(self._context, wasi())
-            self.started = time.monotonic_ns()
-        activation = _Activation([], "")
-        at = addressof(self._instance)
-        activation.future = _instantiate(self._program._pre, self._context, at, *self._outcome())
-        await self._drive(activation)
+    async def _start(self) -> None:
+        self._store.instantiate(self._program.pre)
+        await self._drive("the start function")
+        self._store.end()
         if self._program.info.memory is not None:
-            self._memory = self._extern(self._program.info.memory).of.memory
+            self._store.set_memory(self._program.info.memory)
 
     def close(self) -> None:
         """Ends the instance and releases what it held.
 
         One whose thread still runs is left alone: its callbacks may come at any time.
         """
-        if self._store is not None and not self.abandoned:
-            _store_delete(self._store)
-            self._store = None
-            del _instances[self._number]
+        if not self.abandoned:
+            self._store.close()
+            _instances.discard(self)
 
     @property
     def abandoned(self) -> bool:
         """Whether the instance was to end while its thread ran it."""
         return self._thread is not None and not self._thread.idle
 
-    def _outcome(self) -> tuple[int, int]:
-        """Where the C API puts a trap or an error."""
-        self._trap.value = self._error.value = None
-        return addressof(self._trap), addressof(self._error)
+    # The Guest protocol.
 
-    def _extern(self, index: int) -> Any:
-        """The export at `index`."""
-        found = self._externs.get(index)
-        if found is None:
-            found = ffi.wasmtime_extern_t()
-            name, length = c_void_p(), c_size_t()
-            where = (addressof(self._instance), index, addressof(name), addressof(length), addressof(found))
-            if not _export_nth(self._context, *where):
-                raise GuestFault(f"export {index} does not exist")
-            self._externs[index] = found
-        return found
+    @property
+    def memory(self) -> memoryview:
+        memory = self._store.memory
+        if memory is None:
+            raise GuestFault("the guest exports no memory, or calls an import from its start function")
+        return memory
+
+    async def call(self, export: ExportedFunction, args: Sequence[Flat]) -> Any:
+        """Calls an exported function. Raises Trap, Exit, or what an import raised."""
+        return (await self._call(export, (args,), False))[0]
+
+    async def allocate(self, lower: Lower) -> None:
+        if lower.blocks:
+            realloc = self._own_function(REALLOC, REALLOC)
+            calls = [(0, 0, align, size) for size, align, _ in lower.blocks]
+            pointers = await self._call(realloc, calls, True)
+            lower.place(self.memory, pointers)
+
+    async def free(self, blocks: Sequence[tuple[int, int, int]]) -> None:
+        if blocks:
+            await self._call(self._own_function(FREE, FREE), blocks, True)
+
+    async def drop(self, resource: str, rep: int) -> None:
+        await self.call(self._own_function(DROP + resource, DROP), (rep,))
 
     def _own_function(self, name: str, kind: str) -> ExportedFunction:
         """A function that the binary interface asks of a guest."""
@@ -541,143 +394,45 @@ class Instance:
             raise GuestFault(f"the guest does not export {name}{signature}")
         return function
 
-    # The Guest protocol.
-
-    @property
-    def memory(self) -> memoryview:
-        if self._memory is None:
-            raise GuestFault("the guest exports no memory, or calls an import from its start function")
-        at = addressof(self._memory)
-        return _view(_memory_data(self._context, at), _memory_size(self._context, at))
-
-    async def call(self, export: ExportedFunction, args: Sequence[Flat]) -> Any:
-        """Calls an exported function. Raises Trap, Exit, or what an import raised."""
-        return (await self._call(export, [args]))[0]
-
-    async def allocate(self, lower: Lower) -> None:
-        if lower.blocks:
-            realloc = self._own_function(REALLOC, REALLOC)
-            pointers = await self._call(realloc, [(0, 0, align, size) for size, align, _ in lower.blocks], REALLOC)
-            lower.place(self.memory, pointers)
-
-    async def free(self, blocks: Sequence[tuple[int, int, int]]) -> None:
-        if blocks:
-            await self._call(self._own_function(FREE, FREE), blocks, FREE)
-
-    async def drop(self, resource: str, rep: int) -> None:
-        await self.call(self._own_function(DROP + resource, DROP), (rep,))
-
-    async def _call(self, export: ExportedFunction, calls: Sequence[Sequence[Flat]], guard: str = "") -> list[Any]:
-        """Calls a function once for each of `calls`, and returns the results."""
-        function = addressof(self._extern(export.index).of.func)
-        pack = _packer(export.params)
-        kinds = [_VAL_KINDS[letter] for letter in export.params]
-        packed = [
-            (function, pack(*itertools.chain.from_iterable(zip(kinds, args, strict=True))), len(args), export.result)
-            for args in reversed(calls)
-        ]
-        activation = _Activation(packed, guard)
-        await self._drive(activation)
-        return activation.results
-
     # How a guest is run.
 
-    async def _drive(self, activation: _Activation) -> None:
-        """Makes the calls of an activation, and answers the imports that the guest calls meanwhile."""
-        depth = len(self._activations)
-        if depth == MAX_DEPTH:
-            raise GuestFault(f"calls into the guest and from it are nested {MAX_DEPTH} deep")
-        self._activations.append(activation)
-        outermost = self._activations[0]
+    async def _call(self, export: ExportedFunction, calls: Sequence[Sequence[Flat]], guarded: bool) -> list[Any]:
+        """Calls a function once for each of `calls`, and returns the results. `guarded` refuses it the imports."""
         try:
-            with self._program.engine.busy():
-                while True:
-                    if self._thread is None:
-                        self._advance(outermost)
-                    else:
-                        await self._thread.run(self._advance, outermost)
-                    if self._failure is not None:
-                        raise self._failure
-                    if activation.future is None and not activation.calls:
-                        return
-                    if activation.imported is None:
-                        await asyncio.sleep(0)  # the epoch moved on: the others have their turn
-                    else:
-                        imported, activation.imported = activation.imported, None
-                        await self._answer(activation, *imported)
+            self._store.begin(export.index, export.params, export.result, calls, guarded)
+        except RecursionError:
+            raise GuestFault(f"calls into the guest and from it are nested {store.MAX_DEPTH} deep") from None
+        try:
+            await self._drive(export.name)
+            return self._store.results()
         finally:
             if not self.abandoned:
-                self._end(activation)
+                self._store.end()
 
-    def _end(self, activation: _Activation) -> None:
-        if activation.future is not None:
-            _future_delete(activation.future)
-            activation.future = None
-        self._activations.remove(activation)
+    async def _drive(self, name: str) -> None:
+        """Advances the guest until the innermost calls are made, and answers what it asks meanwhile."""
+        advance = self._store.advance
+        with self._program.engine.busy():
+            while state := advance() if self._thread is None else await self._thread.run(advance):
+                if state == CALLED:
+                    number, args = self._store.imported()
+                    definition, host = self._program.import_at(number)
+                    value = await definition.call(host, self, args)
+                    self._store.answer(definition.result, value)
+                elif state == YIELDED:
+                    await asyncio.sleep(0)
+                else:
+                    raise self._failure(state, name)
 
-    def _advance(self, activation: _Activation) -> bool:
-        """Runs the guest until it has done what it's asked for, has called an import, or its turn is over.
-
-        True in the first case. A nested activation is advanced on the stack of the one around it.
-        """
-        results = self._args_at + 16 * _VAL_SIZE
-        results_in = memoryview(self._args)[16 * _VAL_SIZE :]
-        try:
-            while True:
-                if activation.future is None:
-                    if not activation.calls:
-                        return True
-                    function, args, count, activation.result = activation.calls.pop()
-                    ctypes.memmove(self._args_at, args, len(args))
-                    activation.future = _call_async(
-                        *(self._context, function, self._args_at, count, results, len(activation.result)),
-                        *self._outcome(),
-                    )
-                if not _poll(activation.future):
-                    return False
-                _future_delete(activation.future)
-                activation.future = None
-                self._raise_outcome()
-                letter = activation.result
-                activation.results.append(_VAL_UNPACK[letter].unpack_from(results_in)[0] if letter else None)
-        except BaseException as error:
-            self._failure = error
-            return False
-
-    def _raise_outcome(self) -> None:
-        if self._trap.value:
-            raise _trap_error(self._trap.value)
-        if self._error.value:
-            raise _error(self._error.value)
-
-    async def _answer(self, activation: _Activation, function: int, args: int, results: int) -> None:
-        linked = self._program._imports[function]
-        definition = linked.definition
-        flat = linked.unpack(ctypes.string_at(args, linked.args_size))
-        value = await definition.call(linked.host, self, flat)
-        if definition.result:
-            letter = definition.result
-            ctypes.memmove(results, _VAL_PACK[letter].pack(_VAL_KINDS[letter], value), _VAL_SIZE)
-        activation.answered = True
-
-    def _entered(self, function: int, args: int, results: int) -> int:
-        """On the guest's stack: it calls an import. Returns the token to resume it with."""
-        depth = len(self._activations) - 1
-        activation = self._activations[depth]
-        activation.answered = False
-        if activation.guard:
-            definition = self._program._imports[function].definition
-            self._failure = GuestFault(f"{activation.guard} calls {definition.module}::{definition.name}")
-        else:
-            activation.imported = (function, args, results)
-        return self._number << _DEPTH_BITS | depth
-
-    def _resumed(self, depth: int) -> bool:
-        """On the guest's stack: an import that it called is polled. True once the answer is in place."""
-        if self._failure is None and depth + 1 < len(self._activations):
-            self._advance(self._activations[depth + 1])
-            return False
-        return self._activations[depth].answered
+    def _failure(self, state: int, name: str) -> Exception:
+        """What ended the instance."""
+        found = self._store.failure() or 0
+        if state == TRAPPED:
+            return _trap_error(found)
+        if state == FAILED:
+            return _error(found)
+        definition, _ = self._program.import_at(found)
+        return GuestFault(f"{name} calls {definition.module}::{definition.name}")
 
 
 class _Thread:
@@ -685,43 +440,28 @@ class _Thread:
 
     def __init__(self) -> None:
         self.idle = True
-        self._work: queue.SimpleQueue[tuple[Callable[[_Activation], bool], _Activation, asyncio.Future[None]]]
-        self._work = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Callable[[], int], asyncio.Future[int]]] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         # A daemon: a guest that waits for input for ever must not keep the process from ending.
         threading.Thread(target=self._run, name="guest", daemon=True).start()
 
-    async def run(self, advance: Callable[[_Activation], bool], activation: _Activation) -> None:
-        done: asyncio.Future[None] = self._loop.create_future()
+    async def run(self, advance: Callable[[], int]) -> int:
+        done: asyncio.Future[int] = self._loop.create_future()
         self.idle = False
-        self._work.put((advance, activation, done))
-        await done
+        self._work.put((advance, done))
+        return await done
 
     def _run(self) -> None:
         while True:
-            advance, activation, done = self._work.get()
-            advance(activation)
+            advance, done = self._work.get()
+            state = advance()
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._loop.call_soon_threadsafe(self._finish, done)
+                self._loop.call_soon_threadsafe(self._finish, done, state)
 
-    def _finish(self, done: asyncio.Future[None]) -> None:
+    def _finish(self, done: asyncio.Future[int], state: int) -> None:
         self.idle = True
         if not done.done():
-            done.set_result(None)
-
-
-_views: dict[tuple[int, int], memoryview] = {}
-
-
-def _view(base: int, size: int) -> memoryview:
-    """The memory at `base`. Slots of the pool come again, so their views are kept."""
-    view = _views.get((base, size))
-    if view is None:
-        if len(_views) > 4096:
-            _views.clear()
-        view = memoryview((ctypes.c_ubyte * size).from_address(base)).cast("B")
-        _views[base, size] = view
-    return view
+            done.set_result(state)
 
 
 # Traps and errors.

@@ -15,7 +15,7 @@ class Handlers:
 
     def __init__(self, program: Program, settings: wasi.WasiSettings) -> None:
         self._program = program
-        self._wasi = settings
+        self._wasi = wasi.template(settings, stdin=False)
 
     def resolve(self, handler: str) -> ExportedFunction | None:
         """The function that a route names, in snake or in kebab case; None if the guest exports none of that name.
@@ -31,7 +31,7 @@ class Handlers:
     async def handle(self, handler: ExportedFunction, request: Request) -> Response:
         """Raises Err[HttpError], or HandlerFailure where the guest was ended."""
         try:
-            instance = await self._program.instantiate(self._configuration)
+            instance = await self._program.instantiate(self._wasi)
             try:
                 await initialize(instance, self._program)
                 return await http_handler.handle_http(instance, handler, request)
@@ -41,9 +41,6 @@ class Handlers:
             raise HandlerFailure(str(trap)) from trap
         except (GuestFault, InvalidModule, Exit) as failure:
             raise HandlerFailure(str(failure)) from failure
-
-    def _configuration(self) -> object:
-        return wasi.configuration(self._wasi, stdin=False)
 
 
 def _fits(function: ExportedFunction, export: Export) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ import wasmtime
 from bindgen.support import Err, GuestFault
 from capabilities.bindings import http_server_export
 from capabilities.errors import ConfigError
+from capabilities.http.access import printable
 from capabilities.http.cors import Cors
 from capabilities.http.host import HttpHost
 from capabilities.http.listen import ListenError, bind, name_of
@@ -49,6 +51,7 @@ class RunConfig:
     cache: bool = True
     access_log: str | None = None
     """`plain` or `json`."""
+    verbose: bool = False
 
 
 class Running(Protocol):
@@ -73,7 +76,10 @@ class Loaded:
 
 def load(config: RunConfig, link_all: bool = False) -> Loaded:
     """Compiles the module and checks what it needs. Raises UsageError."""
-    engine = Engine(config.limits)
+    try:
+        engine = Engine(config.limits)
+    except InvalidModule as error:
+        raise UsageError(str(error)) from None
     module = modules.load(engine, config.app, config.cache)
     info = describe(module)
     slightfile = linker.check(config.app, info, config.slightfile, link_all)
@@ -99,18 +105,32 @@ def handler_program(loaded: Loaded, backends: linker.Backends) -> Program:
 
 async def run(config: RunConfig, loaded: Loaded) -> int:
     """Runs a loaded module to its end; returns the exit code. Raises UsageError."""
+    _allow_open_files()
     stores = MemoryStores()
-    if config.workers == 1:
-        return await Run(config, loaded, stores).main()
-    from slight_py.workers import Workers
 
-    async def start(address: str, table: RouteTable) -> Running:
+    async def start_workers(address: str, table: RouteTable) -> Running:
+        from slight_py.workers import Workers
+
         # The workers get the slightfile as it was found to be, with what --link-all-capabilities added to it.
-        workers = Workers(replace(config, slightfile=loaded.slightfile), stores)
+        workers = Workers(replace(config, slightfile=loaded.slightfile), loaded, stores)
         await workers.start(address, table)
         return workers
 
-    return await Run(config, loaded, stores, start).main()
+    try:
+        module = Run(config, loaded, stores, start_workers if config.workers > 1 else None)
+    except InvalidModule as error:
+        raise UsageError(f"{config.app}: the module can't be run: {error}") from None
+    return await module.main()
+
+
+def _allow_open_files() -> None:
+    """As many as the system lets this process have: every connection and every directory of a guest is one.
+
+    The limit that shells set, 1,024 most often, is there for programs that call select(2).
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def cors(slightfile: Slightfile) -> Cors:
@@ -133,8 +153,7 @@ class Run:
         self._backends = linker.Backends(stores)
         self._handlers = Handlers(handler_program(loaded, self._backends), config.wasi)
         self._start = start or self._serve_here
-        self._servers: list[Running] = []
-        self._idle = asyncio.Event()
+        self._servers: set[Running] = set()
         info = describe(loaded.module)
         links = linker.link(info, loaded.slightfile, self._backends, HttpHost(self._handlers, self._serve))
         self._program = Program(loaded.engine, loaded.module, links)
@@ -167,9 +186,7 @@ class Run:
             else:
                 code = guest.result()
                 if code == 0 and self._servers:
-                    idle = asyncio.create_task(self._idle.wait())
-                    await asyncio.wait((idle, interrupted), return_when=asyncio.FIRST_COMPLETED)
-                    idle.cancel()
+                    await interrupted
             await self._stop()
             return code
         except asyncio.CancelledError:
@@ -186,7 +203,7 @@ class Run:
         """Runs the entry point; returns the exit code that its outcome means."""
         try:
             # In a thread, so that a guest that waits for its standard input doesn't hold up the servers.
-            instance = await self._program.instantiate(self._configuration, in_thread=True)
+            instance = await self._program.instantiate(wasi.template(self._config.wasi, stdin=True), in_thread=True)
             try:
                 await initialize(instance, self._program)
                 return await self._enter(instance)
@@ -211,7 +228,7 @@ class Run:
                 try:
                     await http_server_export.on_server_init(instance, self._entry)
                 except Err as err:
-                    log.error("%s: on-server-init failed: %s", self._config.app, err.value)
+                    log.error("%s: on-server-init failed: %s", self._config.app, printable(err.value))
                     return 1
                 return 0
             case "main":
@@ -221,14 +238,11 @@ class Run:
                 await instance.call(self._entry, ())
                 return 0
 
-    def _configuration(self) -> object:
-        return wasi.configuration(self._config.wasi, stdin=True)
-
     # Servers.
 
     async def _serve(self, address: str, table: RouteTable) -> Running:
-        server = _Server(await self._start(address, table), self._ended)
-        self._servers.append(server)
+        server = _Server(await self._start(address, table), self._servers.discard)
+        self._servers.add(server)
         return server
 
     async def _serve_here(self, address: str, table: RouteTable) -> Running:
@@ -238,14 +252,8 @@ class Run:
         log.info("serving at %s", name_of(sockets[0]))
         return service
 
-    def _ended(self, server: Running) -> None:
-        if server in self._servers:
-            self._servers.remove(server)
-        if not self._servers:
-            self._idle.set()
-
     async def _stop(self) -> None:
-        await asyncio.gather(*(server.stop() for server in list(self._servers)))
+        await asyncio.gather(*(server.stop() for server in self._servers))
 
 
 class _Server:

@@ -16,11 +16,10 @@ from pathlib import Path
 from struct import Struct
 from typing import Any
 
-import wasmtime
-
 from bindgen.support import GuestFault, Import, Lift
 from slight_py.engine import WASI, Instance
 from slight_py.errors import UsageError
+from slight_py.store import WasiTemplate
 
 # fmt: off
 FUNCTIONS = frozenset((
@@ -67,18 +66,10 @@ def check(settings: WasiSettings) -> None:
             raise UsageError(f"{text!r}: an argument or a variable can't hold a NUL character")
 
 
-def configuration(settings: WasiSettings, stdin: bool) -> Any:
-    """The C API's configuration for one instance, which owns it. `stdin` gives it the process's standard input."""
-    config = wasmtime.WasiConfig()
-    config.argv = settings.args
-    config.env = settings.env.items()
-    config.inherit_stdout()
-    config.inherit_stderr()
-    if stdin:
-        config.inherit_stdin()
-    for directory in settings.directories:
-        config.preopen_dir(str(directory.host), directory.guest, directory.writable)
-    return config._consume()
+def template(settings: WasiSettings, stdin: bool) -> WasiTemplate:
+    """What makes the configurations of instances. With `stdin`, the process's standard input is theirs."""
+    directories = [(str(each.host), each.guest, each.writable) for each in settings.directories]
+    return WasiTemplate(settings.args, settings.env, directories, stdin)
 
 
 # poll_oneoff: 48-byte subscriptions in, 32-byte events out.

@@ -1,0 +1,572 @@
+/* The compiled form of store.py: one wasmtime store, the instance in it, and the calls that are under way.
+ *
+ * It does what slight_py/store.py does, class for class and method for method, with the same names; the comments there
+ * say why. The functions of wasmtime's C API are handed over as addresses (`setup`), so nothing is linked against.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MAX_DEPTH 16
+#define MAX_PARAMS 16
+#define EXPORTS 8
+
+/* wasmtime/val.h and wasmtime/extern.h; `setup` compares the sizes with those of the package's own bindings. */
+typedef struct {
+    uint8_t kind; /* i32, i64, f32, f64 in this order */
+    union {
+        uint32_t i32;
+        uint64_t i64;
+        float f32;
+        double f64;
+        uint64_t words[3];
+    } of;
+} Val;
+
+typedef struct {
+    uint8_t kind; /* func 0, global 1, table 2, memory 3 */
+    uint64_t of[3];
+} Extern;
+
+typedef struct {
+    bool (*callback)(void *);
+    void *env;
+    void (*finalizer)(void *);
+} Continuation;
+
+/* The C API. */
+#define FUNCTIONS(X)                                                                                                  \
+    X(store_new, void *, (void *, void *, void *))                                                                    \
+    X(store_context, void *, (void *))                                                                                \
+    X(store_delete, void, (void *))                                                                                   \
+    X(store_limiter, void, (void *, int64_t, int64_t, int64_t, int64_t, int64_t))                                     \
+    X(context_set_epoch_deadline, void, (void *, uint64_t))                                                           \
+    X(context_epoch_deadline_async_yield_and_update, void, (void *, uint64_t))                                        \
+    X(context_get_data, void *, (void *))                                                                             \
+    X(context_set_wasi, void *, (void *, void *))                                                                     \
+    X(caller_context, void *, (void *))                                                                               \
+    X(instance_pre_instantiate_async, void *, (void *, void *, void *, void *, void *))                               \
+    X(instance_export_nth, bool, (void *, void *, size_t, char **, size_t *, Extern *))                               \
+    X(func_call_async, void *, (void *, void *, const Val *, size_t, Val *, size_t, void *, void *))                  \
+    X(call_future_poll, bool, (void *))                                                                               \
+    X(call_future_delete, void, (void *))                                                                             \
+    X(memory_data, uint8_t *, (void *, void *))                                                                       \
+    X(memory_data_size, size_t, (void *, void *))
+
+#define DECLARE(name, result, arguments) static result(*wasmtime_##name) arguments;
+FUNCTIONS(DECLARE)
+
+enum { DONE, YIELDED, CALLED, REFUSED, TRAPPED, FAILED };
+
+struct Store;
+
+typedef struct {
+    struct Store *store;
+    int depth;
+    bool guarded;
+    bool answered;
+    void *future;
+    /* The calls still to be made: `count` times the arguments of one, and the results of those that were made. */
+    uint64_t function[2];
+    Val *args;
+    Py_ssize_t params, count, made;
+    char result;
+    Val one_result;
+    Val *results;
+    /* The import that the guest waits for. */
+    bool imported;
+    size_t import_number;
+    const Val *import_args;
+    size_t import_count;
+    Val *import_results;
+} Activation;
+
+typedef struct Store {
+    PyObject_HEAD
+    void *store, *context;
+    uint64_t instance[2];
+    void *trap, *error;
+    Extern memory;
+    bool has_memory;
+    PyObject *view;
+    uint8_t *view_data;
+    Py_ssize_t view_size;
+    int depth;
+    int state; /* DONE, or what ended the instance */
+    size_t refused;
+    struct {
+        Py_ssize_t index;
+        Extern found;
+    } exports[EXPORTS];
+    int exports_used;
+    Activation stack[MAX_DEPTH];
+} Store;
+
+/* On the guest's stack: no Python here. */
+
+static void advance(Activation *each);
+
+static bool resumed(void *env)
+{
+    Activation *each = env;
+    Store *self = each->store;
+    if (self->state == DONE && each->depth + 1 < self->depth) {
+        advance(&self->stack[each->depth + 1]);
+        return false;
+    }
+    return self->state == DONE && each->answered;
+}
+
+static void entered(void *env, void *caller, const Val *args, size_t nargs, Val *results, size_t nresults, void **trap,
+                    Continuation *continuation)
+{
+    (void)nresults;
+    (void)trap;
+    Store *self = wasmtime_context_get_data(wasmtime_caller_context(caller));
+    Activation *each = &self->stack[self->depth - 1];
+    each->answered = false;
+    if (each->guarded) {
+        self->state = REFUSED;
+        self->refused = (size_t)env;
+    } else {
+        each->imported = true;
+        each->import_number = (size_t)env;
+        each->import_args = args;
+        each->import_count = nargs;
+        each->import_results = results;
+    }
+    continuation->callback = resumed;
+    continuation->env = each;
+    continuation->finalizer = NULL;
+}
+
+static void advance(Activation *each)
+{
+    Store *self = each->store;
+    while (self->state == DONE) {
+        if (each->future == NULL) {
+            if (each->made == each->count)
+                return;
+            self->trap = self->error = NULL;
+            each->future = wasmtime_func_call_async(self->context, each->function, each->args + each->made * each->params,
+                                                    (size_t)each->params, &each->one_result, each->result ? 1 : 0,
+                                                    &self->trap, &self->error);
+        }
+        if (!wasmtime_call_future_poll(each->future))
+            return;
+        wasmtime_call_future_delete(each->future);
+        each->future = NULL;
+        if (self->trap != NULL || self->error != NULL) {
+            self->state = self->trap != NULL ? TRAPPED : FAILED;
+            return;
+        }
+        if (each->made < each->count) {
+            if (each->result)
+                each->results[each->made] = each->one_result;
+            each->made++;
+        }
+    }
+}
+
+/* Values. */
+
+static int kind_of(char letter)
+{
+    switch (letter) {
+    case 'i':
+        return 0;
+    case 'I':
+        return 1;
+    case 'f':
+        return 2;
+    case 'd':
+        return 3;
+    }
+    PyErr_Format(PyExc_ValueError, "'%c' is not a type", letter);
+    return -1;
+}
+
+static int to_val(Val *val, char letter, PyObject *value)
+{
+    int kind = kind_of(letter);
+    if (kind < 0)
+        return -1;
+    val->kind = (uint8_t)kind;
+    if (kind < 2) {
+        unsigned long long number = PyLong_AsUnsignedLongLong(value);
+        if (number == (unsigned long long)-1 && PyErr_Occurred())
+            return -1;
+        if (kind == 0 && number > UINT32_MAX) {
+            PyErr_SetString(PyExc_OverflowError, "the number does not fit in an i32");
+            return -1;
+        }
+        if (kind == 0)
+            val->of.i32 = (uint32_t)number;
+        else
+            val->of.i64 = number;
+        return 0;
+    }
+    double number = PyFloat_AsDouble(value);
+    if (number == -1.0 && PyErr_Occurred())
+        return -1;
+    if (kind == 2)
+        val->of.f32 = (float)number;
+    else
+        val->of.f64 = number;
+    return 0;
+}
+
+static PyObject *from_val(const Val *val)
+{
+    switch (val->kind) {
+    case 0:
+        return PyLong_FromUnsignedLong(val->of.i32);
+    case 1:
+        return PyLong_FromUnsignedLongLong(val->of.i64);
+    case 2:
+        return PyFloat_FromDouble((double)val->of.f32);
+    case 3:
+        return PyFloat_FromDouble(val->of.f64);
+    }
+    PyErr_SetString(PyExc_ValueError, "a value of a type that no interface has");
+    return NULL;
+}
+
+/* The store. */
+
+static PyObject *Store_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"engine", "memory", "table_elements", "wasi", NULL};
+    unsigned long long engine, wasi;
+    long long memory, elements;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KLLK", names, &engine, &memory, &elements, &wasi))
+        return NULL;
+    Store *self = (Store *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    for (int n = 0; n < MAX_DEPTH; n++) {
+        self->stack[n].store = self;
+        self->stack[n].depth = n;
+    }
+    self->store = wasmtime_store_new((void *)(uintptr_t)engine, self, NULL);
+    self->context = wasmtime_store_context(self->store);
+    wasmtime_store_limiter(self->store, memory, elements, -1, -1, -1);
+    wasmtime_context_epoch_deadline_async_yield_and_update(self->context, 1);
+    wasmtime_context_set_epoch_deadline(self->context, 1);
+    if (wasi)
+        wasmtime_context_set_wasi(self->context, (void *)(uintptr_t)wasi);
+    return (PyObject *)self;
+}
+
+static int push(Store *self, bool guarded, Py_ssize_t params, Py_ssize_t count, char result)
+{
+    if (self->depth == MAX_DEPTH) {
+        PyErr_SetString(PyExc_RecursionError, "calls are nested too deep");
+        return -1;
+    }
+    Activation *each = &self->stack[self->depth];
+    each->guarded = guarded;
+    each->answered = each->imported = false;
+    each->future = NULL;
+    each->params = params;
+    each->count = count;
+    each->made = 0;
+    each->result = result;
+    Py_ssize_t vals = count * (params + 1);
+    each->args = PyMem_Malloc(sizeof(Val) * (size_t)(vals ? vals : 1));
+    if (each->args == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    each->results = each->args + count * params;
+    self->depth++;
+    return 0;
+}
+
+static PyObject *Store_instantiate(Store *self, PyObject *pre)
+{
+    void *pointer = PyLong_AsVoidPtr(pre);
+    if (pointer == NULL || push(self, false, 0, 0, 0) < 0)
+        return NULL;
+    self->trap = self->error = NULL;
+    self->stack[self->depth - 1].future =
+        wasmtime_instance_pre_instantiate_async(pointer, self->context, self->instance, &self->trap, &self->error);
+    Py_RETURN_NONE;
+}
+
+static Extern *find(Store *self, Py_ssize_t index)
+{
+    for (int n = 0; n < self->exports_used; n++)
+        if (self->exports[n].index == index)
+            return &self->exports[n].found;
+    int at = self->exports_used < EXPORTS ? self->exports_used++ : EXPORTS - 1;
+    char *name;
+    size_t length;
+    self->exports[at].index = index;
+    if (!wasmtime_instance_export_nth(self->context, self->instance, (size_t)index, &name, &length,
+                                      &self->exports[at].found)) {
+        self->exports[at].index = -1;
+        PyErr_Format(PyExc_IndexError, "there is no export %zd", index);
+        return NULL;
+    }
+    return &self->exports[at].found;
+}
+
+static PyObject *Store_set_memory(Store *self, PyObject *index)
+{
+    Py_ssize_t number = PyLong_AsSsize_t(index);
+    Extern *found = number < 0 ? NULL : find(self, number);
+    if (found == NULL)
+        return NULL;
+    self->memory = *found;
+    self->has_memory = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *Store_begin(Store *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 5)
+        return PyErr_Format(PyExc_TypeError, "begin() takes 5 arguments");
+    Py_ssize_t index = PyLong_AsSsize_t(args[0]), params, results;
+    const char *letters = PyUnicode_AsUTF8AndSize(args[1], &params);
+    const char *result = PyUnicode_AsUTF8AndSize(args[2], &results);
+    PyObject *calls = PySequence_Fast(args[3], "calls must be a sequence");
+    if (PyErr_Occurred() || params > MAX_PARAMS) {
+        Py_XDECREF(calls);
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "a function with %zd parameters", params);
+    }
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(calls);
+    Extern *found = find(self, index);
+    if (found == NULL || push(self, PyObject_IsTrue(args[4]) == 1, params, count, results ? result[0] : 0) < 0) {
+        Py_DECREF(calls);
+        return NULL;
+    }
+    Activation *each = &self->stack[self->depth - 1];
+    each->function[0] = found->of[0];
+    each->function[1] = found->of[1];
+    for (Py_ssize_t n = 0; n < count; n++) {
+        PyObject *values = PySequence_Fast(PySequence_Fast_GET_ITEM(calls, n), "arguments must be a sequence");
+        bool fits = values != NULL && PySequence_Fast_GET_SIZE(values) == params;
+        for (Py_ssize_t k = 0; fits && k < params; k++)
+            fits = to_val(&each->args[n * params + k], letters[k], PySequence_Fast_GET_ITEM(values, k)) == 0;
+        Py_XDECREF(values);
+        if (!fits) {
+            if (!PyErr_Occurred())
+                PyErr_Format(PyExc_TypeError, "the function takes %zd arguments", params);
+            Py_DECREF(calls);
+            self->depth--;
+            PyMem_Free(each->args);
+            each->args = NULL;
+            return NULL;
+        }
+    }
+    Py_DECREF(calls);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Store_advance(Store *self, PyObject *Py_UNUSED(none))
+{
+    if (self->depth == 0)
+        return PyErr_Format(PyExc_RuntimeError, "there is no call to advance");
+    Py_BEGIN_ALLOW_THREADS
+    advance(&self->stack[0]);
+    Py_END_ALLOW_THREADS
+    Activation *top = &self->stack[self->depth - 1];
+    int state = self->state;
+    if (state == DONE && (top->future != NULL || top->made < top->count))
+        state = top->imported ? CALLED : YIELDED;
+    return PyLong_FromLong(state);
+}
+
+static PyObject *Store_imported(Store *self, PyObject *Py_UNUSED(none))
+{
+    Activation *top = &self->stack[self->depth - 1];
+    PyObject *flat = PyTuple_New((Py_ssize_t)top->import_count);
+    for (size_t n = 0; flat != NULL && n < top->import_count; n++) {
+        PyObject *value = from_val(&top->import_args[n]);
+        if (value == NULL)
+            Py_CLEAR(flat);
+        else
+            PyTuple_SET_ITEM(flat, (Py_ssize_t)n, value);
+    }
+    top->imported = false;
+    return flat == NULL ? NULL : Py_BuildValue("nN", (Py_ssize_t)top->import_number, flat);
+}
+
+static PyObject *Store_answer(Store *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2)
+        return PyErr_Format(PyExc_TypeError, "answer() takes 2 arguments");
+    Activation *top = &self->stack[self->depth - 1];
+    const char *letter = PyUnicode_AsUTF8(args[0]);
+    if (letter == NULL || (letter[0] && to_val(top->import_results, letter[0], args[1]) < 0))
+        return NULL;
+    top->answered = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *Store_results(Store *self, PyObject *Py_UNUSED(none))
+{
+    Activation *top = &self->stack[self->depth - 1];
+    PyObject *results = PyList_New(top->made);
+    for (Py_ssize_t n = 0; results != NULL && n < top->made; n++) {
+        PyObject *value = top->result ? from_val(&top->results[n]) : Py_NewRef(Py_None);
+        if (value == NULL)
+            Py_CLEAR(results);
+        else
+            PyList_SET_ITEM(results, n, value);
+    }
+    return results;
+}
+
+static void pop(Store *self)
+{
+    Activation *top = &self->stack[--self->depth];
+    if (top->future != NULL) {
+        wasmtime_call_future_delete(top->future);
+        top->future = NULL;
+    }
+    PyMem_Free(top->args);
+    top->args = NULL;
+}
+
+static PyObject *Store_end(Store *self, PyObject *Py_UNUSED(none))
+{
+    if (self->depth > 0)
+        pop(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Store_failure(Store *self, PyObject *Py_UNUSED(none))
+{
+    void *pointer = self->state == TRAPPED ? self->trap : self->state == FAILED ? self->error : (void *)self->refused;
+    self->trap = self->error = NULL;
+    return PyLong_FromVoidPtr(pointer);
+}
+
+static PyObject *Store_memory(Store *self, void *Py_UNUSED(closure))
+{
+    if (!self->has_memory)
+        Py_RETURN_NONE;
+    uint8_t *data = wasmtime_memory_data(self->context, self->memory.of);
+    Py_ssize_t size = (Py_ssize_t)wasmtime_memory_data_size(self->context, self->memory.of);
+    if (self->view == NULL || data != self->view_data || size != self->view_size) {
+        PyObject *view = PyMemoryView_FromMemory((char *)data, size, PyBUF_WRITE);
+        if (view == NULL)
+            return NULL;
+        Py_XSETREF(self->view, view);
+        self->view_data = data;
+        self->view_size = size;
+    }
+    return Py_NewRef(self->view);
+}
+
+static PyObject *Store_close(Store *self, PyObject *Py_UNUSED(none))
+{
+    while (self->depth > 0)
+        pop(self);
+    if (self->store != NULL) {
+        wasmtime_store_delete(self->store);
+        self->store = self->context = NULL;
+        self->has_memory = false;
+        Py_CLEAR(self->view);
+    }
+    Py_RETURN_NONE;
+}
+
+static void Store_dealloc(Store *self)
+{
+    /* A store that nobody closed belongs to a guest whose thread still runs: it is left alone. */
+    Py_XDECREF(self->view);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef Store_methods[] = {
+    {"instantiate", (PyCFunction)Store_instantiate, METH_O, NULL},
+    {"set_memory", (PyCFunction)Store_set_memory, METH_O, NULL},
+    {"begin", (PyCFunction)(void (*)(void))Store_begin, METH_FASTCALL, NULL},
+    {"advance", (PyCFunction)Store_advance, METH_NOARGS, NULL},
+    {"imported", (PyCFunction)Store_imported, METH_NOARGS, NULL},
+    {"answer", (PyCFunction)(void (*)(void))Store_answer, METH_FASTCALL, NULL},
+    {"results", (PyCFunction)Store_results, METH_NOARGS, NULL},
+    {"end", (PyCFunction)Store_end, METH_NOARGS, NULL},
+    {"failure", (PyCFunction)Store_failure, METH_NOARGS, NULL},
+    {"close", (PyCFunction)Store_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef Store_properties[] = {
+    {"memory", (getter)Store_memory, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyTypeObject StoreType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "slight_py._store.Store",
+    .tp_basicsize = sizeof(Store),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = Store_new,
+    .tp_dealloc = (destructor)Store_dealloc,
+    .tp_methods = Store_methods,
+    .tp_getset = Store_properties,
+};
+
+/* setup(addresses: dict[str, int], val_size: int, extern_size: int) -> int: takes the C API's functions by name, and
+ * returns the address of what an import is defined with. */
+static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *addresses;
+    Py_ssize_t val_size, extern_size;
+    if (!PyArg_ParseTuple(args, "O!nn", &PyDict_Type, &addresses, &val_size, &extern_size))
+        return NULL;
+    if (val_size != sizeof(Val) || extern_size != sizeof(Extern))
+        return PyErr_Format(PyExc_ImportError, "wasmtime's values have another layout");
+#define TAKE(name, result, arguments)                                                                                 \
+    {                                                                                                                 \
+        PyObject *address = PyDict_GetItemString(addresses, #name);                                                   \
+        if (address == NULL)                                                                                          \
+            return PyErr_Format(PyExc_ImportError, "wasmtime_%s is missing", #name);                                  \
+        wasmtime_##name = (result(*) arguments)PyLong_AsVoidPtr(address);                                             \
+    }
+    FUNCTIONS(TAKE)
+    if (PyErr_Occurred())
+        return NULL;
+    return PyLong_FromVoidPtr((void *)(uintptr_t)entered);
+}
+
+static PyObject *names(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+#define NAME(name, result, arguments) #name,
+    static const char *all[] = {FUNCTIONS(NAME) NULL};
+    PyObject *list = PyList_New(0);
+    for (int n = 0; list != NULL && all[n] != NULL; n++) {
+        PyObject *name = PyUnicode_FromString(all[n]);
+        if (name == NULL || PyList_Append(list, name) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}
+
+static PyMethodDef functions[] = {
+    {"setup", setup, METH_VARARGS, NULL},
+    {"names", names, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "slight_py._store",
+    .m_size = -1,
+    .m_methods = functions,
+};
+
+PyMODINIT_FUNC PyInit__store(void)
+{
+    PyObject *self = PyModule_Create(&module);
+    if (self == NULL || PyModule_AddType(self, &StoreType) < 0)
+        Py_CLEAR(self);
+    return self;
+}

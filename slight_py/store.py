@@ -1,0 +1,390 @@
+"""One wasmtime store, the instance in it, and the calls that are under way: the C API without its asynchrony.
+
+A guest runs on its own stack (a fiber) inside `wasmtime_call_future_poll`. When it calls an import, the C API calls
+back on that stack; the callback does nothing but note the call, and the poll returns. Whoever polls then has the import
+answered on the thread's own stack, and polls again.
+
+There may be one call into a guest, and others nested in it, each made while the guest waits for an import. A nested
+call runs inside the poll of the outer one, since that is where the guest's stacks may be used.
+
+`_store.c` is the same in C, and is used where it was built; this is what it is measured and tested against. Ownership
+of every pointer follows the headers of wasmtime's C API, `wasmtime/async.h` first of all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ctypes import addressof, c_bool, c_char, c_size_t, c_void_p
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+import wasmtime._bindings as ffi
+from wasmtime._ffi import dll
+
+DONE, YIELDED, CALLED, REFUSED, TRAPPED, FAILED = range(6)
+"""What `advance` says: the calls are made · the guest's turn is over · it has called an import · it has called one
+where it must not · it has trapped · it has ended with an error, which may be an exit."""
+
+MAX_DEPTH = 16
+"""How many calls may be nested: a guest calls an import, which calls it (to allocate, say), and so on."""
+
+MAX_PARAMS = 16
+
+# The C API, with arguments as plain integers: half the cost of ctypes pointers. Functions are taken by index, since an
+# attribute of `dll` is shared with the package's own bindings and must keep its argument types.
+
+
+def function(name: str, result: Any, *arguments: Any, prefix: str = "wasmtime_") -> Callable[..., Any]:
+    """A function of the C API."""
+    found = dll[prefix + name]
+    found.restype, found.argtypes = result, arguments
+    return found
+
+
+_store_new = function("store_new", c_void_p, c_void_p, c_void_p, c_void_p)
+_store_context = function("store_context", c_void_p, c_void_p)
+_store_delete = function("store_delete", None, c_void_p)
+_store_limiter = function("store_limiter", None, c_void_p, *[ctypes.c_int64] * 5)
+_set_epoch_deadline = function("context_set_epoch_deadline", None, c_void_p, ctypes.c_uint64)
+_yield_on_epoch = function("context_epoch_deadline_async_yield_and_update", None, c_void_p, ctypes.c_uint64)
+_get_data = function("context_get_data", c_void_p, c_void_p)
+_set_wasi = function("context_set_wasi", c_void_p, c_void_p, c_void_p)
+_caller_context = function("caller_context", c_void_p, c_void_p)
+_instantiate = function("instance_pre_instantiate_async", c_void_p, *[c_void_p] * 5)
+_export_nth = function("instance_export_nth", c_bool, c_void_p, c_void_p, c_size_t, *[c_void_p] * 3)
+_call_async = function("func_call_async", c_void_p, *[c_void_p] * 3, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p)
+_poll = function("call_future_poll", c_bool, c_void_p)
+_future_delete = function("call_future_delete", None, c_void_p)
+_memory_data = function("memory_data", c_void_p, c_void_p, c_void_p)
+_memory_size = function("memory_data_size", c_size_t, c_void_p, c_void_p)
+
+_wasi = functools.partial(function, prefix="wasi_config_")
+_wasi_new = _wasi("new", c_void_p)
+_wasi_argv = _wasi("set_argv", c_bool, c_void_p, c_size_t, c_void_p)
+_wasi_env = _wasi("set_env", c_bool, c_void_p, c_size_t, c_void_p, c_void_p)
+_wasi_stdin = _wasi("inherit_stdin", None, c_void_p)
+_wasi_stdout = _wasi("inherit_stdout", None, c_void_p)
+_wasi_stderr = _wasi("inherit_stderr", None, c_void_p)
+_wasi_directory = _wasi("preopen_dir", c_bool, c_void_p, ctypes.c_char_p, ctypes.c_char_p, c_bool)
+_wasi_delete = _wasi("delete", None, c_void_p)
+
+# A value is a kind (one byte) and a union at offset 8, 32 bytes in all (`wasmtime/val.h`).
+_VAL_SIZE = ctypes.sizeof(ffi.wasmtime_val_t)
+_KINDS = {"i": 0, "I": 1, "f": 2, "d": 3}
+_LETTERS = "iIfd"
+_UNIONS = {"i": "I20x", "I": "Q16x", "f": "f20x", "d": "d16x"}
+_PACK = {letter: Struct("<B7x" + union) for letter, union in _UNIONS.items()}
+_UNPACK = {letter: Struct("<8x" + union) for letter, union in _UNIONS.items()}
+
+
+@functools.cache
+def _packer(letters: str) -> tuple[list[int], Callable[..., bytes]]:
+    """What packs the arguments of a call: the kind that stands before each value, and a Struct's method."""
+    return [_KINDS[letter] for letter in letters], Struct("<" + "".join("B7x" + _UNIONS[each] for each in letters)).pack
+
+
+# The callbacks. They run on the guest's stack and must not raise. What they are given is a token: the number of the
+# store, and how deep the call is nested in others.
+
+_stores: dict[int, Store] = {}
+_numbers = itertools.count(1)
+_DEPTH_BITS = 4
+_CONTINUATION = Struct("<QQQ")
+
+
+def _resume(token: int) -> bool:
+    """Polled until the import's answer is in place."""
+    return _stores[token >> _DEPTH_BITS]._resumed(token % MAX_DEPTH)
+
+
+def _enter(
+    number: int | None, caller: int, args: int, count: int, results: int, _nresults: int, _trap: int, continuation: int
+) -> None:
+    """A guest calls an import."""
+    store = _stores[_get_data(_caller_context(caller))]
+    code = _CONTINUATION.pack(_RESUME, store._entered(number or 0, args, count, results), 0)
+    ctypes.memmove(continuation, code, len(code))
+
+
+_CALLBACKS = (
+    ctypes.CFUNCTYPE(c_bool, c_void_p)(_resume),
+    ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p)(_enter),
+)
+_RESUME, _ENTER = (ctypes.cast(callback, c_void_p).value or 0 for callback in _CALLBACKS)
+
+
+class _Activation:
+    """Calls into a guest, one after the other, and the import that it called meanwhile, if it waits for one."""
+
+    __slots__ = ("answered", "calls", "function", "future", "guarded", "imported", "params", "result", "results")
+
+    def __init__(self, guarded: bool, calls: list[bytes], function: int = 0, params: int = 0, result: str = "") -> None:
+        self.guarded = guarded
+        self.calls = calls
+        """The arguments of the calls that are still to be made, the first last."""
+        self.function = function
+        self.params = params
+        self.result = result
+        self.results: list[Any] = []
+        self.future: int | None = None
+        self.imported: tuple[int, int, int, int] | None = None
+        """The import that the guest called: its number, where its arguments are and how many, where results go."""
+        self.answered = False
+
+
+class Store:
+    """A store and the one instance in it. It belongs to one thread at a time, and must be closed.
+
+    A call is `begin`, then `advance` until that says DONE, then `results` and `end`. CALLED in between asks for
+    `imported` and `answer`; calls that are begun before the answer are nested.
+    """
+
+    __slots__ = (
+        "_args",
+        "_args_at",
+        "_context",
+        "_error",
+        "_externs",
+        "_instance",
+        "_memory",
+        "_number",
+        "_refused",
+        "_stack",
+        "_state",
+        "_store",
+        "_trap",
+    )
+
+    def __init__(self, engine: int, memory: int, table_elements: int, wasi: int) -> None:
+        """`engine` and `wasi` are addresses; `wasi` may be 0, else the store takes it over. The limits are in bytes and
+        elements."""
+        self._number = next(_numbers)
+        self._store: int | None = _store_new(engine, self._number, None)
+        self._context = _store_context(self._store)
+        _store_limiter(self._store, memory, table_elements, -1, -1, -1)
+        _yield_on_epoch(self._context, 1)
+        _set_epoch_deadline(self._context, 1)
+        if wasi:
+            _set_wasi(self._context, wasi)
+        self._externs: dict[int, Any] = {}
+        self._memory: int | None = None
+        self._instance = ffi.wasmtime_instance_t()
+        self._trap = c_void_p()
+        self._error = c_void_p()
+        self._refused = 0
+        self._state = DONE
+        # Arguments, and behind them the result. Calls copy their arguments at once, so one place serves all of them.
+        self._args = (c_char * (_VAL_SIZE * (MAX_PARAMS + 1)))()
+        self._args_at = addressof(self._args)
+        self._stack: list[_Activation] = []
+        _stores[self._number] = self
+
+    def close(self) -> None:
+        """Ends the calls under way and the instance."""
+        while self._stack:
+            self.end()
+        if self._store is not None:
+            _store_delete(self._store)
+            self._store = None
+            del _stores[self._number]
+
+    def instantiate(self, pre: int) -> None:
+        """Begins the instantiation of what `pre` is the address of."""
+        self._push(_Activation(False, []))
+        where = addressof(self._trap), addressof(self._error)
+        self._stack[-1].future = _instantiate(pre, self._context, addressof(self._instance), *where)
+
+    def set_memory(self, index: int) -> None:
+        """Says which export is the memory."""
+        self._memory = addressof(self._extern(index).of.memory)
+
+    @property
+    def memory(self) -> memoryview | None:
+        """The memory as it is now. It is stale once the guest has run."""
+        if self._memory is None:
+            return None
+        return _view(_memory_data(self._context, self._memory), _memory_size(self._context, self._memory))
+
+    def begin(self, index: int, params: str, result: str, calls: Sequence[Sequence[Any]], guarded: bool) -> None:
+        """Begins to call the export at `index` once for each of `calls`. `guarded` refuses it the imports.
+
+        Raises RecursionError where too many calls are nested, IndexError where there is no such export.
+        """
+        address = addressof(self._extern(index).of.func)
+        kinds, pack = _packer(params)
+        chain = itertools.chain.from_iterable
+        packed = [pack(*chain(zip(kinds, args, strict=True))) for args in reversed(calls)]
+        self._push(_Activation(guarded, packed, address, len(params), result))
+
+    def _push(self, activation: _Activation) -> None:
+        if len(self._stack) == MAX_DEPTH:
+            raise RecursionError("calls are nested too deep")
+        self._stack.append(activation)
+
+    def _extern(self, index: int) -> Any:
+        found = self._externs.get(index)
+        if found is None:
+            found = ffi.wasmtime_extern_t()
+            name, length = c_void_p(), c_size_t()
+            where = (addressof(self._instance), index, addressof(name), addressof(length), addressof(found))
+            if not _export_nth(self._context, *where):
+                raise IndexError(f"there is no export {index}")
+            self._externs[index] = found
+        return found
+
+    def advance(self) -> int:
+        """Runs the guest until the innermost calls are made, it has called an import, or its turn is over."""
+        self._advance(self._stack[0])
+        top = self._stack[-1]
+        if self._state == DONE and (top.future is not None or top.calls):
+            return YIELDED if top.imported is None else CALLED
+        return self._state
+
+    def _advance(self, activation: _Activation) -> None:
+        """Advances one level. One that is nested is advanced on the stack of the one around it."""
+        results = self._args_at + MAX_PARAMS * _VAL_SIZE
+        while self._state == DONE:
+            if activation.future is None:
+                if not activation.calls:
+                    return
+                args = activation.calls.pop()
+                ctypes.memmove(self._args_at, args, len(args))
+                self._trap.value = self._error.value = None
+                activation.future = _call_async(
+                    *(self._context, activation.function, self._args_at, activation.params),
+                    *(results, len(activation.result), addressof(self._trap), addressof(self._error)),
+                )
+            if not _poll(activation.future):
+                return
+            _future_delete(activation.future)
+            activation.future = None
+            if self._trap.value or self._error.value:
+                self._state = TRAPPED if self._trap.value else FAILED
+            elif activation.result:
+                value = _UNPACK[activation.result].unpack_from(self._args, MAX_PARAMS * _VAL_SIZE)[0]
+                activation.results.append(value)
+            elif activation.function:
+                activation.results.append(None)
+
+    def imported(self) -> tuple[int, tuple[Any, ...]]:
+        """The import that the guest called: its number, and the flat arguments."""
+        top = self._stack[-1]
+        assert top.imported is not None
+        number, args, count, _ = top.imported
+        data = ctypes.string_at(args, count * _VAL_SIZE)
+        starts = range(0, len(data), _VAL_SIZE)
+        return number, tuple(_UNPACK[_LETTERS[data[at]]].unpack_from(data, at)[0] for at in starts)
+
+    def answer(self, result: str, value: Any) -> None:
+        """Puts the answer of that import in place."""
+        top = self._stack[-1]
+        assert top.imported is not None
+        if result:
+            ctypes.memmove(top.imported[3], _PACK[result].pack(_KINDS[result], value), _VAL_SIZE)
+        top.imported = None
+        top.answered = True
+
+    def results(self) -> list[Any]:
+        """What the innermost calls returned, None for a function without a result."""
+        return self._stack[-1].results
+
+    def end(self) -> None:
+        """Ends the innermost calls, whether they are made or not."""
+        if self._stack:
+            activation = self._stack.pop()
+            if activation.future is not None:
+                _future_delete(activation.future)
+
+    def failure(self) -> int | None:
+        """What made `advance` say TRAPPED or FAILED, as an address that is the caller's to release; for REFUSED, the
+        number of the import."""
+        failed = {TRAPPED: self._trap.value, FAILED: self._error.value}.get(self._state, self._refused)
+        self._trap.value = self._error.value = None
+        return failed
+
+    # On the guest's stack.
+
+    def _entered(self, number: int, args: int, count: int, results: int) -> int:
+        """It calls an import. Returns the token to resume it with."""
+        depth = len(self._stack) - 1
+        top = self._stack[depth]
+        top.answered = False
+        if top.guarded:
+            self._state, self._refused = REFUSED, number
+        else:
+            top.imported = (number, args, count, results)
+        return self._number << _DEPTH_BITS | depth
+
+    def _resumed(self, depth: int) -> bool:
+        """An import that it called is polled. True once the answer is in place."""
+        if self._state == DONE and depth + 1 < len(self._stack):
+            self._advance(self._stack[depth + 1])
+            return False
+        return self._state == DONE and self._stack[depth].answered
+
+
+class WasiTemplate:
+    """What instances get from WASI, worked out once: each of them takes a configuration of its own."""
+
+    def __init__(
+        self, args: Sequence[str], env: Mapping[str, str], directories: Sequence[tuple[str, str, bool]], stdin: bool
+    ) -> None:
+        """A directory is its path on the host, its name for the guest, and whether that may write to it. Output goes to
+        the process's own; with `stdin`, its input is the guest's."""
+        self._args, self._names, self._values = map(_strings, (args, env, env.values()))
+        self._directories = [(host.encode(), guest.encode(), writable) for host, guest, writable in directories]
+        self._stdin = stdin
+
+    def make(self) -> int:
+        """The address of a new configuration. Raises OSError where a directory can't be opened."""
+        config = int(_wasi_new())
+        _wasi_argv(config, len(self._args), self._args)
+        if self._names:
+            _wasi_env(config, len(self._names), self._names, self._values)
+        _wasi_stdout(config)
+        _wasi_stderr(config)
+        if self._stdin:
+            _wasi_stdin(config)
+        for host, guest, writable in self._directories:
+            if not _wasi_directory(config, host, guest, writable):
+                _wasi_delete(config)
+                raise OSError(f"the directory {host.decode()} can't be opened")
+        return config
+
+
+def _strings(texts: Iterable[str]) -> Any:
+    """An array of C strings."""
+    encoded = [text.encode() for text in texts]
+    return (ctypes.c_char_p * len(encoded))(*encoded)
+
+
+_views: dict[tuple[int, int], memoryview] = {}
+
+
+def _view(base: int, size: int) -> memoryview:
+    """The memory at `base`. Slots of the pool come again, so their views are kept."""
+    view = _views.get((base, size))
+    if view is None:
+        if len(_views) > 4096:
+            _views.clear()
+        view = memoryview((ctypes.c_ubyte * size).from_address(base)).cast("B")
+        _views[base, size] = view
+    return view
+
+
+enter_address = _ENTER
+"""What imports are defined with: the address of a `wasmtime_func_async_callback_t`, its data the import's number."""
+
+if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
+    try:
+        from slight_py import _store
+    except ImportError:
+        pass
+    else:
+        addresses = {name: ctypes.cast(dll[f"wasmtime_{name}"], c_void_p).value for name in _store.names()}
+        enter_address = _store.setup(addresses, _VAL_SIZE, ctypes.sizeof(ffi.wasmtime_extern_t))
+        PureStore, Store = Store, _store.Store
