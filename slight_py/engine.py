@@ -108,6 +108,8 @@ class Engine:
             "total_stacks": self.limits.instances * 2,
             "max_memory_size": self.limits.memory,
             "table_elements": self.limits.table_elements,
+            # A table is small: to clear it costs less than to give its pages back.
+            "table_keep_resident": 64 << 10,
             "max_core_instance_size": 16 << 20,
         }.items():
             getattr(ffi, f"wasmtime_pooling_allocation_config_{limit}_set")(pool, number)

@@ -203,7 +203,8 @@ class Run:
         """Runs the entry point; returns the exit code that its outcome means."""
         try:
             # In a thread, so that a guest that waits for its standard input doesn't hold up the servers.
-            instance = await self._program.instantiate(wasi.template(self._config.wasi, stdin=True), in_thread=True)
+            template = wasi.template(self._config.wasi, self._program.info, stdin=True)
+            instance = await self._program.instantiate(template, in_thread=True)
             try:
                 await initialize(instance, self._program)
                 return await self._enter(instance)

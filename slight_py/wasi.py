@@ -17,7 +17,7 @@ from struct import Struct
 from typing import Any
 
 from bindgen.support import GuestFault, Import, Lift
-from slight_py.engine import WASI, Instance
+from slight_py.engine import WASI, Instance, ModuleInfo
 from slight_py.errors import UsageError
 from slight_py.store import WasiTemplate
 
@@ -66,9 +66,12 @@ def check(settings: WasiSettings) -> None:
             raise UsageError(f"{text!r}: an argument or a variable can't hold a NUL character")
 
 
-def template(settings: WasiSettings, stdin: bool) -> WasiTemplate:
-    """What makes the configurations of instances. With `stdin`, the process's standard input is theirs."""
-    directories = [(str(each.host), each.guest, each.writable) for each in settings.directories]
+def template(settings: WasiSettings, info: ModuleInfo, stdin: bool) -> WasiTemplate:
+    """What makes the configurations of a module's instances. With `stdin`, the process's standard input is theirs."""
+    # Each instance opens its directories anew: not for a module that can't open a file in them.
+    wants_files = any(each.module == WASI and each.name.startswith("path_") for each in info.imports)
+    granted = settings.directories if wants_files else ()
+    directories = [(str(each.host), each.guest, each.writable) for each in granted]
     return WasiTemplate(settings.args, settings.env, directories, stdin)
 
 
