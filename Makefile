@@ -4,8 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 
+BACKENDS := memory redis filesystem
 BACKEND ?= memory
-REDIS_PORT ?= 16379
 
 # The first Python that is new enough.
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -19,11 +19,14 @@ define need
 else echo "$(1) is missing; type: sudo apt install $(2)" >&2; exit 1; fi
 endef
 
-.PHONY: run test bindings setup-run setup-test clean
+.PHONY: run known-backend test bindings setup-run setup-test clean
 
-run: setup-run
+run: known-backend setup-run
 	@$(BIN)/python examples/build.py keyvalue-demo-c
 	@$(MAKE) run-$(BACKEND)
+
+known-backend:
+	@test -n "$(filter $(BACKEND),$(BACKENDS))" || { echo "BACKEND=$(BACKEND): there are $(BACKENDS)" >&2; exit 2; }
 
 .PHONY: run-memory run-redis run-filesystem
 run-memory:
@@ -32,14 +35,16 @@ run-memory:
 run-filesystem:
 	$(BIN)/slight-py run examples/build/keyvalue-demo-c.wasm -c examples/keyvalue-demo-c/slightfile-filesystem.toml
 
-run-redis:
+# In a Redis of its own, at a socket rather than a port, which may be taken.
+run-redis: .venv/redis
 	$(call need,redis-server,redis-server)
-	@$(BIN)/python -m pip install --quiet --editable '.[redis]'
-	@redis-server --port $(REDIS_PORT) --bind 127.0.0.1 --save '' --daemonize no >/dev/null & \
-	redis=$$!; trap 'kill $$redis' EXIT; \
-	for _ in $$(seq 50); do redis-cli -p $(REDIS_PORT) ping >/dev/null 2>&1 && break; sleep 0.1; done; \
-	export REDIS_ADDRESS=redis://127.0.0.1:$(REDIS_PORT); set -x; \
-	$(BIN)/slight-py run examples/build/keyvalue-demo-c.wasm -c examples/keyvalue-demo-c/slightfile-redis.toml
+	@directory=$$(mktemp -d); \
+	redis-server --port 0 --unixsocket $$directory/redis.sock --save '' >$$directory/log & redis=$$!; \
+	trap 'kill $$redis; wait $$redis || true; rm -r $$directory' EXIT; \
+	for _ in $$(seq 50); do test -S $$directory/redis.sock && break; sleep 0.1; done; \
+	export REDIS_ADDRESS=unix://$$directory/redis.sock; \
+	command="$(BIN)/slight-py run examples/build/keyvalue-demo-c.wasm -c examples/keyvalue-demo-c/slightfile-redis.toml"; \
+	echo "REDIS_ADDRESS=$$REDIS_ADDRESS $$command"; $$command
 
 test: setup-test
 	$(BIN)/ruff check
@@ -50,6 +55,8 @@ test: setup-test
 # Writes the generated bindings anew, after a change in wit/ or in the generator.
 bindings: setup-run
 	$(BIN)/slight-py bindgen python $(BINDINGS)
+	cd examples/custom-capability && for language in 'python slight_greeter' 'c .'; do set -- $$language; \
+		$(CURDIR)/$(BIN)/slight-py bindgen $$1 --import greeter.wit --out-dir $$2; done
 
 BINDINGS := --import wit/keyvalue.wit --import wit/http-server.wit --import wit/compat/kv.wit \
 	--export wit/http-handler.wit --export wit/http-server-export.wit --out-dir capabilities/bindings
@@ -68,17 +75,22 @@ BINDINGS := --import wit/keyvalue.wit --import wit/http-server.wit --import wit/
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . ziglang==0.17.0
 	@touch $@
 
+.venv/redis: .venv/run
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[redis]'
+	@touch $@
+
 .venv/test: .venv/made pyproject.toml
 	@echo "setting up .venv for the tests"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis]'
-	@touch $@ .venv/run
+	@touch $@ .venv/run .venv/redis
 
 setup-run: .venv/run
 
 setup-test: .venv/test
 	$(call need,redis-server,redis-server)
 	$(call need,openssl,openssl)
-	@ls -d /usr/lib/rustlib/wasm32-wasi* >/dev/null 2>&1 || if [ "$$(id -u)" = 0 ]; then \
+	$(call need,curl,curl)
+	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || if [ "$$(id -u)" = 0 ]; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq rustc cargo libstd-rust-dev-wasm32 lld >/dev/null; \
 	else echo "Rust for wasm is missing; type: sudo apt install rustc cargo libstd-rust-dev-wasm32 lld" >&2; exit 1; fi
 

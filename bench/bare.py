@@ -1,6 +1,6 @@
 """The floor: what aiohttp does on uvloop with no wasm at all, with the same routes as examples/http-server-demo-rust.
 
-    python -m bench.bare PORT
+python -m bench.bare PORT
 """
 
 from __future__ import annotations

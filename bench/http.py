@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +29,8 @@ from bench.processes import (
     median,
     redis_server,
     require,
-    resident,
     server,
     spread,
-    wait_for,
     wrk,
 )
 
@@ -78,7 +76,9 @@ class Bench:
     seconds: float
     rounds: int
 
-    def pair(self, ours: int, floor: int, path: str, connections: int = 32, script: str = "") -> tuple[list[Load], list[Load]]:
+    def pair(
+        self, ours: int, floor: int, path: str, connections: int = 32, script: str = ""
+    ) -> tuple[list[Load], list[Load]]:
         """The loads of both servers, in turn, after a warm-up of each."""
         lua = HERE / script if script else None
         for port in (ours, floor):
@@ -150,7 +150,15 @@ def start(bench: Bench) -> Iterator[Row]:
     pairs = [(_wall(ours), _wall(floor)) for _ in range(3 * bench.rounds)]
     mine, bare_times = ([pair[side] * 1e3 for pair in pairs] for side in (0, 1))
     met = median(mine) <= 2.5 * median(bare_times)
-    yield Row("keyvalue-demo as a command, against the imports", "ms", median(mine), median(bare_times), spread(mine), "≤ 2.5", met)
+    yield Row(
+        "keyvalue-demo as a command, against the imports",
+        "ms",
+        median(mine),
+        median(bare_times),
+        spread(mine),
+        "≤ 2.5",
+        met,
+    )
 
 
 def _first_answer(options: list[str]) -> float:
@@ -206,9 +214,10 @@ def main() -> None:
     print()
     print(table(rows))
     if options.save:
-        RESULTS.write_text(json.dumps([{name: getattr(row, name) for name in Row.__slots__} for row in rows], indent=1) + "\n")
+        RESULTS.write_text(
+            json.dumps([{name: getattr(row, name) for name in Row.__slots__} for row in rows], indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":
     main()
-

@@ -70,7 +70,18 @@ def wait_for(port: int, process: subprocess.Popen[bytes] | None = None, seconds:
 def redis_server() -> Iterator[str]:
     """A Redis on the load's core, as another machine's would be; yields its address."""
     port = free_port()
-    command = ["taskset", "-c", str(LOAD_CORE), "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    command = [
+        "taskset",
+        "-c",
+        str(LOAD_CORE),
+        "redis-server",
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         wait_for(port, process)
@@ -97,7 +108,16 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 def wrk(port: int, path: str, seconds: float, connections: int = 32, script: Path | None = None) -> Load:
     """Loads a server for a while."""
-    command = ["taskset", "-c", str(LOAD_CORE), "wrk", "--latency", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
+    command = [
+        "taskset",
+        "-c",
+        str(LOAD_CORE),
+        "wrk",
+        "--latency",
+        "-t1",
+        f"-c{connections}",
+        f"-d{max(1, round(seconds))}s",
+    ]
     if script:
         command += ["-s", str(script)]
     done = subprocess.run(

@@ -7,11 +7,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bindgen.backends import BackendError, python
+from bindgen.backends import BackendError, c, markdown, python, rust
 from bindgen.wit_parser import WitError, load_many
 from bindgen.wit_parser.model import Interface
 
-BACKENDS: Mapping[str, Callable[[Sequence[Interface], Sequence[Interface]], dict[str, str]]] = {"python": python.write}
+BACKENDS: Mapping[str, Callable[[Sequence[Interface], Sequence[Interface]], dict[str, str]]] = {
+    "c": c.write,
+    "markdown": markdown.write,
+    "python": python.write,
+    "rust": rust.write,
+}
 """What writes the bindings of a language: the imported and the exported interfaces in, files by name out."""
 
 

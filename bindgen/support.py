@@ -70,7 +70,10 @@ class Guest(Protocol):
 
     @property
     def memory(self) -> memoryview:
-        """The guest's memory as bytes, writable. It's stale after the next `await` of `allocate` or `call`."""
+        """The guest's memory as bytes, writable. It's stale after the next `await` of `allocate` or `call`.
+
+        Raises GuestFault where there is none.
+        """
 
     async def allocate(self, lower: Lower) -> None:
         """Asks the guest's `canonical_abi_realloc` for every block of `lower`, which `place`s them.
@@ -117,14 +120,23 @@ class Export:
 class Lift:
     """Takes over the values of one call, and checks them.
 
-    `at` is what is being lifted, for messages; `left` is how much host memory the call may still fill.
+    `at` is what is being lifted, for messages; `left` is how much the call may still hand over.
     """
 
     LIMIT = 256 << 20
-    """Bytes that one call may hand over. Lists may overlap in the guest's memory, so its size is no bound."""
+    """Bytes that one call may hand over. Lists may overlap in the guest's memory, so its size is no bound.
 
-    ELEMENT = 64
-    """What an element of a list is counted as, besides the texts and lists in it: about what Python takes for one."""
+    Nobody else has a turn while values are lifted: what takes longer than a copy of its bytes counts for more.
+    """
+
+    TEXT = 8
+    """What a byte of text counts as: each may become four, where a text has wide characters."""
+
+    NUMBER = 64
+    """What a number in a list counts as: about the memory that Python takes for one."""
+
+    ELEMENT = 4096
+    """What any other element of a list counts as, besides the texts and lists in it: Python takes 2 to 3 µs for one."""
 
     __slots__ = ("at", "guest", "left", "memory", "owned", "where")
 
@@ -132,7 +144,7 @@ class Lift:
         """With `owns`, the texts and lists are the host's to free: they are noted in `owned`."""
         self.owned: builtins.list[tuple[int, int, int]] | None = [] if owns and guest.reused else None
         self.guest = guest
-        self.memory = guest.memory
+        self.memory = memory_of(guest, where)
         self.where = where
         self.at = at
         self.left = self.LIMIT
@@ -151,8 +163,10 @@ class Lift:
 
     def string(self, pointer: int, length: int) -> str:
         """A copy of a `string`."""
+        data = self._slice(pointer, length, 1)
+        self._spend(length * (self.TEXT - 1))
         try:
-            return str(self._slice(pointer, length, 1), "utf-8")
+            return str(data, "utf-8")
         except UnicodeDecodeError as error:
             self.fault(f"the text is not UTF-8: {error.reason} at byte {error.start}")
 
@@ -167,7 +181,7 @@ class Lift:
 
     def numbers(self, size: int, pointer: int, length: int) -> memoryview:
         """The bytes of a list of numbers."""
-        self._spend(length * self.ELEMENT)
+        self._spend(length * self.NUMBER)
         return self._slice(pointer, length * size, size)
 
     def handle(self, resource: str, handle: int) -> Any:
@@ -224,7 +238,18 @@ class Lift:
     def _spend(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            self.fault(f"the call hands over more than {self.LIMIT >> 20} MiB")
+            self.fault(
+                f"the call hands over too much; it may {self.LIMIT >> 20} MiB, or {self.LIMIT // self.TEXT >> 20} MiB "
+                f"of text, or {self.LIMIT // self.ELEMENT} elements of lists"
+            )
+
+
+def memory_of(guest: Guest, where: str) -> memoryview:
+    """The guest's memory. Raises GuestFault, which says `where`, for a guest that shows none."""
+    try:
+        return guest.memory
+    except GuestFault as fault:
+        raise GuestFault(f"{where}: {fault}") from None
 
 
 def s32(value: int) -> int:
@@ -302,8 +327,9 @@ class Lower:
             raise ValueError("the resource belongs to another instance")
         return self.guest.resources.lend(value.shared)
 
-    def place(self, memory: memoryview, pointers: Sequence[int]) -> None:
+    def place(self, pointers: Sequence[int]) -> None:
         """Takes the addresses that the guest gave, and writes what is known. Raises GuestFault for a useless one."""
+        memory = memory_of(self.guest, self.where)
         end = len(memory)
         for (size, align, data), pointer in zip(self.blocks, pointers, strict=True):
             if pointer + size > end or pointer % align or (size and not pointer):

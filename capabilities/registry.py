@@ -1,22 +1,26 @@
 """Which capability families and resource types there are, and what each needs.
 
-Nothing here imports a backend: `load_backend` does, when one is used. Other packages add families and resource types
-through the entry point group `slight_py.capabilities`; they are looked up only for a name that is not built in, since
-reading the metadata of every installed package costs more than the whole of this module.
+Nothing here imports a backend until one is used: see the functions `load_...`. Other packages add families and
+resource types through the entry point group `slight_py.capabilities`; they are looked up only for a name that is not
+built in, since reading the metadata of every installed package costs more than the whole of this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from operator import attrgetter
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "slight_py.capabilities"
+
+RUNTIME = "runtime"
+"""The `host` of a family that the runtime answers itself."""
 
 
 class RegistryError(Exception):
@@ -43,28 +47,54 @@ class ResourceType:
 class Family:
     """The resource types that serve the same guest imports, and so can replace each other.
 
-    `interfaces` are the guest's import modules that mean this family. `embedded` is the resource type used when there
-    is no slightfile, or None. `named` is whether a guest opens the capability by a name; of a family without names
-    a slightfile holds one entry.
+    `interfaces` are those that a guest imports, each with the module that `slight-py bindgen python` made of it
+    (`package.bindings.greeter`), which is imported when a guest asks for it. An interface of upstream's that this
+    version does not have has no module, but "".
+
+    `host` names, as an entry point does (`package.module:function`), what is called with the granted backends by the
+    names they are granted under, and returns what answers each interface: a mapping from its name to an object with
+    the methods of its module's Protocol `...Host`. Without a `host`, the backend is that object, of every interface.
+
+    `embedded` is the resource type used when there is no slightfile, or None. `named` is whether a guest opens the
+    capability by a name; of a family without names a slightfile holds one entry. A family without a `host` has no
+    names, as nothing would tell its backends apart.
     """
 
     name: str
-    interfaces: tuple[str, ...]
+    interfaces: Mapping[str, str]
+    host: str = ""
     embedded: str | None = None
-    named: bool = True
+    named: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.interfaces, Mapping):
+            raise TypeError(f"the interfaces of the family {self.name!r} must be a mapping from each to its module")
+        if self.named and not self.host and self.is_available:
+            raise ValueError(f"the family {self.name!r} has names, so it needs a host to find its backends by them")
+
+    @property
+    def is_available(self) -> bool:
+        return any(self.interfaces.values())
 
 
 _FAMILIES = {
     family.name: family
     for family in (
-        Family("keyvalue", ("keyvalue", "kv"), embedded="keyvalue.memory"),
-        Family("http", ("http-server",), embedded="http", named=False),
-        Family("http-client", ("http-client",), named=False),
-        Family("messaging", ("messaging",)),
-        Family("configs", ("configs",)),
-        Family("distributed_locking", ("distributed-locking",)),
-        Family("sql", ("sql",)),
-        Family("blob", ("blob-store",)),
+        Family(
+            "keyvalue",
+            {"keyvalue": "capabilities.bindings.keyvalue", "kv": "capabilities.bindings.kv"},
+            host="capabilities.keyvalue.host:hosts",
+            embedded="keyvalue.memory",
+            named=True,
+        ),
+        Family("http", {"http-server": "capabilities.bindings.http_server"}, host=RUNTIME, embedded="http"),
+        # Upstream has these and this version does not: an error can say so, instead of calling them unknown.
+        Family("http-client", {"http-client": ""}),
+        Family("messaging", {"messaging": ""}, named=True),
+        Family("configs", {"configs": ""}, named=True),
+        Family("distributed_locking", {"distributed-locking": ""}, named=True),
+        Family("sql", {"sql": ""}, named=True),
+        Family("blob", {"blob-store": ""}, named=True),
     )
 }
 
@@ -102,7 +132,7 @@ _AVAILABLE = (
     _HTTP,
 )
 
-# Upstream has these and this version does not: an error can say so, instead of calling them unknown.
+# Known for the same reason as the families above.
 _UNAVAILABLE = {
     "keyvalue": ("keyvalue.awsdynamodb", "keyvalue.azblob", "keyvalue.dapr", "kv.awsdynamodb", "kv.azblob"),
     "http-client": ("http-client",),
@@ -150,10 +180,11 @@ def family(name: str) -> Family | None:
 
     Raises RegistryError if an installed package defines it and cannot be used.
     """
-    if name in _FAMILIES:
-        return _FAMILIES[name]
+    built_in = _FAMILIES.get(name)
+    if built_in is not None and built_in.is_available:
+        return built_in
     installed = _installed(name)
-    return installed if isinstance(installed, Family) else None
+    return installed if isinstance(installed, Family) else built_in
 
 
 def families() -> tuple[Family, ...]:
@@ -166,9 +197,9 @@ def family_of(interface: str) -> Family | None:
 
     Raises RegistryError if nothing serves it and an installed package that might cannot be used.
     """
-    for built_in in _FAMILIES.values():
-        if interface in built_in.interfaces:
-            return built_in
+    built_in = next((family for family in _FAMILIES.values() if interface in family.interfaces), None)
+    if built_in is not None and built_in.interfaces[interface]:
+        return built_in
     broken: RegistryError | None = None
     for point in _entry_points():
         try:
@@ -176,11 +207,11 @@ def family_of(interface: str) -> Family | None:
         except RegistryError as error:
             broken = broken or error
             continue
-        if isinstance(installed, Family) and interface in installed.interfaces:
+        if isinstance(installed, Family) and installed.interfaces.get(interface):
             return installed
-    if broken is not None:
+    if built_in is None and broken is not None:
         raise broken
-    return None
+    return built_in
 
 
 def names() -> tuple[str, ...]:
@@ -200,18 +231,46 @@ def available(family_name: str) -> tuple[ResourceType, ...]:
     return tuple(first_of.values())
 
 
-def load_backend(resource: ResourceType) -> Any:
+def load_backend(resource: ResourceType) -> Callable[[Mapping[str, str]], Any]:
     """Import what makes the backend of an available resource type: what its `load` names.
 
     Raises RegistryError if that fails, most often because a library that it needs is not installed.
     """
-    module, _, attribute = resource.load.partition(":")
+    found: Callable[[Mapping[str, str]], Any] = _import(resource.name, resource.load)
+    return found
+
+
+def load_host(family: Family) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Import what makes the hosts of a family: what its `host` names. Raises RegistryError if that fails."""
+    found: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _import(family.name, family.host)
+    return found
+
+
+def load_bindings(family: Family, interface: str) -> ModuleType:
+    """Import the generated module of an interface that a family serves. Raises RegistryError if that fails."""
+    name = family.interfaces[interface]
+    found: ModuleType = _import(family.name, name)
+    if {each.module for each in getattr(found, "IMPORTS", ())} != {interface}:
+        raise RegistryError(
+            f"{family.name} cannot be used: {name} is not what `slight-py bindgen python --import` makes of {interface}"
+        )
+    return found
+
+
+def _import(owner: str, target: str) -> Any:
+    """What `target` names as an entry point does; or as a slightfile does, with the path of a file for its module."""
+    module, *attribute = target.rsplit(":", 1)
+    if "/" in module:
+        from capabilities import custom
+
+        return custom.load_class(module, *attribute)
     try:
-        return attrgetter(attribute)(import_module(module))
+        found = import_module(module)
+        return attrgetter(*attribute)(found) if attribute else found
     except ModuleNotFoundError as error:
-        raise RegistryError(f"{resource.name} needs the Python module {error.name!r}; install it with pip") from error
+        raise RegistryError(f"{owner} needs the Python module {error.name!r}; install it with pip") from error
     except Exception as error:
-        raise RegistryError(f"{resource.name} cannot be used: {_reason(error)}") from error
+        raise RegistryError(f"{owner} cannot be used: {_reason(error)}") from error
 
 
 def _entry_points() -> tuple[EntryPoint, ...]:

@@ -53,6 +53,7 @@ EXAMPLES: Mapping[str, C | Rust] = {
     ),
     "bare-c": C(("keyvalue",), ("-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry")),
     "kv-2022-c": C(("canonical_abi", "kv")),
+    "custom-capability": C(()),
 }
 
 

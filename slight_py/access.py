@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from capabilities.http import access
 from capabilities.http.access import AccessRecord
@@ -18,6 +19,7 @@ def logger(name: str | None) -> Callable[[AccessRecord], None] | None:
     text = FORMATS[name]
 
     def write(record: AccessRecord) -> None:
-        sys.stderr.write(text(record) + "\n")
+        with suppress(OSError):  # nobody reads it any more: requests are answered all the same
+            sys.stderr.write(text(record) + "\n")
 
     return write

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from slight_py import __version__
+from slight_py import __version__, logs
 from slight_py.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command `slight-py`. Ends the process with the code that docs/cli.md gives."""
     code = run(sys.argv[1:] if arguments is None else arguments)
-    sys.stdout.flush()
-    sys.stderr.flush()
     if "slight_py.engine" in sys.modules:
         from slight_py import engine
 
@@ -45,19 +43,14 @@ def run(arguments: Sequence[str]) -> int:
     parser = _parser(words)
     options = parser.parse_args(words)
     options.arguments = guest_arguments
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.INFO, format="slight-py: %(message)s", stream=sys.stderr
-    )
-    # What the libraries say of their own accord is of no use to whoever runs a module.
-    for library in ("asyncio", "aiohttp", "redis"):
-        logging.getLogger(library).setLevel(logging.DEBUG if options.verbose else logging.CRITICAL)
+    logs.configure(options.verbose)
     try:
         return int(options.command(options))
     except UsageError as error:
         if options.verbose:
             logging.getLogger("slight_py").exception("where it was found")
         for line in error.lines:
-            print(f"slight-py: error: {line}", file=sys.stderr)
+            print(f"slight-py: error: {_printable(line)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -65,6 +58,15 @@ def run(arguments: Sequence[str]) -> int:
         # Whoever read our output has gone; what is left of it has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _printable(line: str) -> str:
+    """A line that may hold a module's names, which are any text."""
+    if line.isprintable():
+        return line
+    from capabilities.http.access import printable
+
+    return printable(line, len(line))
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
@@ -159,9 +161,7 @@ def _add_run(commands: Commands) -> None:
     limits.add_argument(
         "--drain-timeout", type=_seconds, default=30.0, metavar="SECONDS", help="time to finish at the end (30)"
     )
-    command.add_argument(
-        "--access-log", choices=("plain", "json"), help="a line on stderr for each request"
-    )
+    command.add_argument("--access-log", choices=("plain", "json"), help="a line on stderr for each request")
     command.add_argument("--no-cache", action="store_true", help="compile the module anew, and keep nothing")
 
 
@@ -281,6 +281,7 @@ def _run_config(options: argparse.Namespace) -> RunConfig:
         workers=options.workers,
         cache=not options.no_cache,
         access_log=options.access_log,
+        verbose=options.verbose,
     )
 
 
@@ -294,7 +295,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from slight_py import inspection
 
     report = inspection.inspect(options.app)
-    print(inspection.as_json(report) if options.json else inspection.as_text(report))
+    print(inspection.as_json(report) if options.json else inspection.as_text(report), flush=True)
     return 0
 
 

@@ -13,12 +13,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import mmap
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import POINTER, byref, c_size_t, c_void_p
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import wasmtime
@@ -72,6 +75,7 @@ class Limits:
 
 
 _increment_epoch = store.function("engine_increment_epoch", None, c_void_p)
+_pre_delete = store.function("instance_pre_delete", None, c_void_p)
 _define_async = store.function(
     "linker_define_async_func",
     *[c_void_p, c_void_p, ctypes.c_char_p, c_size_t, ctypes.c_char_p, c_size_t, c_void_p],
@@ -90,7 +94,9 @@ class Engine:
     """Compiles modules, and holds the pool of instances and the clock that takes turns."""
 
     def __init__(self, limits: Limits | None = None) -> None:
+        """Raises InvalidModule where the system has no room for the pool."""
         self.limits = limits or Limits()
+        _check_room(self.limits)
         config = wasmtime.Config()
         config.epoch_interruption = True
         # A guest that waits on shared memory would stop the loop; 64-bit and further memories aren't in the interface.
@@ -148,6 +154,32 @@ class Engine:
     def busy(self) -> contextlib.AbstractContextManager[None]:
         """Keeps the clock going for as long as a guest runs."""
         return self._ticker
+
+
+_MAPPINGS = 8
+"""Mappings of memory that an instance takes: two stacks with their guards, and its memory in up to three parts."""
+
+_SLOT = (4 << 30) + (64 << 20)
+"""Bytes of address space for one memory of up to 4 GiB: the pool reserves all that a 32-bit address reaches."""
+
+
+def _check_room(limits: Limits) -> None:
+    """Raises InvalidModule where the pool doesn't fit into a process: wasmtime would end the process, now or later."""
+    needed = limits.instances * _MAPPINGS
+    with contextlib.suppress(OSError):
+        most = int(Path("/proc/sys/vm/max_map_count").read_text())
+        if needed > most:
+            raise InvalidModule(
+                f"{limits.instances} instances at once take {needed} mappings of memory, and the system gives a "
+                f"process {most} (vm.max_map_count); allow fewer at once"
+            )
+    try:
+        mmap.mmap(-1, limits.instances * _SLOT, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0).close()
+    except OSError:
+        raise InvalidModule(
+            f"{limits.instances} instances at once take {limits.instances * _SLOT >> 30} GiB of address space, and "
+            "the system doesn't give a process that much (ulimit -v); allow fewer at once"
+        ) from None
 
 
 def abandoned() -> bool:
@@ -273,6 +305,8 @@ class Program:
         if error:
             raise InvalidModule(_one_line(str(wasmtime.WasmtimeError._from_ptr(error))))
         self.pre = ctypes.cast(pre, c_void_p).value or 0
+        # Not at the end of the process: a guest that nothing waits for any more may be at it in its thread.
+        weakref.finalize(self, _pre_delete, self.pre).atexit = False
 
     def _define(self, definition: Import, host: Any) -> None:
         types = {
@@ -301,7 +335,7 @@ class Program:
     async def instantiate(
         self, wasi: WasiTemplate | None = None, in_thread: bool = False, reused: bool = False
     ) -> Instance:
-        """A fresh instance, with what `wasi` gives it where the module wants WASI.
+        """A fresh instance, with what `wasi` gives it where the module wants WASI: nothing but output, by default.
 
         With `in_thread`, the guest runs in a thread of its own, so that one which reads its standard input, say, holds
         up nobody. It can't be ended while it does.
@@ -309,7 +343,7 @@ class Program:
         Raises Trap, Exit or GuestFault where its start function fails, InvalidModule where the module needs more
         than the limits allow.
         """
-        instance = Instance(self, in_thread, reused, wasi.make() if wasi is not None and self.wants_wasi else 0)
+        instance = Instance(self, in_thread, reused, (wasi or _NO_WASI).make() if self.wants_wasi else 0)
         try:
             await instance._start()
         except BaseException:
@@ -318,6 +352,8 @@ class Program:
         return instance
 
 
+_NO_WASI = WasiTemplate((), {}, (), stdin=False)
+
 _instances: set[Instance] = set()
 """Those that were not closed."""
 
@@ -325,7 +361,7 @@ _instances: set[Instance] = set()
 class Instance:
     """One instance of a program, with a store of its own; the `Guest` of the generated bindings."""
 
-    __slots__ = ("_program", "_store", "_thread", "handles", "resources", "reused", "started")
+    __slots__ = ("_ended", "_program", "_store", "_thread", "handles", "resources", "reused", "started")
 
     def __init__(self, program: Program, in_thread: bool, reused: bool, wasi: int) -> None:
         self.handles = Handles()
@@ -337,6 +373,8 @@ class Instance:
         limits = program.engine.limits
         self._store = Store(program.engine.pointer, limits.memory, limits.table_elements, wasi)
         self._thread = _Thread() if in_thread else None
+        self._ended: Exception | None = None
+        """What ended the guest, or that it was closed: there is no calling it any more."""
         _instances.add(self)
 
     async def _start(self) -> None:
@@ -352,7 +390,10 @@ class Instance:
         One whose thread still runs is left alone: its callbacks may come at any time.
         """
         if not self.abandoned:
+            self._ended = self._ended or RuntimeError("the instance is closed")
             self._store.close()
+            if self._thread is not None:
+                self._thread.stop()
             _instances.discard(self)
 
     @property
@@ -375,10 +416,10 @@ class Instance:
 
     async def allocate(self, lower: Lower) -> None:
         if lower.blocks:
-            realloc = self._own_function(REALLOC, REALLOC)
+            realloc = self._own_function(REALLOC, REALLOC, f"{lower.where}: ")
             calls = [(0, 0, align, size) for size, align, _ in lower.blocks]
             pointers = await self._call(realloc, calls, True)
-            lower.place(self.memory, pointers)
+            lower.place(pointers)
 
     async def free(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         if blocks:
@@ -387,19 +428,21 @@ class Instance:
     async def drop(self, resource: str, rep: int) -> None:
         await self.call(self._own_function(DROP + resource, DROP), (rep,))
 
-    def _own_function(self, name: str, kind: str) -> ExportedFunction:
+    def _own_function(self, name: str, kind: str, where: str = "") -> ExportedFunction:
         """A function that the binary interface asks of a guest."""
         function = self._program.info.functions.get(name)
         params, result = _SIGNATURES[kind]
         if function is None or (function.params, function.result) != (params, result):
             signature = f"({', '.join(['i32'] * len(params))}){' -> i32' if result else ''}"
-            raise GuestFault(f"the guest does not export {name}{signature}")
+            raise GuestFault(f"{where}the guest does not export {name}{signature}")
         return function
 
     # How a guest is run.
 
     async def _call(self, export: ExportedFunction, calls: Sequence[Sequence[Flat]], guarded: bool) -> list[Any]:
         """Calls a function once for each of `calls`, and returns the results. `guarded` refuses it the imports."""
+        if self._ended is not None:
+            raise self._ended
         try:
             self._store.begin(export.index, export.params, export.result, calls, guarded)
         except RecursionError:
@@ -424,7 +467,9 @@ class Instance:
                 elif state == YIELDED:
                     await asyncio.sleep(0)
                 else:
-                    raise self._failure(state, name)
+                    # A host that the guest failed inside of may have caught that, and gone on.
+                    self._ended = self._ended or self._failure(state, name)
+                    raise self._ended
 
     def _failure(self, state: int, name: str) -> Exception:
         """What ended the instance."""
@@ -442,10 +487,13 @@ class _Thread:
 
     def __init__(self) -> None:
         self.idle = True
-        self._work: queue.SimpleQueue[tuple[Callable[[], int], asyncio.Future[int]]] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Callable[[], int], asyncio.Future[int]] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         # A daemon: a guest that waits for input for ever must not keep the process from ending.
         threading.Thread(target=self._run, name="guest", daemon=True).start()
+
+    def stop(self) -> None:
+        self._work.put(None)
 
     async def run(self, advance: Callable[[], int]) -> int:
         done: asyncio.Future[int] = self._loop.create_future()
@@ -454,8 +502,8 @@ class _Thread:
         return await done
 
     def _run(self) -> None:
-        while True:
-            advance, done = self._work.get()
+        while work := self._work.get():
+            advance, done = work
             state = advance()
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
                 self._loop.call_soon_threadsafe(self._finish, done, state)

@@ -6,13 +6,15 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from capabilities import registry
 from capabilities.bindings import http_handler
+from capabilities.http.access import printable
+from capabilities.registry import RegistryError
 from slight_py import modules
-from slight_py.engine import WASI, Engine, ExportedFunction, Limits, ModuleInfo, describe
-from slight_py.linker import CANONICAL_ABI, needed, shown
+from slight_py.engine import Engine, ExportedFunction, Limits, ModuleInfo, describe
+from slight_py.errors import UsageError
+from slight_py.linker import family_of, interfaces, shown
 from slight_py.runner import ENTRY_POINTS
-from slight_py.slightfile import suggest
+from slight_py.slightfile import embedded, suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Report:
     handlers: list[str]
     """Exported functions that a route can name."""
     capabilities: list[str]
-    """Families, by the names of docs/slightfile.md."""
+    """Families, by the names of docs/slightfile.md, and those of installed packages."""
     unknown: list[str]
     """Imported interfaces that nothing in this version provides."""
     slightfile: str
@@ -36,7 +38,7 @@ class Report:
 
 
 def inspect(path: Path) -> Report:
-    """Raises UsageError for a file that isn't a module."""
+    """Raises UsageError for a file that isn't a module, and for an installed package that can't be used."""
     info = describe(modules.load(Engine(Limits(instances=1)), path))
     families, unknown = _families(info)
     functions = info.functions.values()
@@ -68,18 +70,21 @@ def _families(info: ModuleInfo) -> tuple[list[str], list[str]]:
     """The capability families that the imports mean, and the interfaces that mean none that is available."""
     families: list[str] = []
     unknown: list[str] = []
-    for interface in needed(info):
-        family = registry.family_of(interface)
-        if family is not None and registry.available(family.name):
-            if family.name not in families:
-                families.append(family.name)
-        elif interface not in (CANONICAL_ABI, WASI):
+    for interface in interfaces(info):
+        try:
+            family = family_of(interface, embedded())
+        except RegistryError as error:
+            raise UsageError(str(error)) from error
+        if family is None:
             unknown.append(interface)
+        elif family.name not in families:
+            families.append(family.name)
     return families, unknown
 
 
 def _slightfile(families: list[str]) -> str:
-    return "\n\n".join(['specversion = "0.2"', *(suggest(family, "0.2") for family in families)]) + "\n"
+    entries = [suggest(family, "0.2") for family in families]
+    return "\n\n".join(['specversion = "0.2"', *filter(None, entries)]) + "\n"
 
 
 def as_json(report: Report) -> str:
@@ -97,4 +102,4 @@ def as_text(report: Report) -> str:
     if report.unknown:
         lines += [f"not provided: {', '.join(report.unknown)}"]
     lines += ["", "a slightfile that serves it:", "", *report.slightfile.splitlines()]
-    return "\n".join(lines)
+    return "\n".join(printable(line, len(line)) for line in lines)

@@ -1,75 +1,158 @@
-"""Brings together what a module imports, what the slightfile grants, and what stands behind it."""
+"""Brings together what a module imports, what the slightfile grants, and what stands behind it.
+
+No interface is known here by its name: what a family's interfaces are, how their calls are lifted and lowered, and
+what answers them is the registry's to say, of what is built in as of anybody's package or file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bindgen.support import Err, Guest, Import
+from bindgen.support import CANONICAL_ABI, Err, Guest, GuestFault, Import, guest_resource_imports, host_resource_imports
 from capabilities import registry
 from capabilities.bindings.http_server import HttpServerHost, Router, Server
 from capabilities.bindings.http_types import HttpRouterErrorUnexpectedError
 from capabilities.errors import ConfigError
 from capabilities.keyvalue import Backend
+from capabilities.registry import Family, RegistryError
 from slight_py import wasi
-from slight_py.engine import WASI, Imported, ModuleInfo
+from slight_py.engine import DROP, WASI, Exit, ModuleInfo, Trap
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant, Slightfile, embedded, suggest
 
-CANONICAL_ABI = "canonical_abi"
+log = logging.getLogger("slight_py")
 
-_BINDINGS = {
-    "keyvalue": "capabilities.bindings.keyvalue",
-    "kv": "capabilities.bindings.kv",
-    "http-server": "capabilities.bindings.http_server",
-}
-"""The generated module of each interface that a guest may import."""
+_OF_OWN_RESOURCES = ("resource_new_", "resource_get_", "resource_clone_")
+"""What a guest imports for a resource that it defines, and only for such a one."""
 
 Links = Mapping[tuple[str, str], tuple[Import, Any]]
 """What answers each imported function, by module and name: the binding, and the host that it asks."""
 
 
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """A package or a file that can't be used is for the user to put right."""
+    try:
+        yield
+    except RegistryError as error:
+        raise UsageError(str(error)) from error
+
+
 @dataclass(slots=True)
 class Backends:
-    """The backends of one process, each made once however many grants name it with the same configuration."""
+    """What stands behind the capabilities in one process.
+
+    Each backend is made once, however many grants name it with the same configuration, and the hosts of each family
+    are made once of its backends.
+    """
 
     memory: Backend
     """What `keyvalue.memory` stands for in this process."""
-    made: dict[tuple[str, tuple[tuple[str, str], ...]], Backend] = field(default_factory=dict)
+    made: dict[tuple[str, tuple[tuple[str, str], ...]], Any] = field(default_factory=dict)
+    hosts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By family, what answers each of its interfaces."""
 
-    def of(self, grant: Grant, slightfile: Path | None) -> Backend:
-        """Raises UsageError where the backend can't be made from the grant's configuration."""
+    def host(self, family: Family, interface: str, slightfile: Slightfile) -> Any:
+        """What answers an interface of a family that is granted.
+
+        Raises UsageError where it can't be made, or lacks a method of the interface.
+        """
+        if family.name not in self.hosts:
+            grants = slightfile.grants_for(family.name)
+            self.hosts[family.name] = _hosts(family, {grant.name: self.of(grant, slightfile) for grant in grants})
+        host = self.hosts[family.name].get(interface)
+        if family not in registry.families():
+            _check_host(host, family, interface, slightfile)
+        return host
+
+    def of(self, grant: Grant, slightfile: Slightfile) -> Any:
+        """The backend of a grant. Raises UsageError where it can't be made from the grant's configuration."""
         if grant.resource.name == "keyvalue.memory":
             return self.memory
         key = (grant.resource.load, tuple(sorted(grant.configs.items())))
         if key not in self.made:
-            where = f"{slightfile}:{grant.line}: {grant.resource.name}"
-            try:
-                self.made[key] = registry.load_backend(grant.resource)(grant.configs)
-            except ConfigError as error:
-                about = f": {error.key}" if error.key else ""
-                raise UsageError(f"{where}{about}: {error}") from None
-            except registry.RegistryError as error:
-                raise UsageError(f"{where}: {error}") from None
+            self.made[key] = _backend(grant, f"{slightfile.place(grant)}{grant.resource.name}")
         return self.made[key]
 
     async def close(self) -> None:
+        """Closes the backends, each whatever becomes of the others."""
         for backend in self.made.values():
-            await backend.close()
+            if hasattr(backend, "close"):
+                try:
+                    await backend.close()
+                except Exception as error:
+                    log.error("%s can't be closed: %s", type(backend).__name__, _described(error, type(backend)))
 
 
-def needed(info: ModuleInfo) -> dict[str, list[Imported]]:
-    """The functions that a module imports, by the interface it imports them from. WASI's are not among them."""
-    found: dict[str, list[Imported]] = {}
-    for each in info.imports:
-        if each.module != WASI:
-            found.setdefault(each.module, []).append(each)
-    return found
+def _backend(grant: Grant, where: str) -> Any:
+    try:
+        make = registry.load_backend(grant.resource)
+    except RegistryError as error:
+        raise UsageError(f"{where}: {error}") from error
+    try:
+        return make(grant.configs)
+    except ConfigError as error:
+        about = f": {error.key}" if error.key and error.key not in str(error) else ""
+        raise UsageError(f"{where}{about}: {error}") from None
+    except Exception as error:
+        raise UsageError(f"{where} can't be made: {_described(error, make, secret=True)}") from error
 
 
+def _hosts(family: Family, backends: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What answers each interface of a family. Raises RegistryError, or UsageError."""
+    if not family.host:
+        (backend,) = backends.values()
+        return dict.fromkeys(family.interfaces, backend)
+    make = registry.load_host(family)
+    try:
+        return dict(make(backends))
+    except Exception as error:
+        raise UsageError(f"{family.name} can't be used: {family.host} failed: {_described(error, make)}") from error
+
+
+def _check_host(host: object, family: Family, interface: str, slightfile: Slightfile) -> None:
+    """Raises UsageError where a host of somebody else's lacks a method of its interface."""
+    from capabilities import custom
+
+    grants = slightfile.grants_for(family.name)
+    where = family.host or f"{slightfile.place(grants[0])}{grants[0].resource.name}"
+    if host is None:
+        raise UsageError(f"{where}: it gives no host for the interface {interface!r}; add one")
+    faults = custom.faults(host, registry.load_bindings(family, interface))
+    if faults:
+        raise UsageError(*(f"{where}: {fault}" for fault in faults))
+
+
+def _described(error: Exception, raised_by: object, secret: bool = False) -> str:
+    from capabilities import custom
+
+    return custom.describe(error, custom.home(raised_by), secret=secret)
+
+
+def interfaces(info: ModuleInfo) -> list[str]:
+    """The interfaces that a module imports functions from, in the order of its imports. WASI is not among them."""
+    return list(dict.fromkeys(each.module for each in info.imports if each.module not in (WASI, CANONICAL_ABI)))
+
+
+def family_of(interface: str, slightfile: Slightfile) -> Family | None:
+    """The family that answers an interface, a granted one first; None if this version has no such interface.
+
+    Raises RegistryError if an installed package that might have it cannot be used.
+    """
+    for grant in slightfile.grants:
+        if grant.family.interfaces.get(interface):
+            return grant.family
+    family = registry.family_of(interface)
+    return family if family is not None and family.interfaces[interface] else None
+
+
+@_usage_errors()
 def check(path: Path, info: ModuleInfo, slightfile: Slightfile, link_all: bool) -> Slightfile:
     """Raises UsageError for all that the module needs and doesn't get, each with what to do about it.
 
@@ -79,9 +162,10 @@ def check(path: Path, info: ModuleInfo, slightfile: Slightfile, link_all: bool) 
         f"{path}: imports {module}::{name}, which is not a function; nothing provides it"
         for module, name in info.other_imports
     ]
-    available = _available(info)
+    served = _served(info, slightfile)
+    definitions = _definitions(info, served)
     for each in info.imports:
-        definition = available.get((each.module, each.name))
+        definition = definitions.get((each.module, each.name))
         if each.module == WASI and each.name in wasi.FUNCTIONS:
             continue
         if definition is None:
@@ -91,77 +175,123 @@ def check(path: Path, info: ModuleInfo, slightfile: Slightfile, link_all: bool) 
                 f"{path}: imports {each.module}::{each.name} as {shown(each.params, each.results)}, but it is "
                 f"{shown(definition.params, definition.result)}; build the module against the interface in wit/"
             )
-    for interface in needed(info):
-        family = registry.family_of(interface) if interface in _BINDINGS else None
-        if family is None or slightfile.grants_for(family.name):
+    problems += [f"{path}: {problem}" for problem in _ambiguous(info, served)]
+    for interface, family in served.items():
+        if slightfile.grants_for(family.name):
             continue
-        if link_all and family.embedded:
-            extra = tuple(grant for grant in embedded().grants if grant.resource.family == family.name)
-            slightfile = replace(slightfile, grants=slightfile.grants + extra)
-        else:
-            problems.append(
-                f"{slightfile.path}: {path.name} imports {interface}, and no capability of the family "
-                f"{family.name!r} is granted; add {_inline(suggest(family.name, slightfile.specversion))}, "
-                "or use --link-all-capabilities"
-            )
+        extra = embedded().grants_for(family.name) if link_all else ()
+        slightfile = replace(slightfile, grants=slightfile.grants + extra)
+        if not extra:
+            problems.append(_not_granted(path, interface, family, slightfile))
     if problems:
         raise UsageError(*problems)
     return slightfile
 
 
-def _inline(lines: str) -> str:
-    """The lines of a slightfile, in a sentence."""
-    header, *rest = lines.split("\n")
-    return f"{header} with {' and '.join(rest)}"
+@_usage_errors()
+def link(info: ModuleInfo, slightfile: Slightfile, backends: Backends, http: HttpServerHost | None) -> Links:
+    """What answers a module's imports. `check` has found nothing missing.
+
+    Without `http`, the program is one that handles requests, and starts no servers. Raises UsageError for what stands
+    behind a capability and can't be used.
+    """
+    served = _served(info, slightfile)
+    own = http or _NoServers()
+    # First of all, since the bindings of a capability in a Python file can be imported once the file has been.
+    hosts = {
+        interface: own if family.host == registry.RUNTIME else backends.host(family, interface, slightfile)
+        for interface, family in served.items()
+    }
+    definitions = _definitions(info, served)
+    links: dict[tuple[str, str], tuple[Import, Any]] = {}
+    for each in info.imports:
+        definition = definitions.get((each.module, each.name))
+        host = hosts.get(each.module)
+        if definition is not None:
+            guarded = host is not None and host is not own
+            links[each.module, each.name] = (_guarded(definition) if guarded else definition, host)
+    return links
 
 
-def _why(interface: str) -> str:
-    family = registry.family_of(interface)
-    if family is not None and interface not in _BINDINGS:
-        return f"; the capability {family.name!r} is not available in this version of slight-py"
-    return "; is the module built for Spiderlightning?"
+# What there is to import.
 
 
-def shown(params: str, results: str) -> str:
-    """A signature as text, `(i32, i32) -> (i32)`."""
-    names = {"i": "i32", "I": "i64", "f": "f32", "d": "f64", "?": "a type that no interface uses"}
-    return f"({', '.join(names[each] for each in params)}) -> ({', '.join(names[each] for each in results)})"
-
-
-def _available(info: ModuleInfo) -> dict[tuple[str, str], Import]:
-    """The bindings of the interfaces that a module imports from, and the drops of every resource."""
-    found: dict[tuple[str, str], Import] = {}
-    for interface in needed(info):
-        if interface in _BINDINGS:
-            imports: Iterable[Import] = import_module(_BINDINGS[interface]).IMPORTS
-            found |= {(each.module, each.name): each for each in imports}
-    found |= {(each.module, each.name): each for each in _drops(info)}
-    found |= {(each.module, each.name): each for each in wasi.IMPORTS}
+def _served(info: ModuleInfo, slightfile: Slightfile) -> dict[str, Family]:
+    """The family that answers each interface, of those that a module imports and that are available."""
+    found: dict[str, Family] = {}
+    for interface in interfaces(info):
+        with suppress(RegistryError):  # `_why` says it
+            family = family_of(interface, slightfile)
+            if family is not None:
+                found[interface] = family
     return found
 
 
-def _drops(info: ModuleInfo) -> Iterable[Import]:
-    """`resource_drop_NAME` for the resources of the interfaces that the module imports from."""
-    prefix = "resource_drop_"
-    resources = set()
-    for interface in needed(info):
-        if interface in _BINDINGS:
-            resources |= set(import_module(_BINDINGS[interface]).RESOURCES)
+def _definitions(info: ModuleInfo, served: Mapping[str, Family]) -> dict[tuple[str, str], Import]:
+    """The functions that a module can import. Raises RegistryError."""
+    imports: list[Import] = [*wasi.IMPORTS]
+    for interface, family in served.items():
+        imports += registry.load_bindings(family, interface).IMPORTS
+    for name in _resources(served):
+        imports += host_resource_imports(name)
+    for name in _own_resources(info):
+        imports += guest_resource_imports(name)
+    return {(each.module, each.name): each for each in imports}
+
+
+def _resources(served: Mapping[str, Family]) -> dict[str, list[str]]:
+    """The resources that a module may hold, each with the interfaces that have one of that name.
+
+    It may hold those of an interface that it imports nothing from: another one of the family may hand them out.
+    """
+    found: dict[str, list[str]] = {}
+    for family in {family.name: family for family in served.values()}.values():
+        for interface in family.interfaces:
+            for name in registry.load_bindings(family, interface).RESOURCES:
+                found.setdefault(name, []).append(interface)
+    return found
+
+
+def _own_resources(info: ModuleInfo) -> set[str]:
+    """The resources that a module defines itself, by what it imports for them, and exports."""
+    names = {name.removeprefix(DROP) for name in info.functions if name.startswith(DROP)}
     for each in info.imports:
-        name = each.name.removeprefix(prefix)
-        if each.module == CANONICAL_ABI and each.name.startswith(prefix) and name in resources:
-            yield Import(CANONICAL_ABI, each.name, "i", "", _drop(name))
+        if each.module == CANONICAL_ABI:
+            names |= {each.name.removeprefix(prefix) for prefix in _OF_OWN_RESOURCES if each.name.startswith(prefix)}
+    return names
 
 
-def _drop(resource: str) -> Any:
-    async def drop(_host: None, guest: Guest, args: tuple[int]) -> None:
-        guest.handles.drop(resource, args[0])
+def _ambiguous(info: ModuleInfo, served: Mapping[str, Family]) -> list[str]:
+    """The resources that share a name: the handles of one could be taken for those of the other."""
+    found = _resources(served)
+    for name in _own_resources(info):
+        if name in found:
+            found[name].append("the module itself")
+    return [
+        f"the resource {name!r} is defined by {' and by '.join(owners)}, and the binary interface tells resources "
+        "apart by their names alone; rename one"
+        for name, owners in found.items()
+        if len(owners) > 1
+    ]
 
-    return drop
+
+def _guarded(definition: Import) -> Import:
+    """The same import, but that the guest is ended, and nothing else, where what answers it fails."""
+
+    async def call(host: Any, guest: Guest, args: tuple[Any, ...]) -> Any:
+        try:
+            return await definition.call(host, guest, args)
+        except (GuestFault, Trap, Exit):
+            raise
+        except Exception as error:
+            reason = f"{definition.module}::{definition.name}: {type(host).__name__} failed: "
+            raise Trap(reason + _described(error, type(host)), traceback.format_exc()) from error
+
+    return replace(definition, call=call)
 
 
 class _NoServers:
-    """Answers `http-server` for the instances that handle requests: those start no servers of their own."""
+    """Answers for the instances that handle requests: those start no servers of their own."""
 
     async def router_new(self) -> Router:
         raise Err(HttpRouterErrorUnexpectedError("a handler can't start a server; only the program's entry point can"))
@@ -173,24 +303,41 @@ class _NoServers:
         raise AssertionError("there is no router to serve")
 
 
-def link(info: ModuleInfo, slightfile: Slightfile, backends: Backends, http: HttpServerHost | None) -> Links:
-    """What answers a module's imports. `check` has found nothing missing.
+# What to say.
 
-    Without `http`, the program is one that handles requests, and starts no servers.
-    """
-    hosts: dict[str, Any] = {}
-    interfaces = needed(info)
-    if "keyvalue" in interfaces or "kv" in interfaces:
-        from capabilities.keyvalue.host import KeyvalueStores, KvStores
 
-        grants = {grant.name: backends.of(grant, slightfile.path) for grant in slightfile.grants_for("keyvalue")}
-        hosts["keyvalue"] = stores = KeyvalueStores(grants)
-        hosts["kv"] = KvStores(stores)
-    if "http-server" in interfaces:
-        hosts["http-server"] = http or _NoServers()
-    available = _available(info)
-    return {
-        (each.module, each.name): (available[each.module, each.name], hosts.get(each.module))
-        for each in info.imports
-        if (each.module, each.name) in available
-    }
+def _why(interface: str) -> str:
+    try:
+        family = registry.family_of(interface)
+    except RegistryError as error:
+        return f"; {error}"
+    if family is not None and not family.interfaces[interface]:
+        return f"; the capability {family.name!r} is not available in this version of slight-py"
+    ours = "; is the module built for Spiderlightning?"
+    if interface in (WASI, CANONICAL_ABI):
+        return ours
+    return f"{ours} If {interface!r} is a capability of your own, grant it in a slightfile"
+
+
+def _not_granted(path: Path, interface: str, family: Family, slightfile: Slightfile) -> str:
+    lines = suggest(family.name, slightfile.specversion)
+    add = f"add {_inline(lines)}" if lines else "add a resource that serves it"
+    if slightfile.path is None:
+        return f"{path}: imports {interface}, which needs a slightfile: {add}, and run it with -c"
+    use = ", or use --link-all-capabilities" if family.embedded else ""
+    return (
+        f"{slightfile.path}: {path.name} imports {interface}, and no capability of the family {family.name!r} is "
+        f"granted; {add}{use}"
+    )
+
+
+def _inline(lines: str) -> str:
+    """The lines of a slightfile, in a sentence."""
+    header, *rest = lines.split("\n")
+    return f"{header} with {' and '.join(rest)}"
+
+
+def shown(params: str, results: str) -> str:
+    """A signature as text, `(i32, i32) -> (i32)`."""
+    names = {"i": "i32", "I": "i64", "f": "f32", "d": "f64", "?": "a type that no interface uses"}
+    return f"({', '.join(names[each] for each in params)}) -> ({', '.join(names[each] for each in results)})"

@@ -17,6 +17,9 @@ from slight_py.errors import UsageError
 _MAGIC = b"\0asm"
 _MODULE, _COMPONENT = b"\1\0\0\0", b"\x0d\0\1\0"
 
+_NEEDS_MORE = ("must be enabled", "multiple memories", "pooling allocator")
+"""What wasmtime says of a sound module with a feature that is off, or past the limits."""
+
 CACHE_LIMIT = 64
 """How many compiled modules are kept; the ones longest unused go first."""
 
@@ -62,7 +65,9 @@ def load(engine: Engine, path: Path, cache: bool = True) -> wasmtime.Module:
     try:
         module = engine.compile(wasm)
     except InvalidModule as error:
-        raise UsageError(f"{path}: the module is broken or cut short: {error}") from None
+        needs_more = any(words in str(error) for words in _NEEDS_MORE)
+        what = "needs more than slight-py gives" if needs_more else "is broken or cut short"
+        raise UsageError(f"{path}: the module {what}: {error}") from None
     if kept:
         with contextlib.suppress(OSError):  # a full or read-only disk: the next start compiles again
             _keep(kept, bytes(module.serialize()))
@@ -70,8 +75,17 @@ def load(engine: Engine, path: Path, cache: bool = True) -> wasmtime.Module:
 
 
 def cache_directory() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "slight-py" / "modules"
+    """Where compiled modules are kept, by the XDG Base Directory Specification.
+
+    Raises OSError for a user without a home.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or ".")
+    if not base.is_absolute():  # which the specification says to ignore
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise OSError(str(error)) from None
+    return base / "slight-py" / "modules"
 
 
 def _cached_path(wasm: bytes, engine: Engine) -> Path | None:
@@ -79,8 +93,8 @@ def _cached_path(wasm: bytes, engine: Engine) -> Path | None:
 
     What is kept is machine code, so a directory that others may write to is not used.
     """
-    directory = cache_directory()
     try:
+        directory = cache_directory()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()
     except OSError:

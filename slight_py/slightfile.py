@@ -37,11 +37,12 @@ _ABOVE = "above the first [[capability]]"
 class Grant:
     """One entry of a slightfile: a guest may open `name`, or any name if it is "*", of the resource's family.
 
-    `configs` holds the values as the backend needs them, already looked up. `line` is that of the [[capability]],
-    0 where there is no slightfile.
+    `family` is the resource's. `configs` holds the values as the backend needs them, already looked up. `line` is that
+    of the [[capability]], 0 where there is no slightfile.
     """
 
     resource: ResourceType
+    family: Family
     name: str
     configs: Mapping[str, str] = field(repr=False)
     line: int
@@ -60,13 +61,17 @@ class Slightfile:
 
         Raises UsageError if the family is another package's, there is no slightfile, and the package cannot be used.
         """
-        granted = tuple(grant for grant in self.grants if grant.resource.family == family)
+        granted = tuple(grant for grant in self.grants if grant.family.name == family)
         if granted or self.path is not None:
             return granted
         try:
             return _embedded_grants([registry.family(family)])
         except RegistryError as error:
             raise UsageError(str(error)) from error
+
+    def place(self, grant: Grant) -> str:
+        """Where a grant is declared, as messages begin: `PATH:LINE: `; nothing for one that is in no file."""
+        return f"{self.path}:{grant.line}: " if self.path is not None and grant.line else ""
 
 
 def embedded() -> Slightfile:
@@ -106,11 +111,10 @@ def suggest(family: str, specversion: str) -> str:
     """
     try:
         known = registry.family(family)
-        choices = registry.available(family)
+        preferred = registry.resource_type(known.embedded) if known and known.embedded else None
+        resource = preferred or next(iter(registry.available(family)), None)
     except RegistryError as error:
         raise UsageError(str(error)) from error
-    preferred = known.embedded if known else None
-    resource = next((choice for choice in choices if choice.name == preferred), choices[0] if choices else None)
     if resource is None:
         return ""
     if specversion == "0.1":
@@ -122,9 +126,8 @@ def suggest(family: str, specversion: str) -> str:
 
 
 def _embedded_grants(families: Iterable[Family | None]) -> tuple[Grant, ...]:
-    names = [family.embedded for family in families if family and family.embedded]
-    resources = map(registry.resource_type, names)
-    return tuple(Grant(resource, "*", {}, line=0) for resource in resources if resource)
+    embedded = [(registry.resource_type(each.embedded), each) for each in families if each and each.embedded]
+    return tuple(Grant(resource, family, "*", {}, line=0) for resource, family in embedded if resource)
 
 
 # Reading the text
@@ -221,7 +224,7 @@ class _Errors:
     """The mistakes found so far in one slightfile."""
 
     def __init__(self, path: Path, lines: Mapping[Place, int]) -> None:
-        self._path = path
+        self.path = path
         self._lines = lines
         self._found: list[tuple[int, str]] = []
 
@@ -237,7 +240,7 @@ class _Errors:
     def check(self) -> None:
         if self._found:
             in_order = sorted(self._found, key=lambda found: found[0])
-            raise UsageError(*(f"{self._path}:{line}: {message}" for line, message in in_order))
+            raise UsageError(*(f"{self.path}:{line}: {message}" for line, message in in_order))
 
 
 # Checking the document
@@ -274,6 +277,7 @@ def _grants(document: Mapping[str, Any], specversion: str, errors: _Errors) -> t
         if grant is not None:
             grants[place] = grant
     _check_names(grants, specversion, errors)
+    _check_interfaces(grants, errors)
     return tuple(grants.values())
 
 
@@ -309,11 +313,11 @@ def _secret_store(document: Mapping[str, Any], specversion: str, errors: _Errors
 
 def _grant(entry: Mapping[str, Any], place: Place, errors: _Errors) -> Grant | None:
     """The grant of a [[capability]] of specversion 0.2; None if an error leaves it without a resource or a name."""
+    resource, family = None, None
     if "resource" not in entry:
-        resource = None
         errors.add(place, _no_resource(entry.get("name")))
     else:
-        resource = _resource(entry, "resource", place, errors)
+        resource, family = _resource(entry, "resource", place, errors)
     misplaced = dict.fromkeys(_TOP_KEYS, _ABOVE)
     if resource is not None:
         misplaced |= dict.fromkeys(_config_keys(resource), "under [capability.configs]")
@@ -325,10 +329,10 @@ def _grant(entry: Mapping[str, Any], place: Place, errors: _Errors) -> Grant | N
     if not isinstance(configs, dict):
         errors.add((*place, "configs"), f"configs must be a table, not {_kind(configs)}; write [capability.configs]")
         return None
-    if resource is None:
+    if resource is None or family is None:
         return None
     values = _config_values(resource, configs, (*place, "configs"), errors) if resource.load else {}
-    return Grant(resource, name, values, errors.line(place)) if name is not None else None
+    return Grant(resource, family, name, values, errors.line(place)) if name is not None else None
 
 
 def _no_resource(name: object) -> str:
@@ -353,24 +357,37 @@ def _grant_of_first_version(entry: Mapping[str, Any], place: Place, store: str |
     if "name" not in entry:
         errors.add(place, 'no name; add the resource type, as in name = "keyvalue.memory"')
         return None
-    resource = _resource(entry, "name", place, errors)
-    if resource is None:
+    resource, family = _resource(entry, "name", place, errors)
+    if resource is None or family is None:
         return None
     values = _stored_values(resource, store, (*place, "name"), errors) if resource.load else {}
-    return Grant(resource, "*", values, errors.line(place))
+    return Grant(resource, family, "*", values, errors.line(place))
 
 
-def _resource(entry: Mapping[str, Any], key: str, place: Place, errors: _Errors) -> ResourceType | None:
-    """The resource type that `entry` names under `key`; None after an error, except that one that is known by name
-    alone is returned: its names still count."""
+def _resource(
+    entry: Mapping[str, Any], key: str, place: Place, errors: _Errors
+) -> tuple[ResourceType | None, Family | None]:
+    """The resource type that `entry` names under `key`, and its family; None after an error, except that one that is
+    known by name alone is returned: its names still count."""
     name = _text(entry, key, place, errors)
     if name is None:
-        return None
+        return None, None
+    file, class_name = _python_file(name)
     try:
+        if file:
+            if key != "resource":
+                raise RegistryError(
+                    f"{name!r} is a Python file, which belongs to specversion 0.2, and this file has 0.1; "
+                    'write specversion = "0.2"'
+                )
+            if not class_name.isidentifier():
+                raise RegistryError(f'{name!r} names no class; write it as in resource = "{file}:Greeter"')
+            return _declared(name, errors.path.parent / file, class_name)
         resource = registry.resource_type(name)
+        family = registry.family(resource.family) if resource else None
     except RegistryError as error:
         errors.add((*place, key), str(error))
-        return None
+        return None, None
     if resource is None:
         choices = [choice.name for family in registry.families() for choice in registry.available(family.name)]
         hint = _did_you_mean(name, registry.names()) or f"available: {', '.join(choices)}"
@@ -382,14 +399,29 @@ def _resource(entry: Mapping[str, Any], key: str, place: Place, errors: _Errors)
             f"{name} is not available in this version of slight-py; available for {resource.family}: "
             f"{', '.join(choices) or 'nothing, so remove this capability'}",
         )
-    return resource
+    return resource, family
+
+
+def _python_file(resource: str) -> tuple[str, str]:
+    """The file and the class that `FILE.py:CLASS` means; "" and "" for a resource of any other form."""
+    file, colon, class_name = resource.rpartition(":")
+    if colon and file.endswith(".py"):
+        return file, class_name
+    return (resource, "") if resource.endswith(".py") else ("", "")
+
+
+def _declared(name: str, file: Path, class_name: str) -> tuple[ResourceType, Family]:
+    """What a class in a Python file says of itself. Raises RegistryError."""
+    from capabilities import custom  # What a run of built-in types never pays.
+
+    return custom.declared(name, os.path.abspath(file), class_name)
 
 
 def _check_names(grants: Mapping[Place, Grant], specversion: str, errors: _Errors) -> None:
     """Each name once in a family, "*" alone in it, and one entry of a family that has no names."""
     seen: dict[str, dict[Place, Grant]] = {}
     for place, grant in grants.items():
-        earlier = seen.setdefault(grant.resource.family, {})
+        earlier = seen.setdefault(grant.family.name, {})
         clash = next((other for other in earlier if _clash(earlier[other], grant)), None)
         if clash is not None:
             line = errors.line((*clash, "name"))
@@ -398,13 +430,13 @@ def _check_names(grants: Mapping[Place, Grant], specversion: str, errors: _Error
 
 
 def _clash(one: Grant, other: Grant) -> bool:
-    return one.name == other.name or "*" in (one.name, other.name) or not _is_named(one)
+    return one.name == other.name or "*" in (one.name, other.name) or not one.family.named
 
 
 def _clash_message(earlier: Grant, grant: Grant, specversion: str, line: int) -> str:
-    family = grant.resource.family
+    family = grant.family.name
     twice = f"is declared twice, here and on line {line}"
-    if not _is_named(grant):
+    if not grant.family.named:
         return f"{family} {twice}; keep one"
     if specversion == "0.1":
         return (
@@ -416,9 +448,25 @@ def _clash_message(earlier: Grant, grant: Grant, specversion: str, line: int) ->
     return f'"*" must be the only entry of {family}, and line {line} has another; keep "*" or the names'
 
 
-def _is_named(grant: Grant) -> bool:
-    family = registry.family(grant.resource.family)
-    return family is None or family.named
+def _check_interfaces(grants: Mapping[Place, Grant], errors: _Errors) -> None:
+    """Each interface from one family, and those that the runtime answers itself from no other."""
+    runtime = [family for family in registry.families() if family.host == registry.RUNTIME]
+    serving: dict[str, tuple[Place, Family]] = {}
+    for place, grant in grants.items():
+        for interface in (each for each, module in grant.family.interfaces.items() if module):
+            first, family = serving.setdefault(interface, (place, grant.family))
+            if any(interface in own.interfaces and own.name != grant.family.name for own in runtime):
+                errors.add(
+                    (*place, "resource"),
+                    f"{grant.resource.name} serves {interface}, which slight-py answers itself; leave it to the "
+                    "resource that is built in",
+                )
+            elif family.name != grant.family.name:
+                errors.add(
+                    (*place, "resource"),
+                    f"{grant.resource.name} serves {interface}, and so does the resource on line "
+                    f"{errors.line((*first, 'resource'))}; keep one",
+                )
 
 
 # Config values
@@ -431,7 +479,10 @@ def _config_keys(resource: ResourceType) -> tuple[str, ...]:
 def _config_values(resource: ResourceType, configs: Mapping[str, Any], place: Place, errors: _Errors) -> dict[str, str]:
     """The values of a [capability.configs], looked up; those in error are left out."""
     misplaced = dict.fromkeys(("resource", "name"), "above [capability.configs]") | dict.fromkeys(_TOP_KEYS, _ABOVE)
-    _check_keys(configs, place, f"the configs of {resource.name}", _config_keys(resource), misplaced, errors)
+    what = f"the configs of {resource.name}"
+    if any(_python_file(resource.name)):
+        what += ", whose class names them in REQUIRED and OPTIONAL"
+    _check_keys(configs, place, what, _config_keys(resource), misplaced, errors)
     written = {key: configs[key] for key in _config_keys(resource) if key in configs}
     values = {key: _resolve(key, value, (*place, key), errors) for key, value in written.items()}
     for key in resource.required:

@@ -14,13 +14,17 @@ import multiprocessing
 import signal
 import socket
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 
 from capabilities.http.listen import bind, name_of, share
 from capabilities.http.routes import RouteTable
 from capabilities.http.server import HttpService
 from capabilities.keyvalue.memory import MemoryStores, RemoteMemoryStores, serve
-from slight_py import access, linker, loop, runner
+from slight_py import access, linker, logs, loop, runner
+from slight_py.engine import Engine
+from slight_py.errors import UsageError
 from slight_py.handlers import Handlers
 
 log = logging.getLogger("slight_py")
@@ -34,20 +38,26 @@ QUICK_DEATH = 1.0
 class Workers:
     """The worker processes of one server."""
 
-    def __init__(self, config: runner.RunConfig, stores: MemoryStores) -> None:
+    def __init__(self, config: runner.RunConfig, loaded: runner.Loaded, stores: MemoryStores) -> None:
+        """The workers run the module that is `loaded`, whatever becomes of its file."""
         self._config = config
+        self._compiled = bytes(loaded.module.serialize())
         self._stores = stores
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
 
     async def start(self, address: str, table: RouteTable) -> None:
-        """Returns when all workers accept connections. Raises ListenError where the address can't be had."""
+        """Returns when all workers accept connections.
+
+        Raises ListenError where the address can't be had, and UsageError where a worker doesn't come up.
+        """
         first = await asyncio.to_thread(bind, address, True)
         sets = [first, *(share(first) for _ in range(self._config.workers - 1))]
-        ready = [asyncio.Event() for _ in sets]
-        for sockets, event in zip(sets, ready, strict=True):
-            self._tasks.append(asyncio.create_task(self._keep(sockets, table, event)))
-        await asyncio.gather(*(event.wait() for event in ready))
+        loop = asyncio.get_running_loop()
+        ready: list[asyncio.Future[None]] = [loop.create_future() for _ in sets]
+        for sockets, one in zip(sets, ready, strict=True):
+            self._tasks.append(asyncio.create_task(self._keep(sockets, table, one)))
+        await asyncio.gather(*ready)
         log.info("serving at %s with %d workers", name_of(first[0]), len(sets))
 
     async def stop(self) -> None:
@@ -55,49 +65,69 @@ class Workers:
         self._stopping.set()
         await asyncio.gather(*self._tasks)
 
-    async def _keep(self, listeners: list[socket.socket], table: RouteTable, ready: asyncio.Event) -> None:
+    async def _keep(self, listeners: list[socket.socket], table: RouteTable, ready: asyncio.Future[None]) -> None:
         """Runs a worker at a socket, and another one whenever it dies."""
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             began = loop.time()
-            code = await self._work(listeners, table, ready)
+            try:
+                how: object = await self._work(listeners, table, ready)
+            except OSError as error:  # no process or no descriptor is to be had
+                how = error.strerror
             if self._stopping.is_set():
                 break
-            log.error("a worker ended unexpectedly (%s); starting another", code)
+            if not ready.done():
+                ready.set_exception(UsageError(f"{self._config.app}: a worker ended before it could serve ({how})"))
+                break
+            log.error("a worker ended unexpectedly (%s); starting another", how)
             if loop.time() - began < QUICK_DEATH:
                 await asyncio.sleep(QUICK_DEATH)
         for listener in listeners:
             listener.close()
 
-    async def _work(self, listeners: list[socket.socket], table: RouteTable, ready: asyncio.Event) -> int | None:
+    async def _work(self, listeners: list[socket.socket], table: RouteTable, ready: asyncio.Future[None]) -> int | None:
         """Runs one worker process to its end; returns its exit code."""
         ours, theirs = socket.socketpair()
-        receiver, sender = _SPAWN.Pipe(duplex=False)
-        arguments = (self._config, table.to_json(), listeners, theirs, sender)
-        process = _SPAWN.Process(target=_worker, args=arguments, name="slight-py worker", daemon=True)
-        await asyncio.to_thread(process.start)
-        theirs.close()
-        sender.close()
+        channel, end = _SPAWN.Pipe()
+        with theirs, end:
+            arguments = (self._config, table.to_json(), listeners, theirs, end)
+            process = _SPAWN.Process(target=_worker, args=arguments, name="slight-py worker", daemon=True)
+            await asyncio.to_thread(_start, process)
         stores = asyncio.create_task(serve(self._stores, ours))
         ended = asyncio.create_task(_readable(process.sentinel))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await _readable(receiver.fileno())  # it says that it is ready, or has ended
-            with suppress(EOFError):
-                receiver.recv()
-                ready.set()
+            with suppress(EOFError, OSError):  # it has ended
+                # Not among the arguments, which are written to a pipe that this process holds the other end of, too.
+                await asyncio.to_thread(channel.send_bytes, self._compiled)
+                await _readable(channel.fileno())
+                channel.recv()
+                if not ready.done():
+                    ready.set_result(None)
             await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
+                for listener in listeners:  # while this end is open, connections would queue up behind the worker's
+                    listener.close()
                 process.terminate()
             await ended
         finally:
             for task in (stores, ended, stopping):
                 task.cancel()
-            receiver.close()
+            channel.close()
             if process.is_alive():
                 process.kill()
             await asyncio.to_thread(process.join)
         return process.exitcode
+
+
+def _start(process: SpawnProcess) -> None:
+    """Starts a process that SIGINT doesn't reach: Ctrl-C does, and the main process decides what it means."""
+    resource_tracker.ensure_running()  # else `start` does it, which changes the thread's mask
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
 
 
 async def _readable(descriptor: int) -> None:
@@ -115,11 +145,10 @@ async def _readable(descriptor: int) -> None:
 
 
 def _worker(
-    config: runner.RunConfig, table: str, listeners: list[socket.socket], stores: socket.socket, ready: Connection
+    config: runner.RunConfig, table: str, listeners: list[socket.socket], stores: socket.socket, main: Connection
 ) -> None:
-    # Ctrl-C reaches every process of the terminal; the main one decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    loop.run(_serve(config, RouteTable.from_json(table), listeners, stores, ready))
+    logs.configure(config.verbose)
+    loop.run(_serve(config, RouteTable.from_json(table), listeners, stores, main))
 
 
 async def _serve(
@@ -127,16 +156,17 @@ async def _serve(
     table: RouteTable,
     listeners: list[socket.socket],
     stores: socket.socket,
-    ready: Connection,
+    main: Connection,
 ) -> None:
-    loaded = runner.load(config)
+    engine = Engine(config.limits)
+    loaded = runner.Loaded(engine, engine.load(main.recv_bytes()), config.slightfile)
     backends = linker.Backends(RemoteMemoryStores(stores))
     handlers = Handlers(runner.handler_program(loaded, backends), config.wasi)
     service = HttpService(handlers, config.http, access.logger(config.access_log))
     await service.start(listeners, table)
-    ready.send(None)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    main.send("ready")
     parent = multiprocessing.parent_process()
     assert parent is not None
     orphaned = asyncio.create_task(_readable(parent.sentinel))

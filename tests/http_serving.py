@@ -113,6 +113,7 @@ async def read_response(reader: asyncio.StreamReader) -> tuple[int, dict[str, st
     """Status, headers (names in lower case) and content of one response with a Content-Length, or without content."""
     head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
     status_line, *lines = head.split("\r\n")[:-2]
+    assert status_line.startswith("HTTP/1.1 "), status_line
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     content = await reader.readexactly(int(headers.get("content-length", "0")))
     return int(status_line.split()[1]), headers, content

@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from capabilities import registry
+from capabilities import custom, registry
 from capabilities.http import cors
 from capabilities.keyvalue.filesystem import FilesystemBackend
 from capabilities.keyvalue.memory import MemoryStores
@@ -43,7 +43,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 QUEUE_PACKAGE = """
     from capabilities.registry import Family, ResourceType
 
-    QUEUE = Family("queue", ("work-queue",), embedded="queue.local")
+    QUEUE = Family("queue", {"work-queue": "queue_package"}, "queue_package:hosts", "queue.local", named=True)
     LOCAL = ResourceType("queue.local", "queue", load="queue_package:Local")
     REMOTE = ResourceType("queue.remote", "queue", required=("QUEUE_ADDRESS",), load="queue_package:Remote")
 
@@ -195,7 +195,8 @@ def test_a_package_adds_a_resource_type_and_a_family() -> None:
     local = registry.resource_type("queue.local")
     assert local == ResourceType("queue.local", "queue", load="queue_package:Local")
     assert registry.load_backend(local).__name__ == "Local"
-    assert registry.family_of("work-queue") == Family("queue", ("work-queue",), embedded="queue.local")
+    queue = Family("queue", {"work-queue": "queue_package"}, "queue_package:hosts", "queue.local", named=True)
+    assert registry.family_of("work-queue") == queue
     assert registry.family("queue") == registry.family_of("work-queue")
     assert [resource.name for resource in registry.available("queue")] == ["queue.remote", "queue.local"]
 
@@ -230,7 +231,7 @@ def test_lines_to_add_hold_the_configs_that_the_resource_type_requires(install: 
     source = """
         from capabilities.registry import Family, ResourceType
 
-        CLOCK = Family("clock", ("clock",))
+        CLOCK = Family("clock", {"clock": "clock_package"})
         NTP = ResourceType("clock.ntp", "clock", required=("NTP_HOST",), load="clock_package:Ntp")
     """
     install("clock_package", source, **{"clock": "CLOCK", "clock.ntp": "NTP"})
@@ -251,21 +252,74 @@ def test_a_package_provides_a_resource_type_that_this_version_only_knows_by_name
     assert registry.available("messaging") == (nats,)
 
 
+def test_a_package_provides_a_family_that_this_version_only_knows_by_name(install: Install) -> None:
+    source = """
+        from capabilities.registry import Family, ResourceType
+        MESSAGING = Family("messaging", {"messaging": "nats_package.messaging"})
+        NATS = ResourceType("messaging.nats", "messaging", load="nats_package:Nats")
+    """
+    assert (
+        registry.family_of("messaging")
+        == registry.family("messaging")
+        == Family("messaging", {"messaging": ""}, named=True)
+    )
+    install("nats_package", source, **{"messaging": "MESSAGING", "messaging.nats": "NATS"})
+    provided = Family("messaging", {"messaging": "nats_package.messaging"})
+    assert registry.family_of("messaging") == registry.family("messaging") == provided
+
+
 def test_a_package_cannot_replace_what_is_built_in(install: Install) -> None:
     source = """
         from capabilities.registry import Family, ResourceType
         MEMORY = ResourceType("keyvalue.memory", "keyvalue", load="evil_package:Memory")
-        HTTP = Family("messaging", ("keyvalue",))
+        KEYVALUE = Family("keyvalue", {"keyvalue": "evil_package"})
+        OTHER = Family("other", {"kv": "evil_package", "http-server": "evil_package"})
     """
-    install("evil_package", source, **{"keyvalue.memory": "MEMORY", "messaging": "HTTP"})
+    built_in = {interface: registry.family_of(interface) for interface in ("keyvalue", "kv", "http-server")}
+    install("evil_package", source, **{"keyvalue.memory": "MEMORY", "keyvalue": "KEYVALUE", "other": "OTHER"})
     memory = registry.resource_type("keyvalue.memory")
     assert memory is not None
     assert memory.load == "capabilities.keyvalue.memory:MemoryStores"
-    for family in (registry.family("messaging"), registry.family_of("messaging")):
-        assert family == Family("messaging", ("messaging",))
-    found = registry.family_of("keyvalue")
-    assert found is not None
-    assert found.name == "keyvalue"
+    assert registry.family("keyvalue") == built_in["keyvalue"]
+    assert {interface: registry.family_of(interface) for interface in built_in} == built_in
+    assert None not in built_in.values()
+
+
+def test_a_family_with_names_needs_a_host_that_tells_its_backends_apart() -> None:
+    with pytest.raises(ValueError, match="'clock' has names, so it needs a host"):
+        Family("clock", {"clock": "clock_package"}, named=True)
+    Family("clock", {"clock": ""}, named=True)
+
+
+def test_the_interfaces_of_a_family_come_with_their_modules(install: Install) -> None:
+    source = """
+        from capabilities.registry import Family
+        CLOCK = Family("clock", ("clock",))
+    """
+    install("clock_package", source, clock="CLOCK")
+    with pytest.raises(RegistryError, match="TypeError: the interfaces of the family 'clock' must be a mapping"):
+        registry.family("clock")
+
+
+@pytest.mark.parametrize("family", [family for family in registry.families() if family.is_available])
+def test_the_modules_and_the_host_of_a_built_in_family_are_there(family: Family) -> None:
+    for interface in family.interfaces:
+        bindings = registry.load_bindings(family, interface)
+        assert {each.module for each in bindings.IMPORTS} == {interface}
+    if family.host != registry.RUNTIME:
+        hosts = registry.load_host(family)({})
+        assert hosts.keys() == family.interfaces.keys()
+        for interface, host in hosts.items():
+            assert custom.faults(host, registry.load_bindings(family, interface)) == []
+
+
+def test_bindings_of_another_interface_are_an_error() -> None:
+    family = Family("clock", {"clock": "capabilities.bindings.keyvalue", "gong": "capabilities.bindings.http_types"})
+    for interface in family.interfaces:
+        with pytest.raises(
+            RegistryError, match=f"is not what `slight-py bindgen python --import` makes of {interface}"
+        ):
+            registry.load_bindings(family, interface)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -22,6 +23,7 @@ from slight_py.slightfile import Grant, Slightfile, embedded, load, suggest
 
 SLIGHTFILES = Path(__file__).parent / "slightfiles"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "slightfile.md"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "custom-capability"
 GOOD = sorted(path.stem for path in (SLIGHTFILES / "good").glob("*.toml"))
 BAD = sorted(path.stem for path in (SLIGHTFILES / "bad").glob("*.toml"))
 
@@ -344,6 +346,7 @@ def test_every_example_of_the_document_loads(path: Path, tmp_path: Path, monkeyp
     install_of_the_document(project["project"], source, tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "slight_sqlite", raising=False)
+    shutil.copytree(EXAMPLE / "slight_greeter", tmp_path / "slight_greeter")
     slightfiles = [text for text in examples if "[project]" not in text]
     granted = []
     for text in slightfiles:
@@ -354,6 +357,7 @@ def test_every_example_of_the_document_loads(path: Path, tmp_path: Path, monkeyp
         [("keyvalue.filesystem", "*")],
         [("http", "*"), ("keyvalue.redis", "*")],
         [("keyvalue.sqlite", "orders")],
+        [("slight_greeter/polite.py:PoliteGreeter", "*")],
     ]
 
 

@@ -96,8 +96,9 @@ class _Module:
 
     def _import_lines(self, body: list[str]) -> list[str]:
         code = "\n".join(body)
-        uses = {"Any": r"\bAny\b", "Protocol": r"\(Protocol\)", "TypeAlias": r": TypeAlias = "}
-        typing = [name for name, pattern in uses.items() if re.search(pattern, code)]
+        patterns = {"Any": r"\bAny\b", "Protocol": r"\(Protocol\)", "TypeAlias": ": TypeAlias = "}
+        patterns["assert_never"] = r"assert_never\("
+        typing = [name for name, pattern in patterns.items() if re.search(pattern, code)]
         standard = ["from dataclasses import dataclass"] if "@dataclass" in code else []
         enums = [name for name in ("IntEnum", "IntFlag") if f"({name})" in code]
         if enums:

@@ -277,8 +277,9 @@ class Values:
             layout = abi.size_align(real.element)
             size = self._list_size(real.element, f"len({value})")
             lines = [f"lower.block({size}, {layout.align})"]
-            if inner := self.plan(real.element, "each"):
-                lines += [f"for each in {value}:", *(f"    {line}" for line in inner)]
+            each = _each(value)
+            if inner := self.plan(real.element, each):
+                lines += [f"for {each} in {value}:", *(f"    {line}" for line in inner)]
             return lines
         if isinstance(real, TupleOf) or (isinstance(real, TypeDef) and isinstance(real.kind, Record)):
             return [line for part in self._parts(real) for line in self.plan(part.type, value + part.path)]
@@ -323,6 +324,8 @@ class Values:
                     if body or not skip_empty:
                         lines.append(f"        case {self._names.case(real, number)}():")
                         lines += [f"            {line}" for line in body]
+                if not skip_empty:
+                    lines += ["        case _:", "            assert_never(value)"]
         return lines
 
     # Storing: into memory.
@@ -526,6 +529,12 @@ class Values:
 
 
 # Text.
+
+
+def _each(value: str) -> str:
+    """What a loop over `value` calls its elements: not what the loop around it does."""
+    root = value.partition(".")[0].partition("[")[0]
+    return f"{root}_" if root.startswith("each") else "each"
 
 
 def _plus(name: str, offset: int) -> str:

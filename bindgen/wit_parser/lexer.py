@@ -11,6 +11,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from itertools import accumulate, compress
+from typing import NoReturn
 
 from bindgen.wit_parser.source import Reporter, Source, Span
 
@@ -102,7 +103,7 @@ class Tokens:
 def lex(source: Source, reporter: Reporter) -> Tokens:
     """The tokens of `source`. What is wrong with characters, names and comments is reported.
 
-    Raises WitError if there are more than MAX_TOKENS.
+    Raises WitError if there are more than MAX_TOKENS, or so many comments.
     """
     forbidden = _report_forbidden_characters(source, reporter)
     code, docs = _without_comments(source, reporter)
@@ -118,10 +119,13 @@ def lex(source: Source, reporter: Reporter) -> Tokens:
             offset, length, message, hint = reasons[text]
             reporter.report(source.say((start + offset, start + offset + length), message, hint))
     if len(texts) > MAX_TOKENS:
-        span = starts[MAX_TOKENS], starts[MAX_TOKENS] + len(texts[MAX_TOKENS])
-        reporter.report(source.say(span, f"the file is too long: this is after {MAX_TOKENS:,} tokens"))
-        reporter.finish()
+        _refuse_the_rest(source, starts[MAX_TOKENS], "tokens", reporter)
     return Tokens(source, texts, starts, frozenset(reasons), docs)
+
+
+def _refuse_the_rest(source: Source, start: int, what: str, reporter: Reporter) -> NoReturn:
+    message = f"the file is too long: this is after {MAX_TOKENS:,} {what}"
+    reporter.give_up(source.say((start, start + 1), message))
 
 
 def _report_forbidden_characters(source: Source, reporter: Reporter) -> set[int]:
@@ -141,10 +145,13 @@ def _report_forbidden_characters(source: Source, reporter: Reporter) -> set[int]
 def _without_comments(source: Source, reporter: Reporter) -> tuple[str, list[Span]]:
     """The code with spaces in place of comments, and where the comments are that document something."""
     code = source.code
-    parts, docs = [], []
+    parts: list[str] = []
+    docs = []
     end = 0
     while match := _COMMENT.search(code, end):
         start = match.start()
+        if len(parts) == 2 * MAX_TOKENS:
+            _refuse_the_rest(source, start, "comments", reporter)
         parts.append(code[end:start])
         end = match.end() if match[0] != "/*" else _end_of_block_comment(code, start)
         if end < 0:
@@ -208,11 +215,8 @@ def _why_no_name(name: str) -> str:
     if any(char.isupper() or char == "_" for char in name):
         words = re.sub(r"(?<=[^\W_])(?=[A-Z][a-z])|(?<=[a-z0-9])(?=[A-Z])", "-", name).replace("_", "-").lower()
         kebab = re.sub("-+", "-", words).strip("-")
-        return (
-            f"names are in lower case, with `-` between words: `{kebab}`"
-            if _NAME.fullmatch(kebab)
-            else ("names are in lower case, with `-` between words")
-        )
+        hint = "names are in lower case, with `-` between words"
+        return f"{hint}: `{kebab}`" if _NAME.fullmatch(kebab) else hint
     if not all(word.isidentifier() and not unicodedata.combining(word[0]) for word in name.split("-")):
         return "each word of a name begins with a letter"
     if not unicodedata.is_normalized("NFC", name):

@@ -175,20 +175,25 @@ class _Parser:
                 if depth <= 0:
                     index += depth == 0
                     break
-            elif self.begins_item(index) or (depth <= 0 and self.begins_function(index)):
+            elif self.may_begin_item(index) if depth <= 0 else self.begins_item(index) and self.is_unindented(index):
                 break
             index += 1
         self.go_to(index)
 
+    def may_begin_item(self, index: int) -> bool:
+        """Outside of braces, which is where items are; but there are also the ruins of the item before."""
+        if self.begins_item(index) or self.begins_function(index):
+            return True
+        return self.texts[index][0].isalpha() and self.is_unindented(index)
+
+    def is_unindented(self, index: int) -> bool:
+        start, _ = self.tokens.span(index)
+        return start == 0 or self.tokens.source.code[start - 1] == "\n"
+
     def begins_item(self, index: int) -> bool:
-        """Keywords are no names, so these two tokens are the beginning of an item wherever they are."""
-        text = self.texts[index]
-        if text not in _ITEMS:
-            return False
-        following = self.texts[index + 1]
-        if text == "use":
-            return following in ("{", "*")
-        return self.is_name(index + 1) or following in self.tokens.wrong
+        """Whether an item begins here, wherever that is: keywords are no names, and have punctuation after names."""
+        text, following = self.texts[index], self.texts[index + 1]
+        return text in _ITEMS and (following in ("{", "*") if text == "use" else following not in PUNCTUATION)
 
     def begins_function(self, index: int) -> bool:
         return self.texts[index + 1] == ":" and self.texts[index + 2] in _FUNCTION and self.is_name(index)

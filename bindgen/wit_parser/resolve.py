@@ -399,6 +399,8 @@ class _Resolver:
         depth, parts = self.measure(types)
         if isinstance(definition, TypeDef):
             self.measures[definition] = depth, parts
+        else:
+            depth -= 1  # a function is no level itself
         if depth <= MAX_DEPTH and parts <= MAX_PARTS:
             return True
         limit = f"{MAX_DEPTH} levels" if depth > MAX_DEPTH else f"{MAX_PARTS} parts"

@@ -12,7 +12,7 @@ import stat
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 MAX_ERRORS = 100
 """After so many errors, no more are looked for."""
@@ -64,13 +64,13 @@ class WitError(Exception):
         super().__init__(diagnostics, more)
         self.diagnostics = diagnostics
         self.more = more
-        """Whether MAX_ERRORS ended the search."""
+        """Whether the search ended early: there were MAX_ERRORS, or a file is too long."""
 
     def __str__(self) -> str:
         count = len(self.diagnostics)
         summary = f"{count} error" if count == 1 else f"{count} errors"
         if self.more:
-            summary = f"the first {summary}; there may be more"
+            summary = f"{summary}; there may be more"
         return "\n\n".join([*(diagnostic.render() for diagnostic in self.diagnostics), summary])
 
 
@@ -122,13 +122,18 @@ class Reporter:
         if len(self._errors) == MAX_ERRORS:
             raise WitError(self._sorted(), more=True)
 
+    def give_up(self, error: Diagnostic) -> NoReturn:
+        """Raises WitError: after this error, nothing can be looked for."""
+        self._errors.append(error)
+        raise WitError(self._sorted(), more=True)
+
     def finish(self) -> None:
         """Raises WitError if there was any error."""
         if self._errors:
             raise WitError(self._sorted())
 
     def _sorted(self) -> tuple[Diagnostic, ...]:
-        """By place, the files in the order in which they turned up."""
+        """By place; the files in the order in which their first errors turned up."""
         files: dict[Path | None, int] = {}
         for error in self._errors:
             files.setdefault(error.path, len(files))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, assert_never
 
 from bindgen.support import Err, Guest, Import, Lift, Lower
 
@@ -173,6 +173,8 @@ def _store_keyvalue_error(lower: Lower, memory: memoryview, at: int, value: Keyv
         case KeyvalueErrorUnexpectedError():
             memory[at] = 7
             _II.pack_into(memory, at + 4, *lower.take())
+        case _:
+            assert_never(value)
 
 
 def _store_list_string(lower: Lower, memory: memoryview, at: int, value: list[str]) -> None:

@@ -1,7 +1,8 @@
 """An HTTP server in front of a guest: what stands behind the interface `http-server`.
 
-`host` answers the guest, `routes` holds the table that it fills, `listen` takes the address, `server` serves, with
-`message` between the wire and the guest. `dispatch` is the runtime's side. User's page: docs/http.md.
+`host` answers the guest, `routes` holds the table that it fills, `listen` takes the address. `server` serves, between
+`connection`, which is aiohttp's side, and `dispatch`, which is the runtime's, with `message` between the wire and the
+guest. The page for users is docs/http.md.
 """
 
 from capabilities.http.access import AccessRecord

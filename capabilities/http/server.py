@@ -1,8 +1,4 @@
-"""The HTTP server: aiohttp's low-level server parses requests, and what is here routes, limits and answers them.
-
-Responses are written to the connection straight away, as their framing is known in full (message.py), and aiohttp is
-told that they are out. That keeps aiohttp's defaults (a Content-Type, a Server header) off a guest's response.
-"""
+"""The HTTP server: aiohttp's low-level server parses requests, and what is here routes, limits and answers them."""
 
 from __future__ import annotations
 
@@ -17,34 +13,19 @@ from time import perf_counter
 from typing import Any, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
 
 from bindgen.support import Err
 from capabilities.bindings.http_types import HttpRouterErrorUnexpectedError, Method, Request, Response
 from capabilities.http.access import CLIENT_GONE, AccessRecord, printable
+from capabilities.http.connection import SENT_AND_DONE, SENT_AND_OPEN, Connection, Server, send
 from capabilities.http.cors import Cors
 from capabilities.http.dispatch import Dispatcher, HandlerFailure
 from capabilities.http.limit import TimeExceeded, TimeLimit
 from capabilities.http.listen import ListenError, name_of
 from capabilities.http.message import NO_CONTENT, BadResponse, encode_head, guest_headers, origin_form
-from capabilities.http.routes import Match, Matcher, MethodNotAllowed, RouteTable
-
-MAX_LINE = 8190
-"""The longest request target, and the longest header with its name, in bytes (aiohttp's default, and Apache's)."""
-
-MAX_HEADERS = 128
-"""The most headers of a request (aiohttp's default)."""
-
-IDLE_TIMEOUT = 75.0
-"""How long a connection may take to send the head of its next request, in seconds (nginx's `keepalive_timeout`)."""
-
-LINGER = 2.0
-"""How long a body that nobody wants is read on, in seconds, so that the client gets to read the answer."""
-
-SEND_STALL = 30.0
-"""How long a client may take nothing of a response that waits for it, in seconds."""
+from capabilities.http.routes import Match, Matcher, NotFound, RouteTable
 
 UNWIND = 2.0
 """How long handlers that were cancelled by `stop` may take to end, in seconds."""
@@ -52,8 +33,7 @@ UNWIND = 2.0
 BACKLOG = 1024
 """How many connections wait to be accepted; the kernel may cut it (net.core.somaxconn)."""
 
-ONE_WRITE = 64 * 1024
-"""Up to how many bytes of content are copied behind the head, to be one packet with it."""
+_VERSIONS = (HttpVersion11, HttpVersion10)
 
 _METHODS = {method.name: method for method in Method}
 
@@ -72,7 +52,7 @@ class HttpSettings:
     """How many seconds a client may take to send a body: then it gets 408."""
     max_concurrent: int = 1000
     """The most requests at once, from the first byte of the body to the handler's end: more are answered with 503."""
-    drain_timeout: float = 10.0
+    drain_timeout: float = 30.0
     """How many seconds requests under way get to end when the server stops."""
     cors: Cors = field(default_factory=Cors)
 
@@ -96,7 +76,7 @@ class HttpService:
         self._matcher: Matcher = RouteTable().compile()
         self._handlers: dict[str, Any] = {}
         self._listeners: list[asyncio.Server] = []
-        self._server: _Server | None = None
+        self._server: Server | None = None
         self._running = 0
         self._open = 0
         self._none_open = asyncio.Event()
@@ -110,7 +90,7 @@ class HttpService:
         try:
             self._handlers = {name: resolve(self._dispatcher, name) for name in {r.handler for r in table.routes}}
             self._matcher = table.compile()
-            self._server = _Server(self._serve, self._refuse_unparsed)
+            self._server = Server(self._serve, self._refuse_unparsed)
             for opened in sockets:
                 self._listeners.append(await _listen(opened, self._server))
         except BaseException:
@@ -140,11 +120,11 @@ class HttpService:
         # a task, and the task begins. Connections without one are idle.
         for _ in range(3):
             await asyncio.sleep(0)
-        for connection in cast("list[_Connection]", server.connections):
+        for connection in cast("list[Connection]", server.connections):
             if not connection.busy:
                 connection.force_close()
         if not await self._wait_until_none_open(self._settings.drain_timeout):
-            for connection in cast("list[_Connection]", server.connections):
+            for connection in cast("list[Connection]", server.connections):
                 if connection.busy and connection.transport is not None:
                     connection.transport.abort()
             await self._wait_until_none_open(UNWIND)
@@ -165,57 +145,60 @@ class HttpService:
         """One request, from its parsed head until its response is out."""
         on_access = self._on_access
         began = perf_counter() if on_access else 0.0
-        connection = cast(_Connection, request.protocol)
+        connection = cast(Connection, request.protocol)
+        content = request.content
         handler = None
         status, sent = CLIENT_GONE, 0
         connection.busy = True
         self._open += 1
         try:
             found = self._route(request)
-            if type(found) is Match:
+            if isinstance(found, Match):
                 handler = found.handler
-                found = await self._answer(request, found)
-            response = cast(Response, found)
-            keep_alive = request.keep_alive and request.content.is_eof() and self._stopping is None
+                response = await self._answer(request, found)
+            else:
+                response = found
+            keep_alive = request.keep_alive and content.is_eof() and self._stopping is None
             head, body, status_sent = self._encode(request, response, handler, keep_alive)
-            await _send(request, head, body)
+            await send(request, head, body)
             status, sent = status_sent, len(body)
-            return _SENT_AND_OPEN if keep_alive else _SENT_AND_DONE
+            if keep_alive:
+                return SENT_AND_OPEN
+            if content.exception() is not None:
+                connection.force_close()  # what is left of a broken body can't be read on
+            return SENT_AND_DONE
         except ConnectionError:
             # The client is gone, and the cancellation that says so is on its way.
-            return _SENT_AND_DONE
+            return SENT_AND_DONE
         finally:
             connection.busy = False
             self._open -= 1
             if not self._open:
                 self._none_open.set()
             if on_access:
-                client, path = str(request.remote), _path_of(request)
+                client, path = request.remote or "-", _target_of(request).partition("?")[0]
                 seconds = perf_counter() - began
                 on_access(AccessRecord(client, request.method, path, status, sent, seconds, handler))
 
     def _route(self, request: web.BaseRequest) -> Match | Response:
         """The route of a request, or the answer to a request that has none."""
-        version = request.version
-        if version is not HttpVersion11 and version != HttpVersion10:
+        if request.version not in _VERSIONS:
             return _plain(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         method = request.method
         if method not in _METHODS:
             return _NOT_IMPLEMENTED
-        target = request.raw_path
-        if target[0] != "/" or "#" in target or not target.isascii():
-            target = origin_form(target)
-            if target == "*":
-                return _plain(HTTPStatus.NO_CONTENT, [("Allow", "GET, HEAD, PUT, POST, DELETE, OPTIONS")])
+        target = _target_of(request)
+        if target == "*":
+            return _plain(HTTPStatus.NO_CONTENT, [("Allow", "GET, HEAD, PUT, POST, DELETE, OPTIONS")])
         query = target.find("?")
         try:
             target.encode()
             found = self._matcher.match(method, target if query < 0 else target[:query])
         except ValueError:
             return _BAD_REQUEST
-        if type(found) is Match:
+        if isinstance(found, Match):
             return found
-        if type(found) is not MethodNotAllowed:
+        if isinstance(found, NotFound):
             return _NOT_FOUND
         allow = [("Allow", ", ".join(found.allowed))]
         return _plain(HTTPStatus.NO_CONTENT if method == "OPTIONS" else HTTPStatus.METHOD_NOT_ALLOWED, allow)
@@ -228,13 +211,10 @@ class HttpService:
         try:
             content = request.content
             body = b"" if content.at_eof() else await self._receive(request, content)
-            if type(body) is not bytes:
-                return cast(Response, body)
-            target = request.raw_path
-            if target[0] != "/" or "#" in target:
-                target = origin_form(target)
+            if not isinstance(body, bytes):
+                return body
             headers = guest_headers(request.raw_headers)
-            message = Request(_METHODS[request.method], target, headers, list(match.params), body)
+            message = Request(_METHODS[request.method], _target_of(request), headers, list(match.params), body)
             return await self._run(request, match.handler, message)
         finally:
             self._running -= 1
@@ -244,11 +224,11 @@ class HttpService:
         limit = self._settings.max_body
         if (request.content_length or 0) > limit:
             return _TOO_LARGE
-        if not content.is_eof() and request.headers.get("Expect", "").lower() == "100-continue":
-            await _send(request, b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+        if not content.is_eof() and _expects_continue(request):
+            await send(request, b"HTTP/1.1 100 Continue\r\n\r\n", b"")
         chunks: list[bytes] = []
         size = 0
-        connection = cast(_Connection, request.protocol)
+        connection = cast(Connection, request.protocol)
         connection.receive(content)
         try:
             with self._body_limit:
@@ -259,7 +239,7 @@ class HttpService:
                     chunks.append(chunk)
         except TimeExceeded:
             return _BODY_TIMEOUT
-        except web.RequestPayloadError:
+        except (web.RequestPayloadError, HttpProcessingError):
             return _BAD_REQUEST
         finally:
             connection.receive(None)
@@ -290,7 +270,7 @@ class HttpService:
         lines = cors.lines(request.headers.get("Origin")) if cors.varies else cors.lines()
         if not keep_alive:
             lines += "Connection: close\r\n"
-        elif request.version is not HttpVersion11:
+        elif request.version != HttpVersion11:
             lines += "Connection: keep-alive\r\n"
         method = request.method
         try:
@@ -315,7 +295,7 @@ class HttpService:
         if transport is not None and not transport.is_closing():
             transport.write(encode_head(response, "GET", lines, not self._cors.off) + body)
         if self._on_access:
-            self._on_access(AccessRecord(str(request.remote), "-", "-", status, len(body), 0.0, None))
+            self._on_access(AccessRecord(request.remote or "-", "-", "-", status, len(body), 0.0, None))
 
 
 def resolve(dispatcher: Dispatcher, handler: str) -> Any:
@@ -330,144 +310,11 @@ def resolve(dispatcher: Dispatcher, handler: str) -> Any:
     return found
 
 
-async def _listen(opened: socket, server: _Server) -> asyncio.Server:
+async def _listen(opened: socket, server: Server) -> asyncio.Server:
     try:
         return await asyncio.get_running_loop().create_server(server, sock=opened, backlog=BACKLOG)
     except OSError as error:
         raise ListenError(name_of(opened), error) from None
-
-
-async def _send(request: web.BaseRequest, head: bytes, body: bytes) -> None:
-    """Writes a response, and waits until the connection has room for more, as a client may not read what it asked for.
-
-    Raises ConnectionError where the client is gone, or took nothing for SEND_STALL.
-    """
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client is gone")
-    if len(body) <= ONE_WRITE:
-        transport.write(head + body)
-    else:
-        transport.write(head)
-        transport.write(body)
-    if request.protocol.writing_paused:
-        await _drain(request.writer, transport)
-
-
-async def _drain(writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
-    drained = asyncio.ensure_future(writer.drain())
-    try:
-        while True:
-            waiting = transport.get_write_buffer_size()
-            done, _ = await asyncio.wait((drained,), timeout=SEND_STALL)
-            if done:
-                return drained.result()
-            if transport.get_write_buffer_size() >= waiting:
-                transport.abort()
-                raise ConnectionAbortedError("the client takes nothing")
-    finally:
-        drained.cancel()
-
-
-class _Sent(web.StreamResponse):
-    """What aiohttp gets for a response that is out already: nothing to do but to go on, or to close."""
-
-    def __init__(self, keep_alive: bool) -> None:
-        super().__init__()
-        self._goes_on = keep_alive
-
-    @property
-    def keep_alive(self) -> bool:
-        return self._goes_on
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
-
-
-_SENT_AND_OPEN = _Sent(keep_alive=True)
-_SENT_AND_DONE = _Sent(keep_alive=False)
-
-
-class _Server(web.Server):
-    """Makes the protocol of each connection."""
-
-    def __init__(
-        self,
-        serve: Callable[[web.BaseRequest], Any],
-        refuse_unparsed: Callable[[web.BaseRequest, BaseException | None], None],
-    ) -> None:
-        super().__init__(serve, handler_cancellation=True)
-        self.refuse_unparsed = refuse_unparsed
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            keepalive_timeout=IDLE_TIMEOUT,
-            lingering_time=LINGER,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-            max_headers=MAX_HEADERS,
-            auto_decompress=False,  # a guest gets the body that its Content-Encoding tells of
-            access_log=cast(logging.Logger, None),
-            logger=_log,
-        )
-
-
-class _Connection(web.RequestHandler):
-    """aiohttp's protocol, with our word for what it says to clients and to the log itself."""
-
-    __slots__ = ("_receiving", "_refuse_unparsed", "busy")
-
-    def __init__(self, server: _Server, **kwargs: Any) -> None:
-        super().__init__(server, **kwargs)
-        self._refuse_unparsed = server.refuse_unparsed
-        self.busy = False
-        """Whether a request is under way."""
-        self._receiving: StreamReader | None = None
-
-    def receive(self, content: StreamReader | None) -> None:
-        """Says which body a request waits for."""
-        self._receiving = content
-        if content is not None:
-            self._check_framing(content)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._receiving is not None:
-            self._check_framing(self._receiving)
-
-    def _check_framing(self, content: StreamReader) -> None:
-        """Ends the wait for a body whose framing broke.
-
-        aiohttp 3.14 queues such an error as if it were the next request, and leaves the body's reader to wait. Nothing
-        else can be in the queue before the body is complete.
-        """
-        if self._messages and not content.is_eof():
-            content.set_exception(web.RequestPayloadError("the framing of the body is broken"))
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if message is not None:
-            _log.debug("a request that can't be parsed: %s", printable(message))
-            self._refuse_unparsed(request, exc)
-        else:
-            # Not the handler's failure but ours. Part of an answer may be out, so there is no other one.
-            self.log_exception("the server failed", exc_info=exc)
-            self.force_close()
-        return _SENT_AND_DONE
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        error = kw.get("exc_info")
-        _log.error("%s: %s", args[0], printable(f"{type(error).__name__}: {error}"))
 
 
 def _plain(status: HTTPStatus, headers: Sequence[tuple[str, str]] = ()) -> Response:
@@ -488,8 +335,15 @@ _TIMEOUT = _plain(HTTPStatus.GATEWAY_TIMEOUT)
 _TOO_LARGE = _plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
-def _path_of(request: web.BaseRequest) -> str:
-    return origin_form(request.raw_path).partition("?")[0]
+def _target_of(request: web.BaseRequest) -> str:
+    """Path and query."""
+    target = request.raw_path
+    return target if target[0] == "/" and "#" not in target else origin_form(target)
+
+
+def _expects_continue(request: web.BaseRequest) -> bool:
+    """Whether the client waits for a word before it sends the body: RFC 9110 section 10.1.1."""
+    return request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue"
 
 
 def _describe(error: object) -> str:
@@ -499,5 +353,5 @@ def _describe(error: object) -> str:
 
 
 def _log_failure(request: web.BaseRequest, handler: str, reason: str) -> None:
-    path = printable(_path_of(request))
+    path = printable(_target_of(request).partition("?")[0])
     _log.error("%s %s %s: %s", request.method, path, printable(handler), printable(reason))

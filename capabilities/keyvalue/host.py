@@ -14,6 +14,12 @@ from capabilities.keyvalue import Backend, quote
 T = TypeVar("T")
 
 
+def hosts(grants: Mapping[str, Backend]) -> dict[str, object]:
+    """What answers each interface of the family: see `KeyvalueStores` for `grants`."""
+    stores = KeyvalueStores(grants)
+    return {"keyvalue": stores, "kv": KvStores(stores)}
+
+
 class KeyvalueStores:
     """Implements `KeyvalueHost`.
 

@@ -3,8 +3,8 @@
 A `:` or `%` in a store's name is percent-encoded, so that the first `:` always ends the name: else the store `a` could
 reach the data of a store `a:b` by keys that start with `b:`.
 
-The connections are redis-py's; the client above them isn't used. It retries every command ten times, while a DEL that
-is sent again may find its own work done, and it starts a task for every write.
+The connections are redis-py's. Its client is not used: it retries all commands alike, and a DEL that is sent again may
+find its own work done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import strerror
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -89,8 +89,12 @@ class RedisBackend:
         return RedisStore(self, key_prefix(name))
 
     async def close(self) -> None:
+        """A connection that doesn't end in time is given up."""
+        from redis.exceptions import RedisError
+
         if self._pool is not None:
-            await self._pool.aclose()
+            with suppress(RedisError):
+                await self._pool.aclose()
 
     async def run(self, *command: str | bytes, repeatable: bool) -> Any:
         """Redis's answer to a command. Raises Err[KeyvalueError].

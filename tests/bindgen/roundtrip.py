@@ -20,6 +20,7 @@ from bindgen.support import guest_resource_imports, host_resource_imports
 from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import Interface
 from slight_py.engine import Engine, Instance, Limits, Program, describe
+from slight_py.linker import Links
 
 Compile = Callable[[Interface, Interface, Path], Path]
 """Builds the guest of an imported and an exported interface in a directory; returns the module."""
@@ -34,39 +35,48 @@ def engine() -> Engine:
     return _engine
 
 
+def parse(directory: Path, types: str, functions: str) -> tuple[Interface, Interface]:
+    """The functions as an imported and as an exported interface."""
+    uses = "use * from shapes\n" if types else ""
+    (directory / "shapes.wit").write_text(types)
+    (directory / "host-side.wit").write_text(uses + functions)
+    (directory / "guest-side.wit").write_text(uses + functions)
+    imported, exported = load_many([directory / "host-side.wit", directory / "guest-side.wit"])
+    return imported, exported
+
+
 class Case:
     """Some functions, the bindings of both sides, and a guest between them."""
 
     def __init__(self, directory: Path, types: str, functions: str, compile_guest: Compile) -> None:
-        uses = "use * from shapes\n" if types else ""
-        (directory / "shapes.wit").write_text(types)
-        (directory / "host-side.wit").write_text(uses + functions)
-        (directory / "guest-side.wit").write_text(uses + functions)
-        files = [directory / "host-side.wit", directory / "guest-side.wit"]
-        self.imported, self.exported = load_many(files)
+        self.imported, self.exported = parse(directory, types, functions)
         self.wasm = compile_guest(self.imported, self.exported, directory)
         self.modules = bindings(directory, [self.imported], [self.exported])
         self._module = engine().compile(self.wasm.read_bytes())
+        self.host: object = Echo()
+        self._program = Program(engine(), self._module, self._links())
 
-    @property
-    def functions(self) -> list[str]:
-        return [function.name for function in self.exported.functions]
-
-    def run(self, body: Callable[[Caller], Awaitable[None]], host: object | None = None) -> None:
-        """Runs `body` with an instance of the guest, whose imports `host` answers: by default each with its argument."""
-        asyncio.run(self._run(body, host or Echo()))
-
-    async def _run(self, body: Callable[[Caller], Awaitable[None]], host: object) -> None:
+    def _links(self) -> Links:
         definitions = [*self.modules["host_side"].IMPORTS]
         for module in self.modules.values():
             for name in getattr(module, "RESOURCES", ()):
                 definitions += host_resource_imports(name)
             for name in getattr(module, "GUEST_RESOURCES", ()):
                 definitions += guest_resource_imports(name)
-        links = {(each.module, each.name): (each, host) for each in definitions}
-        program = Program(engine(), self._module, links)
+        return {(each.module, each.name): (each, Answering(self)) for each in definitions}
+
+    @property
+    def functions(self) -> list[str]:
+        return [function.name for function in self.exported.functions]
+
+    def run(self, body: Callable[[Caller], Awaitable[None]], host: object | None = None) -> None:
+        """Runs `body` with an instance of the guest. `host` answers its imports: by default each with its argument."""
+        self.host = host or Echo()
+        asyncio.run(self._run(body))
+
+    async def _run(self, body: Callable[[Caller], Awaitable[None]]) -> None:
         async with asyncio.timeout(60):
-            instance = await program.instantiate(None, reused=True)
+            instance = await self._program.instantiate(None, reused=True)
             try:
                 functions = describe(self._module).functions
                 if "_initialize" in functions:
@@ -92,6 +102,16 @@ class Caller:
     async def live_blocks(self) -> int:
         """How many blocks of memory the guest holds."""
         return int(await self.instance.call(self._functions["live-blocks"], ()))
+
+
+class Answering:
+    """Answers as the host does that a case runs with at the moment, so that it's linked once."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._case.host, name)
 
 
 class Echo:

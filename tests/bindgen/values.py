@@ -89,10 +89,7 @@ def values(type_: Type, modules: Mapping[str, ModuleType]) -> SearchStrategy[Any
             return st.integers(0, len(labels) - 1).map(getattr(module, name))
         case Variant(cases) | Union(cases):
             return st.one_of(
-                *(
-                    st.builds(getattr(module, name + camel(case.name)), *_payload(case.type, modules))
-                    for case in cases
-                )
+                *(st.builds(getattr(module, name + camel(case.name)), *_payload(case.type, modules)) for case in cases)
             )
     raise AssertionError(f"no values for {real}")
 

@@ -58,6 +58,26 @@ def test_an_address_that_the_machine_lacks_is_left_out_where_another_is_there(mo
     close(sockets)
 
 
+def test_where_one_address_fails_the_sockets_of_the_others_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+
+    class Noted(socket.socket):
+        def __init__(self, *args: int) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+    with socket.create_server(("127.0.0.2", 0)) as other:
+
+        def two(host: str, port: int, type: int) -> list[object]:  # noqa: A002
+            return [(socket.AF_INET, type, 6, "", (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
+
+        monkeypatch.setattr(socket, "getaddrinfo", two)
+        monkeypatch.setattr(socket, "socket", Noted)
+        with pytest.raises(ListenError):
+            bind(f"name:{other.getsockname()[1]}")
+    assert [opened.fileno() for opened in made] == [-1, -1]
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -155,6 +155,11 @@ def test_a_client_that_expects_100_continue_is_told_to_go_on() -> None:
     asyncio.run(main())
 
 
+def test_a_client_that_expected_100_continue_and_did_not_wait_is_not_told() -> None:
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n" + CLOSE + b"ok"
+    assert ask(request, Functions(h=hello), ("POST", "/", "h")).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 # What a client gets
 
 
@@ -300,6 +305,14 @@ def test_head_is_answered_by_the_route_for_get_without_its_content() -> None:
     assert response.endswith(b"\r\n\r\n")
 
 
+def test_head_says_nothing_of_the_length_where_the_handler_left_the_content_away() -> None:
+    """An empty response to HEAD is no promise that the one to GET is empty."""
+    response = ask(
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n" + CLOSE, Functions(h=answering(Response(200, None, None))), ("GET", "/", "h")
+    )
+    assert b"Content-Length" not in response
+
+
 def test_a_body_of_many_megabytes_comes_through_both_ways() -> None:
     async def main() -> None:
         body = bytes(range(256)) * 36_000
@@ -366,7 +379,7 @@ def test_a_websocket_upgrade_is_an_ordinary_request() -> None:
     asyncio.run(main())
 
 
-def test_a_client_that_leaves_ends_its_handler() -> None:
+def test_a_client_that_leaves_ends_its_handler(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         begun, ended = asyncio.Event(), asyncio.Event()
         records: list[AccessRecord] = []
@@ -389,6 +402,21 @@ def test_a_client_that_leaves_ends_its_handler() -> None:
         assert [(record.status, record.handler) for record in records] == [(499, "slow")]
 
     asyncio.run(main())
+    assert not caplog.records
+
+
+def test_a_server_that_fails_itself_closes_the_connection_and_says_so_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(record: AccessRecord) -> None:
+        raise OSError("disk\nfull")
+
+    async def main() -> bytes:
+        async with serving(Functions(hello=hello), on_access=fail) as server:
+            return await server.raw(GET + b"\r\n" + GET + b"\r\n")
+
+    assert asyncio.run(main()).count(b"HTTP/1.1 ") == 1
+    assert [record.getMessage() for record in caplog.records] == [r"the server failed: OSError: disk\nfull"]
 
 
 # Requests without a handler

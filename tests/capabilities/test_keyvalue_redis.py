@@ -576,6 +576,22 @@ def test_a_first_call_that_is_cancelled_leaves_the_next_one_its_connection(tls_s
     asyncio.run(scenario())
 
 
+def test_closing_gives_up_on_a_redis_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend_module, "CONNECT_SECONDS", 1.0)
+
+    async def scenario(server: RedisServer) -> None:
+        async with stores_at(server.address) as stores:
+            await (await stores.open("store")).set("key", b"value")
+            os.kill(server.pid, signal.SIGSTOP)
+            start = time.monotonic()
+        assert time.monotonic() - start < 3
+        os.kill(server.pid, signal.SIGCONT)
+        await asyncio.sleep(0.1)  # the TLS that was given up ends, and with it the transport
+
+    with RedisServer(tls=True) as server:
+        asyncio.run(scenario(server))
+
+
 def test_a_certificate_that_nobody_vouches_for_is_refused(tls_server: RedisServer) -> None:
     async def scenario() -> None:
         async with stores_at(f"rediss://:{PASSWORD}@{HOST}:{tls_server.port}") as stores:

@@ -1,0 +1,1 @@
+"""What one call into a guest costs: `python -m bench.calls`."""

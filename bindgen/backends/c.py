@@ -1,0 +1,184 @@
+"""Writes C guest bindings: a header and a source for each interface, and `canonical_abi.{h,c}` for them all.
+
+What a guest imports becomes functions that it calls. What it exports becomes a type of function to write, and a macro
+that exports such a function under a name. An interface that only others use becomes its types. The result is C11 for
+clang, and needs no C library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bindgen.backends import BackendError
+from bindgen.backends.c_calls import before_name, export_body, import_body, raw_signature, signature
+from bindgen.backends.c_names import Names, functions_of
+from bindgen.backends.c_text import CANONICAL_ABI_C, CANONICAL_ABI_H, HEADER, comment, indented, listed, spaced
+from bindgen.backends.c_types import Types, imported
+from bindgen.backends.c_values import Values
+from bindgen.backends.python import reachable
+from bindgen.wit_parser.model import ExpectedOf, Function, Interface, Resource, unaliased
+
+_OWN_RESOURCE_HEADER = """
+/* Makes a handle for `rep`. */
+{type} {new}(void *rep);
+
+/* What a handle was made for. */
+void *{rep}({type} handle);
+
+/* Makes another handle for the same. */
+{type} {clone}({type} handle);
+
+/* Exports a `void function(void *rep)`, which is called when the last handle for `rep` is given up. */
+#define {macro}(function) \\
+    __attribute__((export_name("canonical_abi_drop_{name}"))) \\
+    void function##_export(void *rep) {{ \\
+        function(rep); \\
+    }}
+"""
+
+_OWN_RESOURCE_SOURCE = """
+__attribute__((import_module("canonical_abi"), import_name("resource_new_{name}")))
+uint32_t {import_new}(void *rep);
+
+__attribute__((import_module("canonical_abi"), import_name("resource_get_{name}")))
+void *{import_rep}(uint32_t handle);
+
+__attribute__((import_module("canonical_abi"), import_name("resource_clone_{name}")))
+uint32_t {import_clone}(uint32_t handle);
+
+{type} {new}(void *rep) {{
+    return ({type}){{{import_new}(rep)}};
+}}
+
+void *{rep}({type} handle) {{
+    return {import_rep}(handle.handle);
+}}
+
+{type} {clone}({type} handle) {{
+    return ({type}){{{import_clone}(handle.handle)}};
+}}
+"""
+
+
+def write(imports: Sequence[Interface], exports: Sequence[Interface]) -> dict[str, str]:
+    """The files of the bindings, by name. What the interfaces use is among them.
+
+    Raises BackendError for an interface with resources that is both imported and exported.
+    """
+    for interface in imports:
+        if interface in exports and interface.resources:
+            raise BackendError(
+                f"{interface.path}: the guest can't both import and export {interface.name!r}, as its resources would"
+                " be the host's and the guest's at once; write two sets of bindings"
+            )
+    interfaces = reachable([*imports, *exports])
+    names = Names(interfaces)
+    files = {"canonical_abi.h": CANONICAL_ABI_H, "canonical_abi.c": CANONICAL_ABI_C}
+    for interface in interfaces:
+        unit = _Unit(names, interface)
+        if interface in exports:
+            for resource in interface.resources:
+                unit.add_own_resource(resource)
+        for function in functions_of(interface):
+            if interface in imports:
+                unit.add_import(function)
+            if interface in exports:
+                unit.add_export(function)
+        stem = names.stem(interface)
+        files[f"{stem}.h"] = unit.header()
+        files[f"{stem}.c"] = unit.source()
+    return files
+
+
+class _Unit:
+    """The header and the source of one interface."""
+
+    def __init__(self, names: Names, interface: Interface) -> None:
+        self._names = names
+        self._interface = interface
+        self._types = Types(names, interface)
+        self._values = Values(names)
+        self._header: list[str] = []
+        self._imports: list[str] = []
+        self._source: list[str] = []
+        for definition in interface.types:
+            self._types.need(definition)
+        for resource in interface.resources:
+            self._types.need(resource)
+
+    def header(self) -> str:
+        guard = self._names.guard(self._interface)
+        docs = self._interface.docs or f"The interface `{self._interface.name}`."
+        stems = sorted(self._names.stem(each) for each in self._types.used)
+        lines = [*comment(f"{docs}\n\n{HEADER}"), f"#ifndef {guard}", f"#define {guard}", ""]
+        lines += [f'#include "{stem}.h"' for stem in ("canonical_abi", *stems)]
+        return spaced([*lines, *self._types.header, *self._header, "", "#endif"])
+
+    def source(self) -> str:
+        lines = [*comment(HEADER), f'#include "{self._names.stem(self._interface)}.h"', "", *self._values.assertions()]
+        return spaced([*lines, *self._imports, *self._types.source, *self._values.functions(), *self._source])
+
+    def add_import(self, function: Function) -> None:
+        """A function that the guest calls."""
+        self._need_types(function)
+        name = self._names.function(function)
+        private = self._names.claim(("import", function), f"import_{name}")
+        raw = raw_signature(self._names, self._values, function, "import")
+        head = f"{before_name(raw.result)}{private}("
+        declaration = listed(head, [type_ for _, type_ in raw.params] or ["void"], ");")
+        self._imports += ["", *imported(self._interface.name, function.field, declaration)]
+
+        shape = signature(self._names, function)
+        head, declared = f"{shape.result} {name}(", shape.declared(self._names)
+        body = import_body(self._names, self._values, function, private)
+        self._header += ["", *comment(function.docs), *listed(head, declared, ");")]
+        self._source += ["", *listed(head, declared, ") {"), *indented(body), "}"]
+
+    def add_export(self, function: Function) -> None:
+        """The type of a function that the guest has, what calls such a function, and the macro that exports that."""
+        self._need_types(function)
+        name = self._names.function(function)
+        type_ = self._names.claim(("function type", function), f"{name}_fn")
+        call = self._names.claim(("call", function), f"{name}_call")
+        macro = self._names.export_macro(function)
+        shape = signature(self._names, function)
+        raw = raw_signature(self._names, self._values, function, "export")
+        head, declared = f"{before_name(raw.result)}{call}(", [f"{type_} *function", *raw.declared()]
+        about = f'Exports a `{type_}` under a name: {macro}("{function.field}", function)'
+        verb = "" if raw.result == "void" else "return "
+        arguments = ["function", *(argument for argument, _ in raw.params)]
+        exported = [
+            f"#define {macro}(name, function)",
+            "    __attribute__((export_name(name)))",
+            *listed(f"    {before_name(raw.result)}function##_export(", raw.declared() or ["void"], ") {"),
+            *listed(f"        {verb}{call}(", arguments, ");"),
+        ]
+        self._header += ["", *comment(function.docs)]
+        self._header += listed(f"typedef {shape.result} {type_}(", shape.declared(self._names), ");")
+        self._header += ["", *comment(about), *(f"{line} \\" for line in exported), "    }"]
+        self._header += ["", *comment("What that export does."), *listed(head, declared, ");")]
+        body = export_body(self._names, self._values, function)
+        self._source += ["", *listed(head, declared, ") {"), *indented(body), "}"]
+
+    def add_own_resource(self, resource: Resource) -> None:
+        """What the guest does with a resource that it defines: `rep` is whatever it knows it by."""
+        operations = {each: self._names.helper(each, resource) for each in ("new", "rep", "clone")}
+        names = {
+            "name": resource.name,
+            "type": self._names.type(resource),
+            "macro": self._names.claim(
+                ("destructor", resource), f"{self._names.base(resource)}_destructor_export".upper()
+            ),
+            **operations,
+        }
+        for operation, name in operations.items():
+            names[f"import_{operation}"] = self._names.claim((f"import {operation}", resource), f"import_{name}")
+        self._header += _OWN_RESOURCE_HEADER.format(**names).split("\n")
+        self._source += _OWN_RESOURCE_SOURCE.format(**names).split("\n")
+
+    def _need_types(self, function: Function) -> None:
+        shape = signature(self._names, function)
+        for _, type_ in (*shape.params, *shape.outs):
+            self._types.need(type_)
+        if not isinstance(unaliased(function.result), ExpectedOf):
+            self._types.need(function.result)

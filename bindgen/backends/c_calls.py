@@ -1,0 +1,224 @@
+"""How generated C calls imports and answers exports: the bodies of the functions between C and the binary interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bindgen import abi
+from bindgen.backends.c_layout import converts, is_empty
+from bindgen.backends.c_names import Names, local
+from bindgen.backends.c_text import indented, listed
+from bindgen.backends.c_values import Values
+from bindgen.wit_parser.model import ExpectedOf, Function, FunctionKind, Type, unaliased
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A function as C declares it, be it imported or exported."""
+
+    result: str
+    params: tuple[tuple[str, Type], ...]
+    """Names and types, without those that are empty."""
+    outs: tuple[tuple[str, Type], ...]
+    """What the function sets where its result is an `expected`: `ok` and `err`, unless they are empty."""
+
+    def declared(self, names: Names) -> list[str]:
+        """The parameters as in a declaration."""
+        params = [f"{names.type(type_)} {name}" for name, type_ in self.params]
+        return [*params, *(f"{names.type(type_)} *{name}" for name, type_ in self.outs)] or ["void"]
+
+
+@dataclass(frozen=True, slots=True)
+class RawSignature:
+    """A function as WebAssembly has it, in C types."""
+
+    result: str
+    params: tuple[tuple[str, str], ...]
+    """Names and types."""
+
+    def declared(self) -> list[str]:
+        return [before_name(type_) + name for name, type_ in self.params]
+
+
+def signature(names: Names, function: Function) -> Signature:
+    shown = [local(param.name) for param in function.params]
+    if function.kind is FunctionKind.METHOD:
+        shown.insert(0, "self")
+    params = zip(shown, abi.param_types(function), strict=True)
+    result = unaliased(function.result)
+    sides = [("ok", result.ok), ("err", result.err)] if isinstance(result, ExpectedOf) else []
+    return Signature(
+        "bool" if sides else "void" if is_empty(result) else names.type(function.result),
+        tuple((name, type_) for name, type_ in params if not is_empty(type_)),
+        tuple((name, type_) for name, type_ in sides if not is_empty(type_)),
+    )
+
+
+def raw_signature(names: Names, values: Values, function: Function, side: abi.Side) -> RawSignature:
+    core = abi.signature(function, side)
+    params = [
+        (f"{name}_{number}", raw)
+        for name, type_ in signature(names, function).params
+        for number, raw in enumerate(values.raw_types(type_))
+    ]
+    if core.indirect_params:
+        params = [("arguments", "const uint8_t *")]
+    if core.result_pointer and side == "import":
+        params.append(("area", "uint8_t *"))
+    if not core.result:
+        return RawSignature("void", tuple(params))
+    result = "const void *" if core.result_pointer else values.raw_types(function.result)[0]
+    return RawSignature(result, tuple(params))
+
+
+def import_body(names: Names, values: Values, function: Function, private: str) -> list[str]:
+    """Statements that lower the arguments, call the import `private`, and lift its result."""
+    shape = signature(names, function)
+    core = abi.signature(function, "import")
+    result = unaliased(function.result)
+    before: list[str] = []
+    if core.indirect_params:
+        before += _stored_params(values, function, shape)
+        arguments = ["arguments"]
+    else:
+        arguments = [flat for name, type_ in shape.params for flat in values.lower(type_, name, before)]
+    after: list[str] = []
+    if any(converts(type_) for _, type_ in shape.params):
+        before.insert(0, "abi_block_t *blocks = NULL;")
+        after.append("abi_blocks_free(blocks);")
+    head = f"{private}("
+    if is_empty(result):
+        return [*before, *listed(head, arguments, ");"), *after]
+    if core.result_pointer:
+        before.append(_result_area(function))
+        lines = [*before, *listed(head, [*arguments, "area"], ");"), *after]
+        if shape.outs:
+            return [*lines, *_loaded_sides(values, result, shape)]
+        return [*lines, *_returned(shape, values.load(result, "result", "area"))]
+    raw = raw_signature(names, values, function, "import").result
+    lines = [*before, *listed(f"{raw} flat = {head}", arguments, ");"), *after]
+    if isinstance(result, ExpectedOf):
+        return [*lines, "return flat == 0;"]
+    lifted = values.lift(result, "result", ["flat"])
+    if lifted == ["result = flat;"] and not after:
+        return [*before, *listed(f"return {head}", arguments, ");")]
+    return [*lines, *_returned(shape, lifted)]
+
+
+def export_body(names: Names, values: Values, function: Function) -> list[str]:
+    """Statements that lift the arguments, call the C function `function`, and lower its result."""
+    shape = signature(names, function)
+    core = abi.signature(function, "export")
+    result = unaliased(function.result)
+    lines = [f"static {_result_area(function)}"] if core.result_pointer else []
+    if core.indirect_params:
+        lines += _loaded_params(names, values, function, shape)
+    else:
+        lines += _lifted_params(names, values, function, shape)
+    lines += [f"{names.type(type_)} {name} = {{0}};" for name, type_ in shape.outs]
+    arguments = [*(name for name, _ in shape.params), *(f"&{name}" for name, _ in shape.outs)]
+    if is_empty(result):
+        return [*lines, *listed("function(", arguments, ");")]
+    if shape.outs:
+        lines += listed("area[0] = !function(", arguments, ");")
+        return [*lines, *_stored_sides(values, result, shape), "return area;"]
+    if isinstance(result, ExpectedOf):
+        return [*lines, *listed("return !function(", arguments, ");")]
+    call = listed(f"{shape.result} result = function(", arguments, ");")
+    if core.result_pointer:
+        return [*lines, *call, *values.store(result, "area", "result", "NULL"), "return area;"]
+    before: list[str] = []
+    (flat,) = values.lower(result, "result", before)
+    if flat == "result":
+        return [*lines, *listed("return function(", arguments, ");")]
+    return [*lines, *call, *before, f"return {flat};"]
+
+
+# Parameters.
+
+
+def _stored_params(values: Values, function: Function, shape: Signature) -> list[str]:
+    """Statements that lay the arguments of an import out in memory."""
+    types = abi.param_types(function)
+    starts, layout = abi.offsets(types)
+    reach = [start + abi.extent(type_) for start, type_ in zip(starts, types, strict=True)]
+    lines = [_area("arguments", max(layout.size, *reach), layout.align)]
+    for name, type_, at in _placed(shape):
+        lines += values.store(type_, at, name, "&blocks")
+    return lines
+
+
+def _loaded_params(names: Names, values: Values, function: Function, shape: Signature) -> list[str]:
+    """Statements that take the arguments of an export out of memory, which they free."""
+    lines = []
+    for name, type_, at in _placed(shape):
+        lines += [f"{names.type(type_)} {name};", *values.load(type_, name, at)]
+    layout = abi.offsets(abi.param_types(function))[1]
+    return [*lines, f"canonical_abi_free((void *)arguments, {layout.size}, {layout.align});"]
+
+
+def _lifted_params(names: Names, values: Values, function: Function, shape: Signature) -> list[str]:
+    lines = []
+    flats: Sequence[str] = [name for name, _ in raw_signature(names, values, function, "export").params]
+    for name, type_ in shape.params:
+        count = len(values.raw_types(type_))
+        lines += [f"{names.type(type_)} {name};", *values.lift(type_, name, flats[:count])]
+        flats = flats[count:]
+    return lines
+
+
+def _placed(shape: Signature) -> list[tuple[str, Type, str]]:
+    """The parameters by name and type, and where they lie in memory."""
+    starts, _ = abi.offsets(type_ for _, type_ in shape.params)
+    return [
+        (name, type_, f"arguments + {start}" if start else "arguments")
+        for (name, type_), start in zip(shape.params, starts, strict=True)
+    ]
+
+
+# Results.
+
+
+def _loaded_sides(values: Values, result: Type, shape: Signature) -> list[str]:
+    """Statements that take an `expected` in `area` apart."""
+    at = f"area + {abi.cases(result).payload_offset}"
+    sides = {name: values.load(type_, f"*{name}", at) for name, type_ in shape.outs}
+    if len(sides) == 1:
+        return [*_if_side(sides), "return !area[0];"]
+    return ["if (area[0]) {", *indented([*sides["err"], "return false;"]), "}", *sides["ok"], "return true;"]
+
+
+def _stored_sides(values: Values, result: Type, shape: Signature) -> list[str]:
+    """Statements that put an `expected` together in `area`, which has its tag."""
+    at = f"area + {abi.cases(result).payload_offset}"
+    sides = {name: values.store(type_, at, name, "NULL") for name, type_ in shape.outs}
+    if len(sides) == 1:
+        return _if_side(sides)
+    return ["if (area[0]) {", *indented(sides["err"]), "} else {", *indented(sides["ok"]), "}"]
+
+
+def _if_side(sides: dict[str, list[str]]) -> list[str]:
+    """Statements for the side that is there, of the one that can be."""
+    ((name, lines),) = sides.items()
+    return [f"if ({'' if name == 'err' else '!'}area[0]) {{", *indented(lines), "}"]
+
+
+def _returned(shape: Signature, lines: list[str]) -> list[str]:
+    """Statements that return the `result` which `lines` set."""
+    if len(lines) == 1 and lines[0].startswith("result = "):
+        return [f"return {lines[0].removeprefix('result = ')}"]
+    return [f"{shape.result} result;", *lines, "return result;"]
+
+
+def _result_area(function: Function) -> str:
+    return _area("area", abi.extent(function.result), abi.size_align(function.result).align)
+
+
+def _area(name: str, size: int, align: int) -> str:
+    return f"_Alignas({align}) uint8_t {name}[{size}];"
+
+
+def before_name(type_: str) -> str:
+    """A type as it stands before a name."""
+    return type_ if type_.endswith("*") else f"{type_} "

@@ -1,0 +1,151 @@
+"""Rust text as rustfmt leaves it, with `max_width = 120` and `use_small_heuristics = "Max"`.
+
+Code is a list: a string is a line, a list within the list is indented, and what may take several lines is one of the
+classes here, since whether it has to is known only where it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+LINE_LENGTH = 120
+
+_SIMPLE = re.compile(r"[&*]*[\w$]+(\.\w+|\[\w+\])*( as \w+)?")
+"""A name, a literal, or a part or a cast of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Items between brackets, with commas: a call, a signature, a tuple, a struct."""
+
+    head: str
+    """With the opening bracket; all there is where there are no items and no tail."""
+    items: Sequence[str | Items] = ()
+    tail: str = ""
+    """From the closing bracket on."""
+    target: str = ""
+    """What the value is for, `let x =` or `Some(x) =>`: the value may stand on the next line."""
+    trailing: str = ","
+    """What follows the last item where each has a line."""
+    packs: bool = True
+    """Whether short items share lines: expressions do, types don't."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """`let names = match subject { arms };`."""
+
+    names: Sequence[str]
+    subject: str
+    arms: Sequence[Code]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsafe:
+    """An unsafe block with one expression, which is the value of what it stands in."""
+
+    expression: Items
+
+
+Code: TypeAlias = "str | Items | Match | Unsafe | Sequence[Code]"
+
+
+def render(code: Iterable[Code], depth: int = 0) -> list[str]:
+    """The lines of `code`, indented by `depth` steps."""
+    lines = []
+    for part in code:
+        match part:
+            case str():
+                lines.append("    " * depth + part if part else "")
+            case Items():
+                lines += _items(part, depth)
+            case Match():
+                lines += _match(part, depth)
+            case Unsafe(expression):
+                lines += _unsafe(expression, depth)
+            case _:
+                lines += render(part, depth + 1)
+    return lines
+
+
+def arm(pattern: str, statements: Sequence[Code], value: Items) -> list[Code]:
+    """A case of a match: `value` is what it gives, after `statements`."""
+    if statements:
+        return [f"{pattern} => {{", [*statements, value], "}"]
+    return [Items(value.head, value.items, f"{value.tail},", f"{pattern} =>")]
+
+
+def docs(text: str, mark: str = "///") -> list[Code]:
+    """Documentation comments."""
+    lines = text.expandtabs(4).strip().splitlines()
+    return [f"{mark} {line}".rstrip() for line in lines]
+
+
+def _fits(line: str, depth: int) -> bool:
+    return 4 * depth + len(line) <= LINE_LENGTH
+
+
+def _items(part: Items, depth: int) -> list[str]:
+    value = _value(part)
+    target = f"{part.target} " if part.target else ""
+    if _fits(target + value, depth):
+        return render([target + value], depth)
+    if part.target.endswith("=>") and _fits(value.removesuffix(","), depth + 1):
+        return render([f"{part.target} {{", [value.removesuffix(",")], "}"], depth)
+    if part.target.endswith("=") and _fits(value, depth + 1):
+        return render([part.target, [value]], depth)
+    if not part.items:
+        return render([target + part.head, part.tail] if part.head.endswith("(") else [target + value], depth)
+    if part.packs and part.head.endswith("(") and all(isinstance(item, str) and _is_short(item) for item in part.items):
+        return render([target + part.head, filled(list(map(str, part.items)), depth + 1), part.tail], depth)
+    items = [_with(item, ",") for item in part.items[:-1]]
+    return render([target + part.head, [*items, _with(part.items[-1], part.trailing)], part.tail], depth)
+
+
+def _value(part: Items) -> str:
+    """All on one line, without the target."""
+    pad = " " if part.head.endswith("{") and part.items else ""
+    items = ", ".join(item if isinstance(item, str) else _value(item) for item in part.items)
+    return f"{part.head}{pad}{items}{pad}{part.tail}"
+
+
+def _with(item: str | Items, end: str) -> str | Items:
+    return item + end if isinstance(item, str) else replace(item, tail=item.tail + end)
+
+
+def _is_short(item: str) -> bool:
+    """Whether rustfmt packs such an item with others onto a line."""
+    return len(item) <= 10 and _SIMPLE.fullmatch(item) is not None
+
+
+def filled(items: Sequence[str], depth: int) -> list[str]:
+    """As many items on a line as it holds."""
+    lines = [""]
+    for item in items:
+        if lines[-1] and not _fits(f"{lines[-1]} {item}, ", depth):
+            lines.append("")
+        lines[-1] += f"{' ' if lines[-1] else ''}{item},"
+    return lines
+
+
+def _match(part: Match, depth: int) -> list[str]:
+    names = part.names[0] if len(part.names) == 1 else f"({', '.join(part.names)})"
+    target, subject = f"let {names} =", f"match {part.subject}"
+    if _fits(f"{target} {subject} {{", depth):
+        return render([f"{target} {subject} {{", part.arms, "};"], depth)
+    if _fits(f"{target} {subject}", depth):
+        return render([f"{target} {subject}", "{", part.arms, "};"], depth)
+    if _fits(target, depth):
+        return render([target, [f"{subject} {{", part.arms, "};"]], depth)
+    return render(["let (", [f"{name}," for name in part.names], f") = {subject} {{", part.arms, "};"], depth)
+
+
+def _unsafe(expression: Items, depth: int) -> list[str]:
+    (line, *more) = _items(expression, depth)
+    line = f"unsafe {{ {line.strip()} }}"
+    if not more and _fits(line, depth):
+        return render([line], depth)
+    return render(["unsafe {", [expression], "}"], depth)

@@ -1,0 +1,126 @@
+"""A guest in C that hands every argument on to an import of the same shape, and returns what that gives.
+
+It is nothing but the generated bindings and those calls, for round trips. It frees what it owns, and tells how many
+blocks of memory it holds: `live-blocks() -> u32`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from bindgen.backends import c
+from bindgen.backends.c_calls import signature
+from bindgen.backends.c_layout import owns
+from bindgen.backends.c_names import Names
+from bindgen.backends.c_types import free
+from bindgen.backends.python import reachable
+from bindgen.wit_parser.model import Function, Interface, Type
+
+WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror")
+"""What generated C has to pass."""
+
+COUNT_BLOCKS = ("-Drealloc=counted_realloc", "-Dfree=counted_free")
+"""What has the bindings allocate through the functions of `COUNTED`."""
+
+COUNTED = """\
+#undef realloc
+#undef free
+void *realloc(void *ptr, size_t size);
+void free(void *ptr);
+void *counted_realloc(void *ptr, size_t size);
+void counted_free(void *ptr);
+
+static uint32_t live_blocks;
+
+void *counted_realloc(void *ptr, size_t size) {
+    if (!ptr) live_blocks++;
+    return realloc(ptr, size);
+}
+
+void counted_free(void *ptr) {
+    if (ptr) live_blocks--;
+    free(ptr);
+}
+
+__attribute__((export_name("live-blocks")))
+uint32_t count_live_blocks(void) {
+    return live_blocks;
+}
+"""
+"""The part of a guest's source that counts the blocks of the bindings."""
+
+
+def echo_source(imported: Interface, exported: Interface) -> str:
+    """The guest's own source. It is compiled with `COUNT_BLOCKS`, beside `c.write([imported], [exported])`.
+
+    Both interfaces have free functions of the same names and shapes. Their types may be shared, or each its own.
+    """
+    names = Names(reachable([imported, exported]))
+    calls = {function.name: function for function in imported.functions}
+    lines = [f'#include "{names.stem(interface)}.h"' for interface in (imported, exported)]
+    lines += ["", COUNTED]
+    for number, function in enumerate(exported.functions):
+        lines += _echo(names, calls[function.name], function, f"echo_{number}")
+    return "\n".join(lines)
+
+
+def _echo(names: Names, call: Function, function: Function, name: str) -> list[str]:
+    """A function that calls `call`, and the macro that exports it as `function`."""
+    theirs, ours = signature(names, call), signature(names, function)
+    body: list[str] = []
+    arguments = []
+    for (_, their_type), (argument, type_) in zip(theirs.params, ours.params, strict=True):
+        arguments.append(_converted(names, argument, type_, their_type, f"their_{argument}", body))
+    for (out, their_type), (_, type_) in zip(theirs.outs, ours.outs, strict=True):
+        if names.type(their_type) == names.type(type_):
+            arguments.append(out)
+        else:
+            body.append(f"{names.type(their_type)} their_{out};")
+            arguments.append(f"&their_{out}")
+    invoke = f"{names.function(call)}({', '.join(arguments)});"
+    body.append(invoke if ours.result == "void" else f"{theirs.result} result = {invoke}")
+    body += [free(names, type_, argument) for argument, type_ in ours.params if owns(type_)]
+    for argument, (out, type_) in zip(arguments[len(ours.params) :], ours.outs, strict=True):
+        if argument != out:
+            condition = "result" if out == "ok" else "!result"
+            body.append(f"if ({condition}) __builtin_memcpy({out}, {argument}, sizeof({names.type(type_)}));")
+    if ours.result == theirs.result:
+        body += [] if ours.result == "void" else ["return result;"]
+    else:
+        body.append(f"return {_converted(names, 'result', call.result, function.result, 'ours', body)};")
+    head = f"static {ours.result} {name}({', '.join(ours.declared(names))}) {{"
+    export = f'{names.export_macro(function)}("{function.field}", {name})'
+    return [head, *(f"    {line}" for line in body), "}", export, ""]
+
+
+def _converted(names: Names, value: str, have: Type, want: Type, name: str, body: list[str]) -> str:
+    """`value` as a C type of the same shape; what it takes is added to `body`."""
+    if names.type(have) == names.type(want):
+        return value
+    body += [f"{names.type(want)} {name};", f"__builtin_memcpy(&{name}, &{value}, sizeof {name});"]
+    return name
+
+
+def compile_echo(imported: Interface, exported: Interface, directory: Path) -> Path:
+    """Writes the bindings and the guest into `directory`, and builds them; returns the module."""
+    files = c.write([imported], [exported]) | {"echo.c": echo_source(imported, exported)}
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    sources = [directory / name for name in files if name.endswith(".c")]
+    # The types of the two interfaces may differ in name only, and are used for each other.
+    return compile_c(sources, directory / "echo.wasm", [*COUNT_BLOCKS, "-fno-strict-aliasing"])
+
+
+def compile_c(sources: Iterable[Path], module: Path, flags: Iterable[str] = ()) -> Path:
+    """Builds a reactor from C sources; returns `module`. Raises AssertionError with the compiler's messages."""
+    command: list[str | Path] = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi"]
+    command += ["-mexec-model=reactor", "-O1", "-s", *WARNINGS, *flags, "-o", module, *sources]
+    user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    environment = {"ZIG_GLOBAL_CACHE_DIR": str(Path(user_cache, "zig")), **os.environ}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return module

@@ -1,0 +1,409 @@
+"""The command line: what it refuses, and `inspect` and `bindgen`."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from slight_py import progress
+from tests.command import COMMAND, ROOT, Done, environment, slight_py
+from tests.guests import example
+from tests.test_examples_build import ABI_EXPORTS, HANDLERS, HTTP_SERVER, KEYVALUE
+
+
+def refused(*errors: str) -> Done:
+    """The end of a command that did nothing because of mistakes, each told in a line."""
+    return Done(2, "", "".join(f"slight-py: error: {error}\n" for error in errors))
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def wat(path: Path, text: str) -> Path:
+    return write(path, bytes(wasmtime.wat2wasm(text)))
+
+
+# Words.
+
+
+def test_the_version_is_shown() -> None:
+    assert slight_py("--version") == (0, "slight-py 0.1.0\n", "")
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["inspect"], ["bindgen"]])
+def test_help_has_an_example(command: list[str]) -> None:
+    done = slight_py(*command, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert f"\nexample:\n  {' '.join(['slight-py', *command])} " in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ([], "the following arguments are required: COMMAND; see `slight-py --help`"),
+        (["run"], "the following arguments are required: APP; see `slight-py run --help`"),
+        (["run", "app.wasm", "one"], "unrecognized arguments: one; see `slight-py --help`"),
+        (["run", "app.wasm", "--nothing"], "unrecognized arguments: --nothing; see `slight-py --help`"),
+    ],
+)
+def test_words_that_are_missing_or_unknown_are_refused(words: list[str], error: str) -> None:
+    assert slight_py(*words) == refused(error)
+
+
+def test_an_unknown_command_is_refused_with_those_there_are() -> None:
+    """Python 3.12 quotes the choices no longer."""
+    done = slight_py("serve")
+    assert (done.code, done.out, len(done.errors)) == (2, "", 1)
+    assert done.err.replace("'", "") == (
+        "slight-py: error: argument COMMAND: invalid choice: serve (choose from run, inspect, bindgen); "
+        "see `slight-py --help`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "what"),
+    [
+        ("--workers", "0", "a number from 1 to 10000"),
+        ("--workers", "two", "a number from 1 to 10000"),
+        ("--max-concurrent", "10001", "a number from 1 to 10000"),
+        ("--max-memory", "x", "a size in bytes, such as 512K, 64M or 1G, up to 4G"),
+        ("--max-memory", "5G", "a size in bytes, such as 512K, 64M or 1G, up to 4G"),
+        ("--max-body", "1T", "a size in bytes, such as 512K, 64M or 1G, up to 4G"),
+        ("--request-timeout", "-1", "a time in seconds, up to a day"),
+        ("--drain-timeout", "nan", "a time in seconds, up to a day"),
+        ("--env", "novalue", "NAME=VALUE"),
+        ("--env", "=value", "NAME=VALUE"),
+        ("--dir", "nothing", "HOST::GUEST or HOST::GUEST:ro"),
+        ("--dir", "::/data", "HOST::GUEST or HOST::GUEST:ro"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(option: str, value: str, what: str) -> None:
+    error = f"argument {option}: {value!r} is not {what}; see `slight-py run --help`"
+    assert slight_py("run", "app.wasm", f"{option}={value}") == refused(error)
+
+
+def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert slight_py("run", "app.wasm", "--dir", "nowhere::/data") == refused("--dir: nowhere is not a directory")
+    file = write(tmp_path / "file", "")
+    assert slight_py("run", "app.wasm", "--dir", f"{file}::/data") == refused(f"--dir: {file} is not a directory")
+
+
+def test_directories_and_none_exclude_each_other() -> None:
+    error = "--dir and --no-dir exclude each other; leave one out"
+    assert slight_py("run", "app.wasm", "--no-dir", "--dir", ".::/data") == refused(error)
+
+
+# Modules.
+
+WRONG_FILES = {
+    "empty": (b"", "the file is empty; build the module again"),
+    "other": (b"hello", "this is not a WebAssembly module"),
+    "text": (
+        b"(module)",
+        "this is not a WebAssembly module; this looks like its text format, which `wat2wasm` turns into a module",
+    ),
+    "component": (
+        b"\0asm\x0d\0\1\0",
+        "this is a component; slight-py runs core modules that were built with the bindings of Spiderlightning"
+        " (target wasm32-wasi, without `cargo component`)",
+    ),
+    "version": (b"\0asm\2\0\0\0", "WebAssembly of version 2, not 1, can't be run"),
+    "head": (b"\0asm\1", "the file is cut short; copy or build it again"),
+}
+
+
+@pytest.mark.parametrize("command", ["run", "inspect"])
+def test_a_file_that_is_not_there_is_refused(command: str, tmp_path: Path) -> None:
+    app = tmp_path / "app.wasm"
+    assert slight_py(command, app) == refused(f"{app}: there is no such file")
+
+
+@pytest.mark.parametrize(("content", "error"), WRONG_FILES.values(), ids=WRONG_FILES)
+def test_a_file_that_is_not_a_module_is_refused(content: bytes, error: str, tmp_path: Path) -> None:
+    app = write(tmp_path / "app.wasm", content)
+    assert slight_py("run", app) == refused(f"{app}: {error}")
+
+
+def test_a_directory_in_place_of_a_module_is_refused(tmp_path: Path) -> None:
+    assert slight_py("run", tmp_path) == refused(f"{tmp_path}: this is a directory; name the .wasm file in it")
+
+
+def test_a_module_that_was_cut_short_is_refused(tmp_path: Path) -> None:
+    app = write(tmp_path / "app.wasm", example("keyvalue-demo-c").read_bytes()[:-1])
+    done = slight_py("run", app)
+    assert (done.code, done.out, len(done.errors)) == (2, "", 1)
+    assert done.err.startswith(f"slight-py: error: {app}: the module is broken or cut short: ")
+
+
+def test_a_module_without_entry_point_is_refused(tmp_path: Path) -> None:
+    app = wat(tmp_path / "app.wasm", '(module (memory (export "memory") 1) (func (export "handle-hello")))')
+    error = "exports none of on-server-init, _start, main; build it as a program, not as a library"
+    assert slight_py("run", app) == refused(f"{app}: {error}")
+
+
+def test_an_entry_point_of_another_signature_is_refused(tmp_path: Path) -> None:
+    app = wat(tmp_path / "app.wasm", '(module (memory (export "memory") 1) (func (export "_start") (param i32)))')
+    error = "the exported function _start has another signature than an entry point"
+    assert slight_py("run", app) == refused(f"{app}: {error}")
+
+
+def test_every_import_that_nothing_provides_is_named(tmp_path: Path) -> None:
+    text = r"""
+    (module
+      (import "env" "one" (func))
+      (import "env" "two" (func (param i32)))
+      (import "env" "memory" (memory 1))
+      (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "fd_shout" (func))
+      (import "keyvalue" "keyvalue::open" (func (param i32 i32 i32)))
+      (import "keyvalue" "keyvalue::close" (func (param i32)))
+      (import "sql" "sql::open" (func (param i32 i32 i32)))
+      (import "\1b[31m" "a\0ab" (func))
+      (func (export "_start")))
+    """
+    app = wat(tmp_path / "app.wasm", text)
+    done = slight_py("run", app)
+    assert (done.code, done.out) == (2, "")
+    named = [line.removeprefix(f"slight-py: error: {app}: imports ").partition(",")[0] for line in done.errors]
+    assert sorted(named) == sorted(
+        [
+            "env::one",
+            "env::two",
+            "env::memory",
+            "wasi_snapshot_preview1::fd_shout",
+            "keyvalue::keyvalue::close",
+            "sql::sql::open",
+            r"\x1b[31m::a\nb",
+        ]
+    )
+
+
+def test_an_import_of_another_signature_is_named_with_both(tmp_path: Path) -> None:
+    text = '(module (import "keyvalue" "keyvalue::open" (func (param i32 i64))) (func (export "_start")))'
+    app = wat(tmp_path / "app.wasm", text)
+    error = (
+        "imports keyvalue::keyvalue::open as (i32, i64) -> (), but it is (i32, i32, i32) -> (); "
+        "build the module against the interface in wit/"
+    )
+    assert slight_py("run", app) == refused(f"{app}: {error}")
+
+
+# Slightfiles.
+
+
+def test_a_capability_that_the_slightfile_does_not_grant_is_named_with_the_lines_to_add(tmp_path: Path) -> None:
+    slightfile = write(tmp_path / "slightfile.toml", 'specversion = "0.2"\n')
+    app = example("http-server-demo-c")
+    assert slight_py("run", app, "-c", slightfile) == refused(
+        *(
+            f"{slightfile}: {app.name} imports {interface}, and no capability of the family {family!r} is granted; "
+            f'add [[capability]] with resource = "{resource}" and name = "*", or use --link-all-capabilities'
+            for interface, family, resource in (
+                ("http-server", "http", "http"),
+                ("keyvalue", "keyvalue", "keyvalue.memory"),
+            )
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", ':1: the file is empty; begin it with specversion = "0.2"'),
+        ('specversion = "0.3"', ''':1: specversion '0.3' does not exist; use "0.1" or "0.2"'''),
+        (
+            'specversion = "0.2"\n[[capability]]\nresource = "keyvalue.redis"\nname = "*"\n',
+            ":2: keyvalue.redis needs REDIS_ADDRESS; "
+            'add under [capability.configs]: REDIS_ADDRESS = "${envvars.REDIS_ADDRESS}"',
+        ),
+    ],
+)
+def test_a_mistake_in_the_slightfile_is_told_with_its_line(text: str, error: str, tmp_path: Path) -> None:
+    slightfile = write(tmp_path / "slightfile.toml", text)
+    assert slight_py("run", example("bare-c"), "-c", slightfile) == refused(f"{slightfile}{error}")
+
+
+def test_a_slightfile_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "slightfile.toml"
+    error = f"{path}: no such file; give the path of a slightfile, or run without one"
+    assert slight_py("run", example("bare-c"), "-c", path) == refused(error)
+
+
+def test_an_address_of_redis_that_makes_no_sense_is_refused_and_not_shown(tmp_path: Path) -> None:
+    text = """\
+specversion = "0.2"
+[[capability]]
+resource = "keyvalue.redis"
+name = "*"
+[capability.configs]
+REDIS_ADDRESS = "${envvars.REDIS_ADDRESS}"
+"""
+    slightfile = write(tmp_path / "slightfile.toml", text)
+    env = {"REDIS_ADDRESS": "http://:secret@127.0.0.1"}
+    reason = "it starts with none of redis://, rediss:// and unix://"
+    assert slight_py("run", example("bare-c"), "-c", slightfile, env=env) == refused(
+        f"{slightfile}:2: keyvalue.redis: REDIS_ADDRESS is not the address of a Redis: {reason}"
+    )
+
+
+# What else goes wrong.
+
+
+def test_with_verbose_a_mistake_is_told_with_where_it_was_found(tmp_path: Path) -> None:
+    done = slight_py("run", tmp_path / "app.wasm", "--verbose")
+    assert done.code == 2
+    assert "Traceback" in done.err
+    assert done.errors[-1] == f"slight-py: error: {tmp_path}/app.wasm: there is no such file"
+
+
+def test_output_that_nobody_reads_is_no_reason_for_a_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*COMMAND, "inspect", str(example("bare-c"))]
+    done = subprocess.run(command, env=environment(), stdout=writer, stderr=subprocess.PIPE, timeout=20, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stderr", "shown"), [(Terminal(), "slight-py: compiling app.wasm …\r\033[K"), (io.StringIO(), "")]
+)
+def test_what_takes_long_is_shown_where_a_person_watches(
+    stderr: io.StringIO, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "DELAY", 0.01)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with progress.progress("compiling app.wasm"):
+        time.sleep(0.1)
+    assert stderr.getvalue() == shown
+
+
+# inspect.
+
+
+def test_inspect_shows_what_a_module_needs_and_offers() -> None:
+    app = example("http-server-demo-c")
+    done = slight_py("inspect", app, "--json")
+    assert (done.code, done.err) == (0, "")
+    report = json.loads(done.out)
+    imports = {
+        f"{module}::{each.partition('(')[0]}" for module, functions in report["imports"].items() for each in functions
+    }
+    assert imports >= HTTP_SERVER
+    assert report["path"] == str(app)
+    assert report["bytes"] == app.stat().st_size
+    assert {each.partition("(")[0] for each in report["exports"]} == {*HANDLERS, *ABI_EXPORTS, "_start"} - {"memory"}
+    assert report["entry_point"] == "_start"
+    assert set(report["handlers"]) == HANDLERS
+    assert sorted(report["capabilities"]) == ["http", "keyvalue"]
+    assert report["unknown"] == []
+
+
+def test_inspect_shows_signatures() -> None:
+    report = json.loads(slight_py("inspect", example("bare-c"), "--json").out)
+    assert set(report["imports"]) == {each.partition("::")[0] for each in KEYVALUE}
+    assert "keyvalue::get(i32, i32, i32, i32) -> ()" in report["imports"]["keyvalue"]
+    assert report["imports"]["canonical_abi"] == ["resource_drop_keyvalue(i32) -> ()"]
+    assert "main(i32, i32) -> (i32)" in report["exports"]
+
+
+def test_inspect_is_made_to_be_read() -> None:
+    app = example("bare-c")
+    report = json.loads(slight_py("inspect", app, "--json").out)
+    done = slight_py("inspect", app)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0] == f"{app}: {app.stat().st_size:,} bytes"
+    assert lines[lines.index("imports") + 1 :][:1] == ["  keyvalue"]
+    for function in (*report["imports"]["keyvalue"], *report["exports"]):
+        assert function in map(str.strip, lines)
+    assert "entry point: main" in lines
+    assert "handlers: none" in lines
+    assert "capabilities: keyvalue" in lines
+    assert done.out.endswith(f"a slightfile that serves it:\n\n{report['slightfile']}")
+
+
+@pytest.mark.parametrize("name", ["keyvalue-demo-rust", "kv-2022-c", "bare-c"])
+def test_the_slightfile_of_inspect_serves_the_module(name: str, tmp_path: Path) -> None:
+    report = json.loads(slight_py("inspect", example(name), "--json").out)
+    slightfile = write(tmp_path / "slightfile.toml", report["slightfile"])
+    done = slight_py("run", example(name), "-c", slightfile)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_inspect_names_what_nothing_provides_and_prints_no_control_characters(tmp_path: Path) -> None:
+    app = wat(tmp_path / "app.wasm", r'(module (import "\1b[31mred" "f" (func)) (import "sql" "f" (func)))')
+    done = slight_py("inspect", app)
+    assert "not provided: \\x1b[31mred, sql" in done.out.splitlines()
+    assert "entry point: none: this is a library" in done.out.splitlines()
+    assert all(line.isprintable() for line in done.out.splitlines())
+
+
+# bindgen.
+
+
+def made_bindings(*more: str | Path) -> list[str | Path]:
+    """What `make bindings` gives to `slight-py bindgen python`, and `more`, which comes last and wins."""
+    show = ["make", "--no-print-directory", "--eval", "show: ; @echo '$(BINDINGS)'", "show"]
+    done = subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [*shlex.split(done.stdout), *more]
+
+
+def test_the_bindings_of_the_capabilities_are_what_the_interfaces_give() -> None:
+    assert slight_py("bindgen", "python", *made_bindings("--check"), cwd=ROOT) == (0, "", "")
+
+
+def test_bindings_that_were_changed_are_found(tmp_path: Path) -> None:
+    options = made_bindings("--out-dir", tmp_path / "bindings")
+    assert slight_py("bindgen", "python", *options, cwd=ROOT) == (0, "", "")
+    assert slight_py("bindgen", "python", *options, "--check", cwd=ROOT) == (0, "", "")
+    changed = tmp_path / "bindings" / "keyvalue.py"
+    text = changed.read_text()
+    changed.write_text(text.replace("get", "got", 1))
+    error = f"bindgen: error: {changed} is not what the interfaces give; generate it again\n"
+    assert slight_py("bindgen", "python", *options, "--check", cwd=ROOT) == (1, "", error)
+    assert "got" in changed.read_text()
+    changed.unlink()
+    assert slight_py("bindgen", "python", *options, "--check", cwd=ROOT) == (1, "", error)
+    assert slight_py("bindgen", "python", *options, cwd=ROOT) == (0, "", "")
+    assert changed.read_text() == text
+
+
+def test_bindings_of_one_interface_are_written_with_what_it_uses(tmp_path: Path) -> None:
+    wit = ("--import", "wit/keyvalue.wit", "--export", "wit/http-handler.wit")
+    assert slight_py("bindgen", "python", *wit, "--out-dir", tmp_path / "new", cwd=ROOT) == (0, "", "")
+    assert {each.name for each in (tmp_path / "new").iterdir()} >= {"keyvalue.py", "http_handler.py", "http_types.py"}
+
+
+def test_a_mistake_in_an_interface_is_shown_where_it_is(tmp_path: Path) -> None:
+    wit = write(tmp_path / "greeting.wit", "/// Says hello.\ngreet: func(name: strin) -> string\n")
+    done = slight_py("bindgen", "python", "--import", wit, "--out-dir", tmp_path / "out")
+    assert (done.code, done.out) == (2, "")
+    place, line, caret, *_ = done.errors
+    assert place.startswith(f"{wit}:2:19: error: ")
+    assert "greet: func(name: strin) -> string" in line
+    assert caret.index("^") - line.index("greet") == 18
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [["--out-dir", "out"], ["--import", "nothing.wit", "--out-dir", "out"]])
+def test_bindings_of_nothing_are_refused(words: list[str], tmp_path: Path) -> None:
+    done = slight_py("bindgen", "python", *words, cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert list(tmp_path.iterdir()) == []

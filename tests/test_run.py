@@ -1,0 +1,243 @@
+"""`slight-py run` of modules that begin, do their work, and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from tests.command import guest, running, scratch, slight_py
+from tests.guests import example, slightfile
+from tests.redis_server import RedisServer
+
+DEMO_OUTPUT = """\
+key: key
+key: key
+The value for keyvalue1 is: spiderlightning, keyvalue2 is spiderlightning
+"""
+"""What Spiderlightning's keyvalue-demo prints."""
+
+KV_OUTPUT = "key: key\nThe value for kv is: spiderlightning\n"
+
+KEYVALUE_EXAMPLES = {
+    "keyvalue-demo-c": DEMO_OUTPUT,
+    "keyvalue-demo-rust": DEMO_OUTPUT,
+    "kv-2022-c": KV_OUTPUT,
+    "bare-c": "",
+}
+"""The examples that put values into stores, and what each prints."""
+
+PROBE = guest("probe")
+
+
+def wat(text: str, name: str) -> Path:
+    """The module of a text."""
+    module = scratch() / f"{name}.wasm"
+    module.write_bytes(wasmtime.wat2wasm(text))
+    return module
+
+
+def sets(redis: RedisServer) -> int:
+    """How many values Redis was given so far."""
+    for line in redis.cli("INFO", "commandstats").decode().splitlines():
+        if line.startswith("cmdstat_set:"):
+            return int(line.partition("calls=")[2].partition(",")[0])
+    return 0
+
+
+# The examples, on every backend.
+
+
+@pytest.mark.parametrize(("name", "output"), KEYVALUE_EXAMPLES.items())
+def test_a_module_runs_without_a_slightfile(name: str, output: str) -> None:
+    assert slight_py("run", example(name)) == (0, output, "")
+
+
+@pytest.mark.parametrize(("name", "output"), KEYVALUE_EXAMPLES.items())
+def test_a_module_keeps_its_values_in_memory(name: str, output: str) -> None:
+    assert slight_py("run", example(name), "-c", slightfile(name)) == (0, output, "")
+
+
+@pytest.mark.parametrize(("name", "output"), KEYVALUE_EXAMPLES.items())
+def test_a_module_keeps_its_values_in_redis(name: str, output: str, shared_redis: RedisServer) -> None:
+    before = sets(shared_redis)
+    env = {"REDIS_ADDRESS": shared_redis.address}
+    assert slight_py("run", example(name), "-c", slightfile(name, "redis"), env=env) == (0, output, "")
+    assert sets(shared_redis) - before == (2 if "demo" in name else 1)
+
+
+@pytest.mark.parametrize(("name", "output"), KEYVALUE_EXAMPLES.items())
+def test_a_module_keeps_its_values_in_files(name: str, output: str, tmp_path: Path) -> None:
+    env = {"TMPDIR": str(tmp_path)}
+    assert slight_py("run", example(name), "-c", slightfile(name, "filesystem"), env=env) == (0, output, "")
+    stores = {"my-container", "my-container2"} if "demo" in name else {"my-container"}
+    assert {each.name for each in tmp_path.iterdir()} == stores
+
+
+def test_a_module_that_finds_no_redis_is_told_so() -> None:
+    """It ends with its own exit code."""
+    env = {"REDIS_ADDRESS": "redis://127.0.0.1:1"}
+    done = slight_py("run", example("keyvalue-demo-c"), "-c", slightfile("keyvalue-demo-c", "redis"), env=env)
+    assert done == (1, "", "set: Redis can't be reached: Connection refused\n")
+
+
+# Where the slightfile comes from.
+
+
+def test_the_slightfile_may_come_before_the_command_and_after_the_module(tmp_path: Path) -> None:
+    nothing = tmp_path / "slightfile.toml"
+    nothing.write_text('specversion = "0.2"\n')
+    app = example("bare-c")
+    before = slight_py("-c", nothing, "run", app)
+    assert before.code == 2
+    assert before == slight_py("run", app, "-c", nothing) == slight_py("run", "--config", nothing, app)
+
+
+@pytest.mark.parametrize("flag", ["-l", "--link-all-capabilities"])
+def test_what_the_slightfile_does_not_grant_can_be_linked_all_the_same(flag: str, tmp_path: Path) -> None:
+    nothing = tmp_path / "slightfile.toml"
+    nothing.write_text('specversion = "0.2"\n')
+    assert slight_py("run", example("keyvalue-demo-c"), "-c", nothing, flag) == (0, DEMO_OUTPUT, "")
+
+
+# What a module sees.
+
+
+def test_a_module_gets_the_arguments_after_two_dashes() -> None:
+    done = slight_py("run", PROBE, "--", "arguments", "--verbose", "", "two words", "--", "ü")
+    assert done == (0, "probe.wasm\narguments\n--verbose\n\ntwo words\n--\nü\n", "")
+
+
+def test_a_module_sees_the_variables_that_it_is_given_and_no_others() -> None:
+    done = slight_py("run", PROBE, "--env", "ONE=1", "--env", "TWO=a=b", "--env", "NONE=", "--", "environment")
+    assert done == (0, "ONE=1\nTWO=a=b\nNONE=\n", "")
+
+
+def test_a_module_reads_standard_input() -> None:
+    assert slight_py("run", PROBE, "--", "input", stdin="a line\nand more") == (0, "a line\nand more", "")
+
+
+def test_a_module_reads_and_writes_the_current_directory(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("hello\n")
+    assert slight_py("run", PROBE, "--", "read", "letter", cwd=tmp_path) == (0, "hello\n", "")
+    assert slight_py("run", PROBE, "--", "write", "answer", cwd=tmp_path).code == 0
+    assert (tmp_path / "answer").read_text() == "from the guest\n"
+
+
+@pytest.mark.parametrize("path", ["../letter", "inner/../../letter", "link", "/etc/passwd"])
+def test_a_module_does_not_leave_the_current_directory(path: str, tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("hello\n")
+    inside = tmp_path / "inside"
+    (inside / "inner").mkdir(parents=True)
+    (inside / "link").symlink_to(tmp_path / "letter")
+    done = slight_py("run", PROBE, "--", "read", path, cwd=inside)
+    assert (done.code, done.out) == (9, "")
+
+
+def test_a_module_without_directories_reads_nothing(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("hello\n")
+    done = slight_py("run", PROBE, "--no-dir", "--", "read", "letter", cwd=tmp_path)
+    assert (done.code, done.out) == (9, "")
+
+
+def test_directories_take_the_place_of_the_current_one(tmp_path: Path) -> None:
+    data, other = tmp_path / "data", tmp_path / "other"
+    for directory in (data, other):
+        directory.mkdir()
+        (directory / "letter").write_text(f"in {directory.name}\n")
+    grants = ("--dir", f"{data}::/mail", "--dir", "other::.")
+    assert slight_py("run", PROBE, *grants, "--", "read", "/mail/letter", cwd=tmp_path) == (0, "in data\n", "")
+    assert slight_py("run", PROBE, *grants, "--", "read", "letter", cwd=tmp_path) == (0, "in other\n", "")
+    assert slight_py("run", PROBE, *grants, "--", "write", "/mail/answer", cwd=tmp_path).code == 0
+    assert (data / "answer").read_text() == "from the guest\n"
+
+
+def test_a_directory_for_reading_alone_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("hello\n")
+    grant = ("--dir", f"{tmp_path}::/mail:ro")
+    assert slight_py("run", PROBE, *grant, "--", "read", "/mail/letter") == (0, "hello\n", "")
+    for path in ("/mail/letter", "/mail/answer"):
+        assert slight_py("run", PROBE, *grant, "--", "write", path).code == 9
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"letter": "hello\n"}
+
+
+# How a module ends.
+
+
+@pytest.mark.parametrize("code", [0, 2, 125])
+def test_the_exit_code_is_the_one_of_the_module(code: int) -> None:
+    assert slight_py("run", PROBE, "--", "exit", str(code)) == (code, "", "")
+
+
+def test_what_main_returns_is_the_exit_code() -> None:
+    text = '(module (memory (export "memory") 1) (func (export "main") (param i32 i32) (result i32) (i32.const 7)))'
+    assert slight_py("run", wat(text, "seven")) == (7, "", "")
+
+
+def test_a_module_without_wasi_is_called_without_arguments() -> None:
+    text = """
+    (module (memory (export "memory") 1)
+      (func (export "main") (param $argc i32) (param $argv i32) (result i32)
+        (i32.or (local.get $argc) (local.get $argv))))
+    """
+    assert slight_py("run", wat(text, "no-arguments"), "--", "one", "two") == (0, "", "")
+
+
+def test_a_trap_is_one_line_and_exit_code_1() -> None:
+    done = slight_py("run", PROBE, "--", "trap")
+    reason = "wasm trap: wasm `unreachable` instruction executed"
+    assert done == (1, "", f"slight-py: {PROBE}: the guest trapped: {reason}\n")
+
+
+def test_with_verbose_a_trap_shows_where_it_happened() -> None:
+    text = '(module (memory (export "memory") 1) (func $culprit unreachable) (func (export "_start") (call $culprit)))'
+    assert "culprit" in slight_py("--verbose", "run", wat(text, "culprit")).err
+
+
+def test_an_on_server_init_that_fails_is_one_line_and_exit_code_1() -> None:
+    text = r"""
+    (module (memory (export "memory") 1)
+      (data (i32.const 16) "\01\00\00\00\20\00\00\00\0d\00\00\00")
+      (data (i32.const 32) "no\0aslight-py:")
+      (func (export "canonical_abi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+      (func (export "canonical_abi_free") (param i32 i32 i32))
+      (func (export "on-server-init") (result i32) (i32.const 16)))
+    """
+    module = wat(text, "no-server")
+    assert slight_py("run", module) == (1, "", f"slight-py: {module}: on-server-init failed: no\\nslight-py:\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("what", ["sleep", "wait"])
+def test_a_signal_ends_a_module_that_waits(what: str, number: signal.Signals, code: int) -> None:
+    """For a time, or for its standard input."""
+    with running("run", PROBE, "--", what) as command:
+        command.wait_for(f"^{what}$")
+        assert command.stop(number) == code
+        assert command.err == f"{what}\n"
+
+
+# The cache of compiled modules.
+
+
+def cached(home: Path) -> list[str]:
+    return [name for _, _, names in os.walk(home) for name in names]
+
+
+def run_with_cache(home: Path, *flags: str) -> Mapping[str, int]:
+    assert slight_py("run", example("bare-c"), *flags, env={"XDG_CACHE_HOME": str(home)}) == (0, "", "")
+    return {name: (home / "slight-py" / "modules" / name).stat().st_ino for name in cached(home)}
+
+
+def test_the_second_start_compiles_nothing(tmp_path: Path) -> None:
+    first = run_with_cache(tmp_path)
+    assert len(first) == 1
+    assert run_with_cache(tmp_path) == first
+
+
+def test_without_cache_nothing_is_kept(tmp_path: Path) -> None:
+    assert run_with_cache(tmp_path, "--no-cache") == {}
