@@ -138,10 +138,12 @@ class Lift:
     ELEMENT = 4096
     """What any other element of a list counts as, besides the texts and lists in it: Python takes 2 to 3 µs for one."""
 
-    __slots__ = ("at", "guest", "left", "memory", "owned", "where")
+    __slots__ = ("at", "guest", "left", "memory", "owned", "owns", "where")
 
     def __init__(self, guest: Guest, where: str, at: str = "result", owns: bool = False) -> None:
-        """With `owns`, the texts and lists are the host's to free: they are noted in `owned`."""
+        """With `owns`, what is lifted is the host's: handles leave the table, and texts and lists are noted in `owned`,
+        to be freed."""
+        self.owns = owns
         self.owned: builtins.list[tuple[int, int, int]] | None = [] if owns and guest.reused else None
         self.guest = guest
         self.memory = memory_of(guest, where)
@@ -185,8 +187,11 @@ class Lift:
         return self._slice(pointer, length * size, size)
 
     def handle(self, resource: str, handle: int) -> Any:
-        """The resource that the guest lends for this call."""
-        return self.guest.handles.get(resource, handle, f"{self.where}: {self.at}")
+        """The resource that the guest lends for this call, or hands over."""
+        found = self.guest.handles.get(resource, handle, f"{self.where}: {self.at}")
+        if self.owns:
+            self.guest.handles.drop(resource, handle)
+        return found
 
     def resource(self, kind: type[R], name: str, handle: int) -> R:
         """A resource of the guest's own, which it hands over."""

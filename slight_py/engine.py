@@ -127,6 +127,7 @@ class Engine:
             raise InvalidModule(f"the engine can't be set up: {error}") from None
         self.pointer = ctypes.cast(self._engine.ptr(), c_void_p).value or 0
         self._ticker = _Ticker(self._engine)
+        self._waiting = 0
 
     @property
     def identity(self) -> str:
@@ -154,6 +155,19 @@ class Engine:
     def busy(self) -> contextlib.AbstractContextManager[None]:
         """Keeps the clock going for as long as a guest runs."""
         return self._ticker
+
+    async def turn(self) -> None:
+        """Waits for the next turn of a guest that computes.
+
+        In a round of the event loop one of them has its turn, and not all: so whatever else there is to do waits for
+        one, however many there are.
+        """
+        self._waiting += 1
+        try:
+            for _ in range(self._waiting):
+                await asyncio.sleep(0)
+        finally:
+            self._waiting -= 1
 
 
 _MAPPINGS = 8
@@ -465,7 +479,7 @@ class Instance:
                     value = await definition.call(host, self, args)
                     self._store.answer(definition.result, value)
                 elif state == YIELDED:
-                    await asyncio.sleep(0)
+                    await self._program.engine.turn()
                 else:
                     # A host that the guest failed inside of may have caught that, and gone on.
                     self._ended = self._ended or self._failure(state, name)

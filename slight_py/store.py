@@ -190,6 +190,7 @@ class Store:
         if self._store is not None:
             _store_delete(self._store)
             self._store = None
+            self._memory = None
             del _stores[self._number]
 
     def instantiate(self, pre: int) -> None:

@@ -12,15 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "tests" / "guests_src"
 BINDINGS = ROOT / "examples" / "bindings" / "c"
+
+T = TypeVar("T")
 
 COMMAND = (sys.executable, "-m", "slight_py")
 
@@ -37,10 +40,10 @@ def scratch() -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a command: not the user's own, and with caches that the tests share."""
+    """The environment of a command: not the user's own, and with a cache of modules that the tests share."""
     kept = {name: value for name in ("PATH", "LANG", "TMPDIR") if (value := os.environ.get(name)) is not None}
-    caches = {"XDG_CACHE_HOME": str(scratch() / "cache"), "PYTHONPYCACHEPREFIX": str(scratch() / "pycache")}
-    return kept | caches | {"HOME": str(scratch()), "PYTHONPATH": str(ROOT)} | more
+    own = {"HOME": str(scratch()), "XDG_CACHE_HOME": str(scratch() / "cache"), "PYTHONPATH": str(ROOT)}
+    return kept | own | more
 
 
 @cache
@@ -81,6 +84,12 @@ def slight_py(
         capture_output=True, text=True, timeout=seconds, check=False,
     )  # fmt: skip
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def at_once(run: Callable[[T], Done], items: Iterable[T]) -> list[Done]:
+    """Runs a command for each of the items, all at the same time; returns how they ended, in the items' order."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(run, items))
 
 
 class Answer(NamedTuple):

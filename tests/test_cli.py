@@ -9,13 +9,16 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wasmtime
 
 from slight_py import progress
-from tests.command import COMMAND, ROOT, Done, environment, slight_py
+from tests.command import COMMAND, ROOT, Done, at_once, environment, slight_py
 from tests.guests import example
 from tests.test_examples_build import ABI_EXPORTS, HANDLERS, HTTP_SERVER, KEYVALUE
 
@@ -129,10 +132,9 @@ def test_a_file_that_is_not_there_is_refused(command: str, tmp_path: Path) -> No
     assert slight_py(command, app) == refused(f"{app}: there is no such file")
 
 
-@pytest.mark.parametrize(("content", "error"), WRONG_FILES.values(), ids=WRONG_FILES)
-def test_a_file_that_is_not_a_module_is_refused(content: bytes, error: str, tmp_path: Path) -> None:
-    app = write(tmp_path / "app.wasm", content)
-    assert slight_py("run", app) == refused(f"{app}: {error}")
+def test_a_file_that_is_not_a_module_is_refused(tmp_path: Path) -> None:
+    apps = {write(tmp_path / f"{name}.wasm", content): error for name, (content, error) in WRONG_FILES.items()}
+    assert at_once(lambda app: slight_py("run", app), apps) == [refused(f"{app}: {apps[app]}") for app in apps]
 
 
 def test_a_directory_in_place_of_a_module_is_refused(tmp_path: Path) -> None:
@@ -217,21 +219,21 @@ def test_a_capability_that_the_slightfile_does_not_grant_is_named_with_the_lines
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("", ':1: the file is empty; begin it with specversion = "0.2"'),
-        ('specversion = "0.3"', ''':1: specversion '0.3' does not exist; use "0.1" or "0.2"'''),
-        (
-            'specversion = "0.2"\n[[capability]]\nresource = "keyvalue.redis"\nname = "*"\n',
-            ":2: keyvalue.redis needs REDIS_ADDRESS; "
-            'add under [capability.configs]: REDIS_ADDRESS = "${envvars.REDIS_ADDRESS}"',
-        ),
-    ],
+WRONG_SLIGHTFILES = (
+    ("", ':1: the file is empty; begin it with specversion = "0.2"'),
+    ('specversion = "0.3"', ''':1: specversion '0.3' does not exist; use "0.1" or "0.2"'''),
+    (
+        'specversion = "0.2"\n[[capability]]\nresource = "keyvalue.redis"\nname = "*"\n',
+        ":2: keyvalue.redis needs REDIS_ADDRESS; "
+        'add under [capability.configs]: REDIS_ADDRESS = "${envvars.REDIS_ADDRESS}"',
+    ),
 )
-def test_a_mistake_in_the_slightfile_is_told_with_its_line(text: str, error: str, tmp_path: Path) -> None:
-    slightfile = write(tmp_path / "slightfile.toml", text)
-    assert slight_py("run", example("bare-c"), "-c", slightfile) == refused(f"{slightfile}{error}")
+
+
+def test_a_mistake_in_the_slightfile_is_told_with_its_line(tmp_path: Path) -> None:
+    files = [write(tmp_path / str(number), text) for number, (text, _) in enumerate(WRONG_SLIGHTFILES)]
+    done = at_once(lambda file: slight_py("run", example("bare-c"), "-c", file), files)
+    assert done == [refused(f"{file}{error}") for file, (_, error) in zip(files, WRONG_SLIGHTFILES, strict=True)]
 
 
 def test_a_slightfile_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -297,11 +299,18 @@ def test_what_takes_long_is_shown_where_a_person_watches(
 # inspect.
 
 
+@cache
+def inspected(name: str) -> Mapping[str, Any]:
+    """What `inspect --json` says of an example."""
+    done = slight_py("inspect", example(name), "--json")
+    assert (done.code, done.err) == (0, "")
+    report: Mapping[str, Any] = json.loads(done.out)
+    return report
+
+
 def test_inspect_shows_what_a_module_needs_and_offers() -> None:
     app = example("http-server-demo-c")
-    done = slight_py("inspect", app, "--json")
-    assert (done.code, done.err) == (0, "")
-    report = json.loads(done.out)
+    report = inspected("http-server-demo-c")
     imports = {
         f"{module}::{each.partition('(')[0]}" for module, functions in report["imports"].items() for each in functions
     }
@@ -316,7 +325,7 @@ def test_inspect_shows_what_a_module_needs_and_offers() -> None:
 
 
 def test_inspect_shows_signatures() -> None:
-    report = json.loads(slight_py("inspect", example("bare-c"), "--json").out)
+    report = inspected("bare-c")
     assert set(report["imports"]) == {each.partition("::")[0] for each in KEYVALUE}
     assert "keyvalue::get(i32, i32, i32, i32) -> ()" in report["imports"]["keyvalue"]
     assert report["imports"]["canonical_abi"] == ["resource_drop_keyvalue(i32) -> ()"]
@@ -325,7 +334,7 @@ def test_inspect_shows_signatures() -> None:
 
 def test_inspect_is_made_to_be_read() -> None:
     app = example("bare-c")
-    report = json.loads(slight_py("inspect", app, "--json").out)
+    report = inspected("bare-c")
     done = slight_py("inspect", app)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
@@ -339,12 +348,12 @@ def test_inspect_is_made_to_be_read() -> None:
     assert done.out.endswith(f"a slightfile that serves it:\n\n{report['slightfile']}")
 
 
-@pytest.mark.parametrize("name", ["keyvalue-demo-rust", "kv-2022-c", "bare-c"])
-def test_the_slightfile_of_inspect_serves_the_module(name: str, tmp_path: Path) -> None:
-    report = json.loads(slight_py("inspect", example(name), "--json").out)
-    slightfile = write(tmp_path / "slightfile.toml", report["slightfile"])
-    done = slight_py("run", example(name), "-c", slightfile)
-    assert (done.code, done.err) == (0, "")
+def test_the_slightfile_of_inspect_serves_the_module(tmp_path: Path) -> None:
+    def run(name: str) -> Done:
+        return slight_py("run", example(name), "-c", write(tmp_path / name, inspected(name)["slightfile"]))
+
+    for done in at_once(run, ["keyvalue-demo-rust", "kv-2022-c", "bare-c"]):
+        assert (done.code, done.err) == (0, "")
 
 
 def test_inspect_names_what_nothing_provides_and_prints_no_control_characters(tmp_path: Path) -> None:

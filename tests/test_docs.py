@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from slight_py import cli
-from tests.command import ROOT, SECONDS, Server, running
+from tests.command import ROOT, SECONDS, Server, environment, running
 from tests.guests import example
 from tests.redis_server import RedisServer, free_port
 
@@ -104,8 +104,9 @@ class Reader:
                 self.slight_py(options, env)
             case ["curl", *options]:
                 self.curl(options)
-            case ["python", "examples/build.py", *options]:
-                subprocess.run([sys.executable, ROOT / "examples/build.py", *options], cwd=self.directory, check=True)
+            case ["python", "-m", "bindgen", *options]:
+                env |= environment()
+                subprocess.run([sys.executable, "-m", "bindgen", *options], cwd=self.directory, env=env, check=True)
             case _:
                 pytest.fail(f"nobody knows how to try the command: {line}")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import wasmtime
 
-from tests.command import guest, running, scratch, slight_py
+from tests.command import Done, at_once, guest, running, scratch, slight_py
 from tests.guests import example, slightfile
 from tests.redis_server import RedisServer
 
@@ -52,30 +52,41 @@ def sets(redis: RedisServer) -> int:
 # The examples, on every backend.
 
 
-@pytest.mark.parametrize(("name", "output"), KEYVALUE_EXAMPLES.items())
-def test_a_module_runs_without_a_slightfile(name: str, output: str) -> None:
-    assert slight_py("run", example(name)) == (0, output, "")
+def run_examples(backend: str | None, env: Callable[[str], Mapping[str, str]] = lambda name: {}) -> dict[str, Done]:
+    """Runs all of them with their slightfiles for a backend, or without; `env` gives the variables of each."""
+
+    def run(name: str) -> Done:
+        grants: list[str | Path] = ["-c", slightfile(name, backend)] if backend else []
+        return slight_py("run", example(name), *grants, env=env(name))
+
+    return dict(zip(KEYVALUE_EXAMPLES, at_once(run, KEYVALUE_EXAMPLES), strict=True))
 
 
-@pytest.mark.parametrize(("name", "output"), KEYVALUE_EXAMPLES.items())
-def test_a_module_keeps_its_values_in_memory(name: str, output: str) -> None:
-    assert slight_py("run", example(name), "-c", slightfile(name)) == (0, output, "")
+ALL_WELL = {name: Done(0, output, "") for name, output in KEYVALUE_EXAMPLES.items()}
 
 
-@pytest.mark.parametrize(("name", "output"), KEYVALUE_EXAMPLES.items())
-def test_a_module_keeps_its_values_in_redis(name: str, output: str, shared_redis: RedisServer) -> None:
+@pytest.mark.parametrize("backend", [None, "memory"])
+def test_modules_keep_their_values_in_memory_with_a_slightfile_and_without(backend: str | None) -> None:
+    assert run_examples(backend) == ALL_WELL
+
+
+def test_modules_keep_their_values_in_files(tmp_path: Path) -> None:
+    for name in KEYVALUE_EXAMPLES:
+        (tmp_path / name).mkdir()
+    assert run_examples("filesystem", lambda name: {"TMPDIR": str(tmp_path / name)}) == ALL_WELL
+    for name in KEYVALUE_EXAMPLES:
+        stores = {"my-container", "my-container2"} if "demo" in name else {"my-container"}
+        assert {each.name for each in (tmp_path / name).iterdir()} == stores
+
+
+def test_modules_keep_their_values_in_redis(shared_redis: RedisServer) -> None:
+    """Each in a database of its own: their keys are the same."""
+    databases = {name: number for number, name in enumerate(KEYVALUE_EXAMPLES, 1)}
     before = sets(shared_redis)
-    env = {"REDIS_ADDRESS": shared_redis.address}
-    assert slight_py("run", example(name), "-c", slightfile(name, "redis"), env=env) == (0, output, "")
-    assert sets(shared_redis) - before == (2 if "demo" in name else 1)
-
-
-@pytest.mark.parametrize(("name", "output"), KEYVALUE_EXAMPLES.items())
-def test_a_module_keeps_its_values_in_files(name: str, output: str, tmp_path: Path) -> None:
-    env = {"TMPDIR": str(tmp_path)}
-    assert slight_py("run", example(name), "-c", slightfile(name, "filesystem"), env=env) == (0, output, "")
-    stores = {"my-container", "my-container2"} if "demo" in name else {"my-container"}
-    assert {each.name for each in tmp_path.iterdir()} == stores
+    assert (
+        run_examples("redis", lambda name: {"REDIS_ADDRESS": f"{shared_redis.address}/{databases[name]}"}) == ALL_WELL
+    )
+    assert sets(shared_redis) - before == 2 + 2 + 1 + 1
 
 
 def test_a_module_that_finds_no_redis_is_told_so() -> None:
@@ -92,9 +103,10 @@ def test_the_slightfile_may_come_before_the_command_and_after_the_module(tmp_pat
     nothing = tmp_path / "slightfile.toml"
     nothing.write_text('specversion = "0.2"\n')
     app = example("bare-c")
-    before = slight_py("-c", nothing, "run", app)
+    c: list[str | Path] = ["-c", nothing]
+    before, *after = at_once(lambda words: slight_py(*words), [[*c, "run", app], ["run", app, *c], ["run", *c, app]])
     assert before.code == 2
-    assert before == slight_py("run", app, "-c", nothing) == slight_py("run", "--config", nothing, app)
+    assert after == [before, before]
 
 
 @pytest.mark.parametrize("flag", ["-l", "--link-all-capabilities"])
@@ -128,14 +140,14 @@ def test_a_module_reads_and_writes_the_current_directory(tmp_path: Path) -> None
     assert (tmp_path / "answer").read_text() == "from the guest\n"
 
 
-@pytest.mark.parametrize("path", ["../letter", "inner/../../letter", "link", "/etc/passwd"])
-def test_a_module_does_not_leave_the_current_directory(path: str, tmp_path: Path) -> None:
+def test_a_module_does_not_leave_the_current_directory(tmp_path: Path) -> None:
     (tmp_path / "letter").write_text("hello\n")
     inside = tmp_path / "inside"
     (inside / "inner").mkdir(parents=True)
     (inside / "link").symlink_to(tmp_path / "letter")
-    done = slight_py("run", PROBE, "--", "read", path, cwd=inside)
-    assert (done.code, done.out) == (9, "")
+    paths = ["../letter", "inner/../../letter", "link", "/etc/passwd"]
+    for done in at_once(lambda path: slight_py("run", PROBE, "--", "read", path, cwd=inside), paths):
+        assert (done.code, done.out) == (9, "")
 
 
 def test_a_module_without_directories_reads_nothing(tmp_path: Path) -> None:
@@ -150,27 +162,34 @@ def test_directories_take_the_place_of_the_current_one(tmp_path: Path) -> None:
         directory.mkdir()
         (directory / "letter").write_text(f"in {directory.name}\n")
     grants = ("--dir", f"{data}::/mail", "--dir", "other::.")
-    assert slight_py("run", PROBE, *grants, "--", "read", "/mail/letter", cwd=tmp_path) == (0, "in data\n", "")
-    assert slight_py("run", PROBE, *grants, "--", "read", "letter", cwd=tmp_path) == (0, "in other\n", "")
-    assert slight_py("run", PROBE, *grants, "--", "write", "/mail/answer", cwd=tmp_path).code == 0
+
+    def probe(words: tuple[str, str]) -> Done:
+        return slight_py("run", PROBE, *grants, "--", *words, cwd=tmp_path)
+
+    done = at_once(probe, [("read", "/mail/letter"), ("read", "letter"), ("write", "/mail/answer")])
+    assert done == [(0, "in data\n", ""), (0, "in other\n", ""), (0, "", "")]
     assert (data / "answer").read_text() == "from the guest\n"
 
 
 def test_a_directory_for_reading_alone_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "letter").write_text("hello\n")
-    grant = ("--dir", f"{tmp_path}::/mail:ro")
-    assert slight_py("run", PROBE, *grant, "--", "read", "/mail/letter") == (0, "hello\n", "")
-    for path in ("/mail/letter", "/mail/answer"):
-        assert slight_py("run", PROBE, *grant, "--", "write", path).code == 9
+
+    def probe(words: tuple[str, str]) -> Done:
+        return slight_py("run", PROBE, "--dir", f"{tmp_path}::/mail:ro", "--", *words)
+
+    read, *written = at_once(probe, [("read", "/mail/letter"), ("write", "/mail/letter"), ("write", "/mail/answer")])
+    assert read == (0, "hello\n", "")
+    assert [done.code for done in written] == [9, 9]
     assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"letter": "hello\n"}
 
 
 # How a module ends.
 
 
-@pytest.mark.parametrize("code", [0, 2, 125])
-def test_the_exit_code_is_the_one_of_the_module(code: int) -> None:
-    assert slight_py("run", PROBE, "--", "exit", str(code)) == (code, "", "")
+def test_the_exit_code_is_the_one_of_the_module() -> None:
+    codes = [0, 1, 2, 125]
+    done = at_once(lambda code: slight_py("run", PROBE, "--", "exit", str(code)), codes)
+    assert done == [(code, "", "") for code in codes]
 
 
 def test_what_main_returns_is_the_exit_code() -> None:

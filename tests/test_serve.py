@@ -131,11 +131,6 @@ def test_a_handler_that_fails_is_a_500_and_a_line_and_harms_no_other_request() -
     ]
 
 
-def test_every_request_has_an_instance_of_its_own() -> None:
-    with serving(SERVER) as server:
-        assert [server.get("/count").body for _ in range(3)] == [b"1"] * 3
-
-
 # Limits.
 
 
@@ -144,6 +139,10 @@ def limited() -> Iterator[Server]:
     flags = ("--max-body", "1K", "--request-timeout", "1", "--max-concurrent", "1")
     with serving(SERVER, *flags) as server:
         yield server
+
+
+def test_every_request_has_an_instance_of_its_own(limited: Server) -> None:
+    assert [limited.get("/count").body for _ in range(3)] == [b"1"] * 3
 
 
 def test_a_body_past_the_limit_is_refused(limited: Server) -> None:

@@ -153,7 +153,7 @@ def _loaded_params(names: Names, values: Values, function: Function, shape: Sign
     """Statements that take the arguments of an export out of memory, which they free."""
     lines = []
     for name, type_, at in _placed(shape):
-        lines += [f"{names.type(type_)} {name};", *values.load(type_, name, at)]
+        lines += _declared(names, name, type_, values.load(type_, name, at))
     layout = abi.offsets(abi.param_types(function))[1]
     return [*lines, f"canonical_abi_free((void *)arguments, {layout.size}, {layout.align});"]
 
@@ -163,9 +163,16 @@ def _lifted_params(names: Names, values: Values, function: Function, shape: Sign
     flats: Sequence[str] = [name for name, _ in raw_signature(names, values, function, "export").params]
     for name, type_ in shape.params:
         count = len(values.raw_types(type_))
-        lines += [f"{names.type(type_)} {name};", *values.lift(type_, name, flats[:count])]
+        lines += _declared(names, name, type_, values.lift(type_, name, flats[:count]))
         flats = flats[count:]
     return lines
+
+
+def _declared(names: Names, name: str, type_: Type, lines: list[str]) -> list[str]:
+    """`lines`, which set a variable, with its declaration."""
+    if lines[0].startswith(f"{name} = "):
+        return [f"{names.type(type_)} {lines[0]}", *lines[1:]]
+    return [f"{names.type(type_)} {name};", *lines]
 
 
 def _placed(shape: Signature) -> list[tuple[str, Type, str]]:

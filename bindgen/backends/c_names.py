@@ -76,14 +76,12 @@ _TAKEN_BY_C = frozenset([
 
 """Types of the C library, and its functions with an underscore."""
 
-_NUMBERS_OF_C = "CHAR INT LLONG LONG PTRDIFF SCHAR SHRT SIG_ATOMIC SIZE SSIZE UCHAR UINT ULLONG ULONG USHRT WCHAR WINT"
-_NUMBERS_OF_STDINT = [f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64, "MAX", "PTR")]
-_TAKEN_BY_MACROS = {
-    f"{number}_{end}"
-    for number in (*_NUMBERS_OF_C.split(), *_NUMBERS_OF_STDINT, "RAND", "CHAR", "EXIT", "PATH")
-    for end in ("BIT", "C", "FAILURE", "MAX", "MIN", "SUCCESS", "WIDTH")
-}
-"""Macros of <stdint.h>, <limits.h> and <stdlib.h>, and some that nobody has."""
+_TAKEN_BY_MACROS = frozenset([
+    "CHAR_BIT", "CHAR_MAX", "CHAR_MIN", "EXIT_FAILURE", "EXIT_SUCCESS", "INT_MAX", "INT_MIN", "LONG_MAX",
+    "LONG_MIN", "NAME_MAX", "PATH_MAX", "PIPE_BUF", "RAND_MAX", "SEEK_CUR", "SEEK_END", "SEEK_SET", "SHRT_MAX",
+    "SHRT_MIN", "TMP_MAX", "UINT_MAX", "ULONG_MAX",
+])
+"""Macros of the C library with one underscore, of those that are no limit of a type above."""
 
 _HEADERS = frozenset([
     "aio", "alloca", "ar", "assert", "byteswap", "canonical_abi", "complex", "cpio", "crypt", "ctype", "dirent",

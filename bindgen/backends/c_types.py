@@ -218,8 +218,12 @@ class Types:
                 return ["(void)value;"]
             each = free(self._names, type_.element, "value.ptr[i]") if owns(type_.element) else ""
             loop = [f"for (size_t i = 0; i < value.len; i++) {each}"] if each else []
-            align = f"_Alignof({self._names.type(type_.element)})"
-            return [*loop, f"canonical_abi_free((void *)value.ptr, value.len * sizeof *value.ptr, {align});"]
+            block = [
+                "(void *)value.ptr",
+                "value.len * sizeof *value.ptr",
+                f"_Alignof({self._names.type(type_.element)})",
+            ]
+            return [*loop, *listed("canonical_abi_free(", block, ");")]
         return self._each_part(type_, lambda part, value: free(self._names, part, value) if owns(part) else "")
 
     def _dup(self, type_: Type) -> list[str]:
@@ -229,12 +233,12 @@ class Types:
                 return []
             element = self._names.type(type_.element)
             size = "size_t size = value.len * sizeof *value.ptr;"
-            copy = f"abi_copy(value.ptr, size, _Alignof({element}))"
+            block = ["value.ptr", "size", f"_Alignof({element})"]
             if not owns(type_.element):
-                return [size, f"value.ptr = {copy};"]
+                return [size, *listed("value.ptr = abi_copy(", block, ");")]
             return [
                 size,
-                f"{element} *copy = {copy};",
+                *listed(f"{element} *copy = abi_copy(", block, ");"),
                 f"for (size_t i = 0; i < value.len; i++) copy[i] = {self.dup(type_.element, 'copy[i]')};",
                 "value.ptr = copy;",
             ]

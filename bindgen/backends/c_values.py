@@ -185,7 +185,7 @@ class Values:
     def _write_lower_list(self, type_: Type, name: str) -> list[str]:
         assert isinstance(type_, ListOf)
         layout = abi.size_align(type_.element)
-        element = self._names.type(type_.element)
+        element, size = self._names.type(type_.element), "value->len * sizeof *value->ptr"
         body = [
             f"uint8_t *block = abi_block(blocks, {_list_size(type_.element, 'value->len')}, {layout.align});",
             "uint8_t *at = block;",
@@ -194,7 +194,7 @@ class Values:
             f"    at += {layout.size};",
             "}",
             "if (!blocks) {",
-            f"    canonical_abi_free((void *)value->ptr, value->len * sizeof *value->ptr, _Alignof({element}));",
+            *indented(listed("canonical_abi_free(", ["(void *)value->ptr", size, f"_Alignof({element})"], ");")),
             "}",
             "return block;",
         ]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from bindgen import abi
 from bindgen.backends import BackendError
-from bindgen.backends.python_names import Names, camel, local, snake
+from bindgen.backends.python_names import Names, camel, exported, local, snake
 from bindgen.backends.python_values import LINE_LENGTH, Values, call, targets
 from bindgen.wit_parser.model import (
     Alias,
@@ -86,6 +86,8 @@ class _Module:
             calls += self._imports(functions)
         if self._exported:
             calls += self._exports(functions)
+        elif self._interface.resources:
+            calls += ["", f"RESOURCES = {self._resource_names()}", '"""What a guest may hold by handle, and drop."""']
         body = [*protocols, *types, *self._values.functions(), *calls]
         lines = [*self._head(), *self._import_lines(body), *self._values.structs(), *body]
         return "\n".join(_spaced(lines)) + "\n"
@@ -169,7 +171,8 @@ class _Module:
             case Variant(cases) | Union(cases):
                 lines = []
                 for number, case in enumerate(cases):
-                    payload = [] if case.type is None else [f"    value: {self._names.annotation(case.type)}"]
+                    empty = case.type is None or abi.is_unit(case.type)
+                    payload = [] if empty or case.type is None else [f"    value: {self._names.annotation(case.type)}"]
                     case_name = self._names.case(definition, number)
                     lines += _class("@dataclass(frozen=True, slots=True)", case_name, "", case.docs, payload)
                 members = [self._names.case(definition, number) for number in range(len(cases))]
@@ -243,9 +246,6 @@ class _Module:
             *entries,
             ")",
             '"""What a guest may import."""',
-            "",
-            f"RESOURCES = {self._resource_names()}",
-            '"""What a guest may hold by handle, and drop."""',
         ]
 
     def _resource_names(self) -> str:
@@ -300,9 +300,8 @@ class _Module:
             shown.insert(0, "self")
         lines: list[str] = []
         if signature.indirect_params:
-            starts, layout = abi.offsets(types)
-            reach = max([layout.size, *(at + abi.extent(each) for at, each in zip(starts, types, strict=True))])
-            lines += ['lift.at = "parameters"', f"lift.range(params_at, {reach})"]
+            starts, _ = abi.offsets(types)
+            lines += ['lift.at = "parameters"', f"lift.range(params_at, {_reach(types)})"]
             values = [
                 self._values.load(each, f"params_at + {at}" if at else "params_at")
                 for at, each in zip(starts, types, strict=True)
@@ -319,7 +318,7 @@ class _Module:
         """Statements that ask the host and lower what it answers."""
         result = function.result
         if not isinstance(result, ExpectedOf):
-            if abi.is_unit(result):
+            if not abi.flatten(result):
                 return [invoke]
             return [f"answer = {invoke}", *self._lowered(result, signature, where, "answer")]
         assign = invoke if abi.is_unit(result.ok) else f"answer = {invoke}"
@@ -375,7 +374,7 @@ class _Module:
 
     def _export(self, function: Function) -> list[str]:
         signature = abi.signature(function, "export")
-        constant = host_method(function).upper()
+        constant = exported(host_method(function)).upper()
         where = f"{self._interface.name}: {function.field}"
         head = [f'{constant} = Export("{function.field}", "{signature.params}", "{signature.result}")', "", ""]
         parameters = [
@@ -384,7 +383,7 @@ class _Module:
         ]
         head += call(
             "async def ",
-            host_method(function),
+            exported(host_method(function)),
             ["guest: Guest", "export: Any", *parameters],
             f" -> {self._returns(function)}:",
         )
@@ -402,7 +401,7 @@ class _Module:
         lines = []
         if signature.indirect_params:
             starts, layout = abi.offsets(types)
-            plan = [f"lower.block({layout.size}, {layout.align})", *plan]
+            plan = [f"lower.block({_reach(types)}, {layout.align})", *plan]
             arguments = "(params_at,)"
             fill = ["memory = guest.memory", "params_at, _ = lower.take()"]
             for at, type_, value in zip(starts, types, values, strict=True):
@@ -417,8 +416,9 @@ class _Module:
             lines += [*plan, "await guest.allocate(lower)"]
         lines += fill
         invoke = f"await guest.call(export, {arguments})"
-        if abi.is_unit(function.result):
-            return [*lines, invoke]
+        if not abi.flatten(function.result):
+            empty = self._values.lift(function.result, [])
+            return [*lines, invoke, *([] if empty == "None" else [f"return {empty}"])]
         text = f"result = {invoke}"
         if len(text) + 4 > LINE_LENGTH:
             parts = [f"    {flat}," for flat in flats]
@@ -432,7 +432,8 @@ class _Module:
             ]
         else:
             lines.append(text)
-        owns = ", owns=True" if abi.has_heap(function.result) else ""
+        owned = abi.has_heap(function.result) or abi.contains_handle(function.result)
+        owns = ", owns=True" if owned else ""
         return [*lines, f'lift = Lift(guest, "{where}"{owns})', *self._export_result(function.result, signature)]
 
     def _export_result(self, type_: Type, signature: abi.Signature) -> list[str]:
@@ -470,6 +471,12 @@ class _Module:
         if abi.has_heap(type_):
             lines += ["if lift.owned:", "    await guest.free(lift.owned)"]
         return lines
+
+
+def _reach(types: Sequence[Type]) -> int:
+    """How many bytes a record of `types` extends over."""
+    starts, layout = abi.offsets(types)
+    return max([layout.size, *(at + abi.extent(each) for at, each in zip(starts, types, strict=True))])
 
 
 def _param_names(function: Function) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
+from functools import cache
 
 from bindgen.wit_parser.model import (
     Alias,
@@ -36,6 +37,9 @@ _ANNOTATIONS = {
 _TAKEN_BY_MODULE = {"Any", "Err", "Export", "Guest", "Import", "IntEnum", "IntFlag", "Lift", "Lower", "Ok", "Protocol"}
 _TAKEN_BY_MODULE |= {"GuestResource", "Some", "Struct", "TypeAlias"}
 _TAKEN_BY_FUNCTION = {"answer", "args", "block", "each", "err", "export", "guest", "host", "lift", "lower", "memory"}
+_BUILTINS = {"bool", "bytes", "float", "int", "isinstance", "len", "list", "ord", "range", "str", "tuple", "type"}
+_SUPPORT = {"bits_of_float32", "bits_of_float64", "float32_of", "float64_of", "pack_numbers", "s32", "s64"}
+_TAKEN_BY_FUNCTION |= _BUILTINS | _SUPPORT
 _TAKEN_BY_FUNCTION |= {"params_at", "problem", "result", "result_at", "self_", "tag"}
 
 
@@ -57,6 +61,35 @@ def local(name: str) -> str:
     return text + "_" if text in _TAKEN_BY_FUNCTION else text
 
 
+def exported(name: str) -> str:
+    """A function's name at the top of a generated module."""
+    return name + "_" if name in _BUILTINS | _SUPPORT | {"assert_never", "dataclass"} else name
+
+
+@cache
+def _class_names(interface: Interface) -> dict[tuple[Hashable, int | None], str]:
+    """The classes of an interface, by definition and, for those of cases, number. Where two would have one name, the
+    later one gets an underscore."""
+    found: dict[tuple[Hashable, int | None], str] = {}
+    taken = {f"{camel(interface.name)}Host"}
+
+    def add(key: tuple[Hashable, int | None], name: str) -> None:
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        found[key] = name
+
+    for definition in interface.types:
+        add((definition, None), camel(definition.name))
+    for resource in interface.resources:
+        add((resource, None), camel(resource.name))
+    for definition in interface.types:
+        if isinstance(definition.kind, Variant | Union):
+            for number, case in enumerate(definition.kind.cases):
+                add((definition, number), camel(definition.name) + camel(case.name))
+    return found
+
+
 class Names:
     """The names in the module of one interface."""
 
@@ -64,8 +97,7 @@ class Names:
         """`exports` are the interfaces that the guest exports: it defines their resources."""
         self._interface = interface
         self._exports = exports
-        self._own = {camel(each.name) for each in interface.types}
-        self._own |= {camel(each.name) for each in interface.resources}
+        self._own = set(_class_names(interface).values())
         self.support_used: set[str] = set()
         self.siblings: dict[str, dict[str, str]] = {}
         """By module, what is imported from it and the name it gets here."""
@@ -77,7 +109,7 @@ class Names:
 
     def use(self, definition: TypeDef | Resource) -> str:
         """The name of a type's class or alias."""
-        return self._from(definition.interface, camel(definition.name))
+        return self._from(definition.interface, _class_names(definition.interface)[definition, None])
 
     def is_guests(self, resource: Resource) -> bool:
         """Whether the guest defines the resource."""
@@ -86,7 +118,7 @@ class Names:
     def case(self, definition: TypeDef, number: int) -> str:
         """The name of the class of a case."""
         assert isinstance(definition.kind, Variant | Union)
-        return self._from(definition.interface, camel(definition.name) + camel(definition.kind.cases[number].name))
+        return self._from(definition.interface, _class_names(definition.interface)[definition, number])
 
     def _from(self, interface: Interface, name: str) -> str:
         if interface is self._interface:

@@ -31,13 +31,14 @@ from bindgen.backends.rust_names import (
     module,
     snake,
 )
-from bindgen.backends.rust_text import LINE_LENGTH, Code, Items, Unsafe, docs, filled, render
+from bindgen.backends.rust_text import LINE_LENGTH, Code, Items, Signature, Unsafe, docs, filled, render
 from bindgen.backends.rust_values import (
     FLAT_TYPES,
     Flat,
     Lifting,
     Lowering,
     case_name,
+    ending,
     enum_lift,
     enum_representation,
     flags_items,
@@ -215,7 +216,7 @@ class _Module:
     def _guest_resource(self, resource: Resource) -> list[Code]:
         """A handle of the guest's own resource, and the trait of what is behind it."""
         name = self._names.use(resource)
-        trait = f"Guest{name}"
+        trait = self._names.guest_trait(resource)
         methods: list[Code] = []
         for function in resource.functions:
             is_static = function.kind is FunctionKind.STATIC
@@ -249,9 +250,9 @@ class _Module:
                 f"pub fn downcast<T: {trait}>(this: &Self) -> Option<&T> {{",
                 [
                     f"let value: &dyn {trait} = &**this;",
-                    "// SAFETY: the type is the right one.",
-                    "(value.type_id() == std::any::TypeId::of::<T>())",
-                    [f".then(|| unsafe {{ &*(value as *const dyn {trait}).cast::<T>() }})"],
+                    "let is_one = value.type_id() == std::any::TypeId::of::<T>();",
+                    "// SAFETY: then it is.",
+                    f"is_one.then(|| unsafe {{ &*(value as *const dyn {trait}).cast::<T>() }})",
                 ],
                 "}",
             ],
@@ -289,7 +290,7 @@ class _Module:
             "// The host calls this when the last handle is gone.",
             f'#[export_name = "canonical_abi_drop_{named}"]',
             f'unsafe extern "C" fn __drop_{snake(named)}(rep: {rep}) {{',
-            [f"drop(Box::from_raw(rep.cast::<Box<dyn {trait}>>()));"],
+            [f"std::mem::drop(Box::from_raw(rep.cast::<Box<dyn {trait}>>()));"],
             "}",
             *memory(self._names, resource),
         ]
@@ -348,7 +349,7 @@ class _Module:
         parameters = [each if mentions(tail, each) else f"_{each}" for each in parameters]
         if function.kind is FunctionKind.METHOD:
             parameters.insert(0, "&self")
-        head = Items(f"pub fn {snake(function.name)}(", parameters, f"){self._result(function)} {{")
+        head = Signature(f"pub fn {snake(function.name)}", parameters, self._result(function))
         return [*docs(function.docs), head, body, "}"]
 
     def _imported_result(
@@ -364,7 +365,7 @@ class _Module:
         if value in ("result", "()"):
             return ["unsafe {", [*statements, call], "}"] if statements else [Unsafe(call)]
         target = "let result =" if signature.result else ""
-        made = [Items(call.head, call.items, ");", target), *lifting.statements, value]
+        made = [Items(call.head, call.items, ");", target), *ending(lifting.statements, value)]
         return ["unsafe {", [*statements, *made], "}"]
 
     def _result(self, function: Function) -> str:
@@ -400,7 +401,8 @@ class _Module:
         members: list[Code] = []
         for resource in constructed:
             name = self._names.use(resource)
-            members += ["", f"/// What implements the resource `{resource.name}`.", f"type {name}: Guest{name};"]
+            trait = self._names.guest_trait(resource)
+            members += ["", f"/// What implements the resource `{resource.name}`.", f"type {name}: {trait};"]
         for function in self._interface.functions:
             members += ["", *docs(function.docs), *self._trait_method(function)]
         about = f"/// What the guest implements to export `{self._interface.name}`."
@@ -411,10 +413,10 @@ class _Module:
         if function.kind is FunctionKind.METHOD:
             parameters.insert(0, "&self")
         result = self._result(function)
-        head = f"fn {snake(function.name)}("
+        head = f"fn {snake(function.name)}"
         if not bounded:
-            return [Items(head, parameters, f"){result};")]
-        return [Items(head, parameters, f"){result}"), "where", ["Self: Sized;"]]
+            return [Signature(head, parameters, result, ";")]
+        return [Signature(head, parameters, result, ""), "where", ["Self: Sized;"]]
 
     def _export(self, function: Function) -> list[Code]:
         """The function that takes the arguments, calls the guest's own and gives the result."""
@@ -423,7 +425,7 @@ class _Module:
         flats = _flats(function, signature)
         lifting = Lifting(self._names, {"function", "params", "result", "at", *(flat.text for flat in flats)})
         statements: list[Code] = []
-        arguments = []
+        arguments: list[str | Items] = []
         if signature.indirect_params:
             types = [type_ for _, type_ in params]
             starts, layout = abi.offsets(types)
@@ -444,19 +446,19 @@ class _Module:
             assert function.resource is not None
             this, *arguments = arguments
             statements += [f"let this = {this};"] if this != "this" else []
-            called = f"Guest{self._names.use(function.resource)}::{snake(function.name)}("
+            called = f"{self._names.guest_trait(function.resource)}::{snake(function.name)}("
             call = Items(called, ["&*this", *arguments])
             parameters: list[str | Items] = []
         else:
             call = Items("function(", arguments)
             owned = [self._names.owned(type_) for _, type_ in params]
-            parameters = [Items("function: fn(", owned, f"){self._result(function)}", packs=False)]
+            parameters = [Items("function: fn(", owned, f"){self._result(function)}", is_type=True)]
         parameters += [f"{flat.text}: {FLAT_TYPES[flat.kind]}" for flat in flats]
         body = self._given(function, signature, statements, call)
         if signature.result_pointer:
             area = f"abi::Area<{abi.extent(function.result)}>"
             body = [f"static mut RESULT: {area} = abi::Area::uninit();", "", *body]
-        head = Items(f"pub unsafe fn __export_{snake(function.name)}(", parameters, f"){_export_result(signature)} {{")
+        head = Signature(f"pub unsafe fn __export_{snake(function.name)}", parameters, _export_result(signature))
         return ["#[doc(hidden)]", head, body, "}"]
 
     def _given(self, function: Function, signature: abi.Signature, statements: list[Code], call: Items) -> list[Code]:
@@ -480,7 +482,7 @@ class _Module:
             made = Items("std::mem::ManuallyDrop::new(", [handed], ");", "let result =")
         else:
             made = Items(call.head, call.items, ");", "let result =")
-        return [*statements, made, *lowering.statements, flat.text]
+        return [*statements, made, *ending(lowering.statements, flat.text)]
 
     def _export_macro(self, function: Function) -> list[Code]:
         name = f"export_{snake(function.name)}"
@@ -512,8 +514,8 @@ class _Module:
             guest = f"<$guest as {here}::Guest>"
             if function.kind is FunctionKind.STATIC:
                 assert function.resource is not None
-                resource = self._names.use(function.resource)
-                guest = f"<{guest}::{resource} as {here}::Guest{resource}>"
+                resource, trait = self._names.use(function.resource), self._names.guest_trait(function.resource)
+                guest = f"<{guest}::{resource} as {here}::{trait}>"
             wired += self._wired(f'"{function.field}"', function, f"{guest}::{snake(function.name)}")
         argument = "$guest:ty" if needs_guest else ""
         what = "the functions of a type that implements [`Guest`]" if needs_guest else "what the interface asks for"
@@ -543,7 +545,7 @@ class _Module:
             "const _: () = {",
             [
                 f"#[export_name = {name}]",
-                Items('extern "C" fn export(', parameters, f"){_export_result(signature)} {{"),
+                Signature('extern "C" fn export', parameters, _export_result(signature)),
                 [Unsafe(call)],
                 "}",
             ],
@@ -588,7 +590,7 @@ def _extern(module_: str, field: str, parameters: Sequence[str], result: str) ->
     return [
         f'#[link(wasm_import_module = "{module_}")]',
         'extern "C" {',
-        [f'#[link_name = "{field}"]', Items("fn import(", parameters, f"){result};")],
+        [f'#[link_name = "{field}"]', Signature("fn import", parameters, result, ";")],
         "}",
     ]
 

@@ -102,6 +102,11 @@ class Names:
             return camel(definition.name)
         return self._used.get(definition) or self._elsewhere(definition.interface, camel(definition.name))
 
+    def guest_trait(self, resource: Resource) -> str:
+        """The name of the trait of a resource that this interface has the guest define."""
+        name = f"Guest{camel(resource.name)}"
+        return f"{name}_" if name in _type_names(self._interface) else name
+
     def wide(self, tuple_: TupleOf) -> str:
         """The name of the struct that a tuple of more than MAX_TUPLE items is."""
         interface, name = self._wide[tuple_]
@@ -213,6 +218,12 @@ def mentioned(interface: Interface) -> list[Type]:
     return types
 
 
+def _type_names(interface: Interface) -> set[str]:
+    """The names that an interface gives to types in its module."""
+    named = (*interface.types, *interface.resources, *interface.uses)
+    return {camel(each.name) for each in named}
+
+
 @cache
 def _wide_tuples(interface: Interface) -> dict[TupleOf, tuple[Interface, str]]:
     """The tuples that are structs here, each with the first interface that mentions it and its name there."""
@@ -220,8 +231,7 @@ def _wide_tuples(interface: Interface) -> dict[TupleOf, tuple[Interface, str]]:
     for used in sorted({use.target.interface for use in interface.uses}, key=lambda used: used.name):
         for tuple_, place in _wide_tuples(used).items():
             found.setdefault(tuple_, place)
-    taken = {camel(each.name) for each in interface.types} | {camel(each.name) for each in interface.uses}
-    taken |= {camel(each.name) for each in interface.resources}
+    taken = _type_names(interface)
     seen: set[Type] = set()
     waiting = mentioned(interface)[::-1]
     while waiting:

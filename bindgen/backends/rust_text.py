@@ -28,10 +28,20 @@ class Items:
     """From the closing bracket on."""
     target: str = ""
     """What the value is for, `let x =` or `Some(x) =>`: the value may stand on the next line."""
-    trailing: str = ","
-    """What follows the last item where each has a line."""
-    packs: bool = True
-    """Whether short items share lines: expressions do, types don't."""
+    is_type: bool = False
+    """Not an expression: then short items don't share lines, and a last item doesn't begin on the first line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Of a function: what begins its definition or is its declaration."""
+
+    name: str
+    """With what stands before it: `pub fn get`."""
+    parameters: Sequence[str | Items]
+    result: str = ""
+    """What follows the parameters: ` -> T`."""
+    end: str = " {"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ class Unsafe:
     expression: Items
 
 
-Code: TypeAlias = "str | Items | Match | Unsafe | Sequence[Code]"
+Code: TypeAlias = "str | Items | Signature | Match | Unsafe | Sequence[Code]"
 
 
 def render(code: Iterable[Code], depth: int = 0) -> list[str]:
@@ -62,6 +72,8 @@ def render(code: Iterable[Code], depth: int = 0) -> list[str]:
                 lines.append("    " * depth + part if part else "")
             case Items():
                 lines += _items(part, depth)
+            case Signature():
+                lines += _signature(part, depth)
             case Match():
                 lines += _match(part, depth)
             case Unsafe(expression):
@@ -90,19 +102,30 @@ def _fits(line: str, depth: int) -> bool:
 
 def _items(part: Items, depth: int) -> list[str]:
     value = _value(part)
-    target = f"{part.target} " if part.target else ""
-    if _fits(target + value, depth):
-        return render([target + value], depth)
+    line = f"{part.target} {value}" if part.target else value
+    if _fits(line, depth):
+        return render([line], depth)
     if part.target.endswith("=>") and _fits(value.removesuffix(","), depth + 1):
         return render([f"{part.target} {{", [value.removesuffix(",")], "}"], depth)
     if part.target.endswith("=") and _fits(value, depth + 1):
         return render([part.target, [value]], depth)
+    if part.is_type or not part.head.endswith("("):
+        return _one_a_line(part, depth)
+    if len(part.items) == 1 and isinstance(inner := part.items[0], Items):
+        # A call as the only argument of a call begins on the same line.
+        merged = replace(inner, head=part.head + inner.head, tail=inner.tail + part.tail, target=part.target)
+        return _items(merged, depth)
+    if part.items and all(isinstance(item, str) and _is_short(item) for item in part.items):
+        head = f"{part.target} {part.head}" if part.target else part.head
+        return render([head, filled(list(map(str, part.items)), depth + 1), part.tail], depth)
+    return _one_a_line(part, depth)
+
+
+def _one_a_line(part: Items, depth: int) -> list[str]:
+    head = f"{part.target} {part.head}" if part.target else part.head
     if not part.items:
-        return render([target + part.head, part.tail] if part.head.endswith("(") else [target + value], depth)
-    if part.packs and part.head.endswith("(") and all(isinstance(item, str) and _is_short(item) for item in part.items):
-        return render([target + part.head, filled(list(map(str, part.items)), depth + 1), part.tail], depth)
-    items = [_with(item, ",") for item in part.items[:-1]]
-    return render([target + part.head, [*items, _with(part.items[-1], part.trailing)], part.tail], depth)
+        return render([head, part.tail] if head.endswith("(") else [head + part.tail], depth)
+    return render([head, [_with(item, ",") for item in part.items], part.tail], depth)
 
 
 def _value(part: Items) -> str:
@@ -129,6 +152,16 @@ def filled(items: Sequence[str], depth: int) -> list[str]:
             lines.append("")
         lines[-1] += f"{' ' if lines[-1] else ''}{item},"
     return lines
+
+
+def _signature(part: Signature, depth: int) -> list[str]:
+    items = Items(f"{part.name}(", part.parameters, f"){part.result}{part.end}", is_type=True)
+    line = _value(items)
+    if part.result and part.end != " {" and not _fits(f"{line} ", depth):
+        if part.end == ";" and _fits(line, depth):
+            return render([line.removesuffix(f"{part.result};"), [f"{part.result.strip()};"]], depth)
+        return _one_a_line(items, depth)
+    return _items(items, depth)
 
 
 def _match(part: Match, depth: int) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from bindgen import abi
@@ -25,7 +25,7 @@ from bindgen.backends.rust_names import (
     is_plain,
     snake,
 )
-from bindgen.backends.rust_text import Code, Items, Match, arm, docs, render
+from bindgen.backends.rust_text import Code, Items, Match, Signature, arm, docs, render
 from bindgen.wit_parser.model import (
     Enum,
     ExpectedOf,
@@ -63,18 +63,22 @@ def fields(type_: Type) -> list[tuple[str, Type]]:
     return [(snake(field.name), field.type) for field in real.kind.fields]
 
 
-def construct(names: Names, type_: Type, values: Sequence[str], target: str = "", tail: str = "") -> Items:
+def construct(names: Names, type_: Type, values: Sequence[str | Items], target: str = "", tail: str = "") -> Items:
     """A record or a tuple of `values`."""
     real = unaliased(type_)
     if not isinstance(real, TupleOf):
         parts = zip(fields(type_), values, strict=True)
-        items = [name if name == value else f"{name}: {value}" for (name, _), value in parts]
+        items = [name if name == value else _named(f"{name}: ", value) for (name, _), value in parts]
         return Items(f"{names.owned(real)} {{", items, f"}}{tail}", target)
     if len(real.items) > MAX_TUPLE:
         return Items(f"{names.wide(real)}(", values, f"){tail}", target)
     if len(values) == 1:
-        return Items(f"({values[0]},){tail}", target=target)
+        return Items("(", [values[0]], f",){tail}", target)
     return Items("(", values, f"){tail}", target)
+
+
+def _named(prefix: str, value: str | Items) -> str | Items:
+    return prefix + value if isinstance(value, str) else replace(value, head=prefix + value.head)
 
 
 def case_path(names: Names, type_: Type, number: int) -> str:
@@ -158,11 +162,11 @@ def _line(text: str) -> list[Code]:
 
 
 def _method(name: str, parameters: list[str], result: str, body: list[Code]) -> list[Code]:
-    head = f"unsafe fn {name}("
+    head = f"unsafe fn {name}"
     used = [parameter if mentions(body, parameter) else _unnamed(parameter) for parameter in parameters]
     if not body:
-        return [f"{head}{', '.join(used)}){result} {{}}"]
-    return [Items(head, used, f"){result} {{"), body, "}"]
+        return [f"{head}({', '.join(used)}){result} {{}}"]
+    return [Signature(head, used, result), body, "}"]
 
 
 def mentions(code: Sequence[Code], parameter: str) -> bool:
@@ -311,6 +315,17 @@ def flags_items(names: Names, definition: TypeDef, labels: Sequence[Label]) -> l
 
 
 # Flat values.
+
+
+def ending(statements: Sequence[Code], value: str | Items) -> list[Code]:
+    """`statements`, then `value`; where the last one only gives it that name, the value itself."""
+    *before, last = statements or [""]
+    match last:
+        case Match([name], subject, arms) if name == value:
+            return [*before, f"match {subject} {{", arms, "}"]
+        case Items(target=target) if target == f"let {value} =":
+            return [*before, replace(last, target="", tail=last.tail.removesuffix(";"))]
+    return [*statements, value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,15 +497,17 @@ class Lifting:
         self._taken = taken
         self.statements: list[Code] = []
 
-    def lift(self, type_: Type, flats: Sequence[Flat], name: str) -> str:
+    def lift(self, type_: Type, flats: Sequence[Flat], name: str) -> str | Items:
         """An expression for the value that travels as `flats`; `name` is what a variable for it may be called."""
         real = unaliased(type_)
         texts = [flat.text for flat in flats]
         match real:
+            case TupleOf(()):
+                return "()"
             case Primitive.STRING:
-                return f"abi::take_string({_pointer(flats[0])}, {_length(flats[1])})"
+                return Items("abi::take_string(", texts, ")")
             case ListOf():
-                return f"abi::take_list({_pointer(flats[0])}, {_length(flats[1])})"
+                return Items("abi::take_list(", texts, ")")
             case Primitive():
                 return _from_flat(real, texts)
             case Resource():
@@ -525,9 +542,8 @@ class Lifting:
                 arms.append(f"{number} => {path},")
                 continue
             inner = Lifting(self._names, {*self._taken})
-            flats = [_from_slot(slot, want) for slot, want in zip(slots, abi.flatten(payload), strict=False)]
-            value = inner.lift(payload, flats, "value")
-            arms += arm(str(number), inner.statements, Items(f"{path}({value})"))
+            flats = [_from_slot(slot, want) for slot, want in zip(slots, _flat_kinds(payload), strict=False)]
+            arms += arm(str(number), inner.statements, Items(f"{path}(", [inner.lift(payload, flats, "value")], ")"))
         real = unaliased(type_)
         name = real.name if isinstance(real, TypeDef) else "option" if isinstance(real, OptionOf) else "expected"
         return [*arms, f'tag => abi::unknown_case("{name}", tag),']
@@ -557,17 +573,11 @@ def _from_flat(type_: Primitive, texts: Sequence[str]) -> str:
     return f"{texts[0]} as {PRIMITIVES[type_]}"
 
 
-def _pointer(flat: Flat) -> str:
-    return flat.text if flat.kind == "p" else f"{flat.text} as *mut u8"
-
-
-def _length(flat: Flat) -> str:
-    return flat.text if flat.kind == "n" else f"{flat.text} as usize"
-
-
 def _from_slot(slot: Flat, want: str) -> Flat:
     """The flat value of a case in the slot of its variant."""
     match slot.kind, want:
+        case _, ("p" | "n"):
+            return Flat(f"{slot.text} as {FLAT_TYPES[want]}", want)
         case "I", "i":
             return Flat(f"{slot.text} as u32", "i")
         case "i", "f":

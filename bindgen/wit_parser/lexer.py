@@ -201,7 +201,8 @@ def _why_wrong(text: str) -> tuple[int, int, str, str] | None:
         return None
     name = text.removeprefix("%")
     for offset, char in enumerate(name[:MAX_NAME], len(text) - len(name)):
-        if char != "-" and not f"a{char}".isidentifier():
+        # Joiners can't be seen. Unicode 15.1 and with it Python 3.13 count them among the characters of a name.
+        if char in "\u200c\u200d" or (char != "-" and not f"a{char}".isidentifier()):
             hint = "names are not quoted; one that is a keyword is written `%name`" if char == '"' else ""
             return offset, 1, f"{_character(char)} has no place in WIT", hint
     if len(text) > MAX_NAME:

@@ -34,16 +34,28 @@ void free(void *ptr);
 void *counted_realloc(void *ptr, size_t size);
 void counted_free(void *ptr);
 
+#define GUARD UINT64_C(0x6775617264206d65)
+
 static uint32_t live_blocks;
 
+/* A block of the bindings: its size, its bytes, and what must be there still when it is freed. */
 void *counted_realloc(void *ptr, size_t size) {
-    if (!ptr) live_blocks++;
-    return realloc(ptr, size);
+    uint64_t *block = ptr ? NULL : realloc(NULL, size + 16);
+    if (!block) return NULL;
+    uint64_t guard = GUARD;
+    *block = size;
+    __builtin_memcpy((uint8_t *)(block + 1) + size, &guard, 8);
+    live_blocks++;
+    return block + 1;
 }
 
 void counted_free(void *ptr) {
-    if (ptr) live_blocks--;
-    free(ptr);
+    uint64_t guard;
+    uint64_t *block = (uint64_t *)ptr - 1;
+    __builtin_memcpy(&guard, (uint8_t *)ptr + *block, 8);
+    if (guard != GUARD) __builtin_trap();
+    live_blocks--;
+    free(block);
 }
 
 __attribute__((export_name("live-blocks")))
@@ -51,7 +63,7 @@ uint32_t count_live_blocks(void) {
     return live_blocks;
 }
 """
-"""The part of a guest's source that counts the blocks of the bindings."""
+"""The part of a guest's source that counts the blocks of the bindings, and traps if one was written past its end."""
 
 
 def echo_source(imported: Interface, exported: Interface) -> str:
@@ -116,11 +128,15 @@ def compile_echo(imported: Interface, exported: Interface, directory: Path) -> P
 
 
 def compile_c(sources: Iterable[Path], module: Path, flags: Iterable[str] = ()) -> Path:
-    """Builds a reactor from C sources; returns `module`. Raises AssertionError with the compiler's messages."""
-    command: list[str | Path] = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi"]
-    command += ["-mexec-model=reactor", "-O1", "-s", *WARNINGS, *flags, "-o", module, *sources]
+    """Builds a reactor from C sources; returns `module`."""
+    zig_cc("-target", "wasm32-wasi", "-mexec-model=reactor", "-s", *flags, "-o", module, *sources)
+    return module
+
+
+def zig_cc(*arguments: str | Path) -> None:
+    """Runs the compiler. Raises AssertionError with its messages if there are any."""
     user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     environment = {"ZIG_GLOBAL_CACHE_DIR": str(Path(user_cache, "zig")), **os.environ}
+    command: list[str | Path] = [sys.executable, "-m", "ziglang", "cc", "-O1", *WARNINGS, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return module

@@ -104,13 +104,13 @@ def compile_echo(imported: Interface, exported: Interface, directory: Path) -> P
     return compile_rust(directory / "echo.rs", directory / "echo.wasm")
 
 
-def compile_rust(root: Path, module: Path) -> Path:
+def compile_rust(root: Path, module: Path, *options: str) -> Path:
     """Builds a crate as a library of WebAssembly; returns `module`. Raises AssertionError with rustc's messages.
 
     The guest needs nothing of WASI.
     """
     command: list[str | Path] = [find_rustc(), "--edition", "2021", "--crate-type", "cdylib", "--target", TARGET]
-    command += ["-D", "warnings", "-C", "panic=abort", "-C", "strip=symbols", "-o", module, root]
+    command += ["-D", "warnings", "-C", "panic=abort", "-C", "strip=symbols", *options, "-o", module, root]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return module
@@ -182,7 +182,7 @@ class _Echo:
             case _ if one.owned(ours) == other.owned(theirs):
                 return value
             case ListOf(first), ListOf(second):
-                return f"{value}.into_iter().map(|value| {inner(first, second)}).collect()"
+                return f"{value}.into_iter().map(|value| {inner(first, second)}).collect::<Vec<_>>()"
             case OptionOf(first), OptionOf(second):
                 return f"{value}.map(|value| {inner(first, second)})"
             case ExpectedOf(ok, err), ExpectedOf(other_ok, other_err):
@@ -192,7 +192,7 @@ class _Echo:
                 head = other.wide(theirs) if len(items) > MAX_TUPLE else ""
                 return f"{{ let value = {value}; {head}({', '.join(items)}{'' if head else ','}) }}"
             case TypeDef(), TypeDef():
-                name = f"{module(ours.interface)}_{snake(ours.name)}_to_{module(theirs.interface)}"
+                name = f"{module(ours.interface)}_to_{module(theirs.interface)}_{snake(theirs.name)}"
                 if name not in self.conversions:
                     body = self._body(ours, theirs, inner)
                     self.conversions[name] = f"""
@@ -214,8 +214,9 @@ fn {name}(value: {one.use(ours)}) -> {other.use(theirs)} {{
                 return f"{other} {{ {', '.join(items)} }}"
             case Flags(labels), Flags():
                 names = [constant(label.name) for label in labels]
-                tests = [f"if value.contains({one}::{it}) {{ flags |= {other}::{it}; }}" for it in names]
-                return f"let mut flags = {other}::empty(); {' '.join(tests)} flags"
+                none = f"{other}::empty()"
+                kept = [f"(if value.contains({one}::{it}) {{ {other}::{it} }} else {{ {none} }})" for it in names]
+                return " | ".join([none, *kept])
             case ((Variant(cases) | Union(cases)), (Variant(others) | Union(others))):
                 arms = []
                 for number, (case, same) in enumerate(zip(cases, others, strict=True)):

@@ -52,9 +52,9 @@ class Case:
         self.imported, self.exported = parse(directory, types, functions)
         self.wasm = compile_guest(self.imported, self.exported, directory)
         self.modules = bindings(directory, [self.imported], [self.exported])
-        self._module = engine().compile(self.wasm.read_bytes())
+        self.module = engine().compile(self.wasm.read_bytes())
         self.host: object = Echo()
-        self._program = Program(engine(), self._module, self._links())
+        self._program = Program(engine(), self.module, self._links())
 
     def _links(self) -> Links:
         definitions = [*self.modules["host_side"].IMPORTS]
@@ -78,7 +78,7 @@ class Case:
         async with asyncio.timeout(60):
             instance = await self._program.instantiate(None, reused=True)
             try:
-                functions = describe(self._module).functions
+                functions = describe(self.module).functions
                 if "_initialize" in functions:
                     await instance.call(functions["_initialize"], ())
                 await body(Caller(instance, functions, self.modules["guest_side"]))

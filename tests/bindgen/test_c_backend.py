@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -15,12 +16,13 @@ import pytest
 from bindgen.backends import BackendError, c
 from bindgen.backends.c_layout import agrees, size_align
 from bindgen.backends.c_names import Names, local
-from bindgen.support import Err, Import, guest_resource_imports, host_resource_imports
+from bindgen.support import Err, Import, Ok, Some, guest_resource_imports, host_resource_imports
 from bindgen.wit_parser import load, load_many
 from bindgen.wit_parser.model import Interface
 from slight_py.engine import Program, describe
-from tests.bindgen.echo_c import COUNT_BLOCKS, COUNTED, WARNINGS, compile_c, compile_echo
+from tests.bindgen.echo_c import COUNT_BLOCKS, COUNTED, compile_c, compile_echo, zig_cc
 from tests.bindgen.roundtrip import Caller, bindings, engine
+from tests.bindgen.values import same
 
 ROOT = Path(__file__).parents[2]
 WIT = ROOT / "wit"
@@ -41,22 +43,19 @@ def put(directory: Path, files: dict[str, str]) -> list[Path]:
 
 
 def run(
-    wasm: Path,
-    modules: Iterable[ModuleType],
-    links: Iterable[tuple[Import, object]],
-    body: Callable[..., Awaitable[None]],
+    wasm: Path, exports: ModuleType, links: Iterable[tuple[Import, object]], body: Callable[[Caller], Awaitable[None]]
 ) -> None:
-    """Runs `body` with a Caller for each of the modules, all for one instance."""
+    """Runs `body` with an instance of a guest. `exports` is the module of the interface that it calls."""
+    module = engine().compile(wasm.read_bytes())
+    program = Program(engine(), module, {(each.module, each.name): (each, host) for each, host in links})
+    functions = describe(module).functions
 
     async def main() -> None:
-        module = engine().compile(wasm.read_bytes())
-        program = Program(engine(), module, {(each.module, each.name): (each, host) for each, host in links})
-        functions = describe(module).functions
         async with asyncio.timeout(60):
             instance = await program.instantiate(None, reused=True)
             try:
                 await instance.call(functions["_initialize"], ())
-                await body(*(Caller(instance, functions, each) for each in modules))
+                await body(Caller(instance, functions, exports))
             finally:
                 instance.close()
 
@@ -120,9 +119,10 @@ record-t: func(arguments: %record, a: %record, b: %record, c: %record, d: list<e
 
 def all_interfaces(directory: Path) -> list[Interface]:
     """Every interface that there is, and some with names that are hard on C."""
-    (directory / "hard-errors.wit").write_text("variant error { unit, string(string), tag }")
+    (directory / "hard-errors.wit").write_text("variant error { %unit, %string(string), tag }")
     (directory / "string.wit").write_text("use { error } from hard-errors\nlength: func(a: error) -> u64")
     (directory / "size.wit").write_text(HARD_NAMES)
+    (directory / "abi.wit").write_text("record %string { a: string }\ncopy: func(a: list<%string>) -> u8")
     good = [*WIT.glob("*.wit"), *WIT.glob("compat/*.wit"), *directory.glob("*.wit")]
     good += [path for path in CASES.glob("*.wit*") if path.with_name(f"{path.name}.expected").exists()]
     return list(load_many(sorted(good)))
@@ -133,12 +133,11 @@ def test_bindings_of_every_interface_need_no_c_library_and_draw_no_warning(side:
     interfaces = all_interfaces(tmp_path)
     files = c.write(interfaces, []) if side == "imports" else c.write([], interfaces)
     sources = put(tmp_path, {**files, "no_c_library.c": NO_C_LIBRARY})
-    command: list[str | Path] = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-freestanding", "-O1"]
+    module = tmp_path / "all.wasm"
     # Everything is kept, so that the linker looks for all that is called.
-    command += [*WARNINGS, "-nostdlib", "-Wl,--no-entry", "-Wl,--no-gc-sections", "-o", tmp_path / "all.wasm"]
-    done = subprocess.run([*command, *sources], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    info = describe(engine().compile((tmp_path / "all.wasm").read_bytes()))
+    flags = ["-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry", "-Wl,--no-gc-sections"]
+    zig_cc(*flags, "-o", module, *sources)
+    info = describe(engine().compile(module.read_bytes()))
     assert {"canonical_abi_realloc", "canonical_abi_free"} <= info.functions.keys()
     assert {each.module for each in info.imports} <= {"canonical_abi", *(each.name for each in interfaces)}
     expected = {function.field for each in interfaces for function in each.functions} if side == "imports" else set()
@@ -149,7 +148,7 @@ def test_bindings_are_the_same_every_time(tmp_path: Path) -> None:
     texts = []
     for seed in ("1", "2"):
         out = tmp_path / seed
-        command = [sys.executable, "-m", "bindgen", "c", "--import", WIT / "keyvalue.wit"]
+        command: list[str | Path] = [sys.executable, "-m", "bindgen", "c", "--import", WIT / "keyvalue.wit"]
         command += ["--export", WIT / "http-handler.wit", "--out-dir", out]
         subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, check=True)
         texts.append({path.name: path.read_text() for path in out.iterdir()})
@@ -206,6 +205,31 @@ def test_two_interfaces_never_share_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "taken"),
+    [
+        ("size", "type size = u8", "size_t"),
+        ("int", "enum int { max }", "INT_MAX"),
+        ("quick", "exit: func()", "quick_exit"),
+        ("abi", "record %string { a: u8 }", "abi_string_t"),
+        ("canonical-abi", "realloc: func()", "canonical_abi_realloc"),
+    ],
+)
+def test_names_of_the_c_library_and_of_the_bindings_are_left_alone(
+    name: str, text: str, taken: str, tmp_path: Path
+) -> None:
+    header = c.write([interface(tmp_path, text, name)], [])
+    own = "".join(text for file, text in header.items() if file not in ("canonical_abi.h", "canonical_abi.c"))
+    assert taken not in re.findall(r"\w+", own)
+
+
+@pytest.mark.parametrize("name", ["string", "time", "canonical-abi"])
+def test_no_header_takes_the_place_of_another(name: str, tmp_path: Path) -> None:
+    stem = name.replace("-", "_")
+    files = c.write([interface(tmp_path, "f: func()", name)], [])
+    assert files.keys() == {"canonical_abi.h", "canonical_abi.c", f"{stem}_.h", f"{stem}_.c"}
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("key", "key"),
@@ -243,6 +267,17 @@ def test_layouts_are_told_apart(spelled: str, same: bool, tmp_path: Path) -> Non
     type_ = interface(tmp_path, text).types[-1]
     assert agrees(type_) is same
     assert size_align(type_).size % size_align(type_).align == 0
+
+
+def test_an_area_holds_all_that_a_value_reaches_over(tmp_path: Path) -> None:
+    """A u16 has the payloads begin at 2, so the three bytes end at 5, though the size is 4; after 17 bytes, at 23."""
+    params = ", ".join(f"p{number}: u8" for number in range(17))
+    text = f"variant beyond {{ a(tuple<u8, u8, u8>), b(u16) }}\nf: func({params}, last: beyond) -> beyond"
+    source = c.write([interface(tmp_path, text)], [])["x.c"]
+    assert "_Alignas(2) uint8_t arguments[23];" in source
+    assert "_Alignas(2) uint8_t area[5];" in source
+    source = c.write([], [interface(tmp_path, text)])["x.c"]
+    assert "static _Alignas(2) uint8_t area[5];" in source
 
 
 # Handles of the host.
@@ -289,7 +324,7 @@ def handles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, M
 def with_handles(handles: tuple[Path, dict[str, ModuleType]], body: Callable[[Caller], Awaitable[None]]) -> None:
     wasm, modules = handles
     definitions = (*modules["host_side"].IMPORTS, *host_resource_imports("thing"))
-    run(wasm, [modules["guest_side"]], [(each, Echo()) for each in definitions], body)
+    run(wasm, modules["guest_side"], [(each, Echo()) for each in definitions], body)
 
 
 def test_handles_travel_inside_every_type(handles: tuple[Path, dict[str, ModuleType]]) -> None:
@@ -304,8 +339,8 @@ def test_handles_travel_inside_every_type(handles: tuple[Path, dict[str, ModuleT
         joined = [types.JoinedNobody(), types.JoinedIt(two), types.JoinedWide(2**64 - 1), types.JoinedBoth((one, -0.5))]
         assert await call("listed", joined) == joined
         assert await call("perhaps", None) is None
-        assert (await call("perhaps", types.Some(one))).value is one
-        tried = await call("tried", [types.Ok(one), types.Err([two, one]), types.Err([])])
+        assert (await call("perhaps", Some(one))).value is one
+        tried = await call("tried", [Ok(one), Err([two, one]), Err([])])
         assert [each.value for each in tried] == [one, [two, one], []]
         assert await call.live_blocks() == 0
 
@@ -485,9 +520,9 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Mod
     return wasm, bindings(directory, [], exports)
 
 
-def with_guest(guest: tuple[Path, dict[str, ModuleType]], name: str, body: Callable[..., Awaitable[None]]) -> None:
+def with_guest(guest: tuple[Path, dict[str, ModuleType]], name: str, body: Callable[[Caller], Awaitable[None]]) -> None:
     wasm, modules = guest
-    run(wasm, [modules[name]], [(each, None) for each in guest_resource_imports("counter")], body)
+    run(wasm, modules[name], [(each, None) for each in guest_resource_imports("counter")], body)
 
 
 def test_a_guest_keeps_resources_of_its_own(guest: tuple[Path, dict[str, ModuleType]]) -> None:
@@ -545,9 +580,9 @@ def test_a_copy_is_deep(guest: tuple[Path, dict[str, ModuleType]]) -> None:
     types = guest[1]["counters"]
 
     async def body(call: Caller) -> None:
-        rest = [types.Ok((1, ["a", ""])), types.Err(types.Many(3)), types.Ok((2, []))]
+        rest = [Ok((1, ["a", ""])), Err(types.Many(3)), Ok((2, []))]
         for family in (types.Family(["", "ä", "x" * 1000], rest), types.Family([], [])):
-            assert await call("doubled", family) == (family, family)
+            assert same(await call("doubled", family), (family, family))
             # Both are freed by now: had they shared a block, it would have been freed twice.
             assert await call.live_blocks() == 0
 
