@@ -54,12 +54,16 @@ test: setup-test
 
 # Writes the generated bindings anew, after a change in wit/ or in the generator.
 bindings: setup-run
-	$(BIN)/slight-py bindgen python $(BINDINGS)
+	for each in $(BINDINGS); do \
+		$(BIN)/slight-py bindgen $${each%%:*} $(INTERFACES) --out-dir $${each#*:}; done
 	cd examples/custom-capability && for language in 'python slight_greeter' 'c .'; do set -- $$language; \
 		$(CURDIR)/$(BIN)/slight-py bindgen $$1 --import greeter.wit --out-dir $$2; done
 
-BINDINGS := --import wit/keyvalue.wit --import wit/http-server.wit --import wit/compat/kv.wit \
-	--export wit/http-handler.wit --export wit/http-server-export.wit --out-dir capabilities/bindings
+INTERFACES := --import wit/keyvalue.wit --import wit/http-server.wit --import wit/compat/kv.wit \
+	--export wit/http-handler.wit --export wit/http-server-export.wit
+
+# Their languages, and where they are.
+BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bindings/rust
 
 # A virtual environment. Debian's Python comes without the module that makes one.
 .venv/made:
@@ -89,6 +93,8 @@ setup-run: .venv/run
 setup-test: .venv/test
 	$(call need,redis-server,redis-server)
 	$(call need,openssl,openssl)
+	$(call need,clippy-driver,rust-clippy)
+	$(call need,rustfmt,rustfmt)
 	$(call need,curl,curl)
 	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || if [ "$$(id -u)" = 0 ]; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq rustc cargo libstd-rust-dev-wasm32 lld >/dev/null; \

@@ -48,11 +48,11 @@ EXAMPLES: Mapping[str, C | Rust] = {
     "http-server-demo-c": C(("canonical_abi", "http_types", "http_server", "http_handler", "keyvalue")),
     "http-server-demo-rust": Rust(),
     "on-server-init": C(
-        ("canonical_abi", "http_types", "http_server", "http_handler"),
+        ("canonical_abi", "http_types", "http_server", "http_server_export", "http_handler"),
         ("-target", "wasm32-wasi", "-mexec-model=reactor"),
     ),
-    "bare-c": C(("keyvalue",), ("-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry")),
-    "kv-2022-c": C(("canonical_abi", "kv")),
+    "bare-c": C(("canonical_abi", "keyvalue"), ("-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry")),
+    "kv-2022-c": C(("canonical_abi", "types", "kv")),
     "custom-capability": C(()),
 }
 

@@ -46,16 +46,19 @@ def environment(**more: str) -> dict[str, str]:
     return kept | own | more
 
 
-@cache
 def guest(name: str) -> Path:
-    """The module of a guest in tests/guests_src. Raises AssertionError, with what the compiler says."""
-    module = scratch() / f"{name}.wasm"
+    """Where `build_guest` puts the module of a guest in tests/guests_src."""
+    return scratch() / f"{name}.wasm"
+
+
+@cache
+def build_guest(name: str) -> None:
+    """Raises AssertionError, with what the compiler says."""
     bindings = [BINDINGS / f"{each}.c" for each in ("canonical_abi", "http_types", "http_server", "http_handler")]
     sources = [SOURCES / f"{name}.c", *(bindings if name == "server" else [])]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-std=c17", "-Oz", "-Werror"]
-    done = subprocess.run([*command, f"-I{BINDINGS}", "-o", module, *sources], capture_output=True, text=True)
+    done = subprocess.run([*command, f"-I{BINDINGS}", "-o", guest(name), *sources], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return module
 
 
 class Done(NamedTuple):

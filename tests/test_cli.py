@@ -367,30 +367,50 @@ def test_inspect_names_what_nothing_provides_and_prints_no_control_characters(tm
 # bindgen.
 
 
-def made_bindings(*more: str | Path) -> list[str | Path]:
-    """What `make bindings` gives to `slight-py bindgen python`, and `more`, which comes last and wins."""
-    show = ["make", "--no-print-directory", "--eval", "show: ; @echo '$(BINDINGS)'", "show"]
-    done = subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [*shlex.split(done.stdout), *more]
+@cache
+def make_variable(name: str) -> list[str]:
+    """The words of a variable of the Makefile."""
+    show = ["make", "--no-print-directory", "--eval", f"show: ; @echo '$({name})'", "show"]
+    return shlex.split(subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
 
-def test_the_bindings_of_the_capabilities_are_what_the_interfaces_give() -> None:
-    assert slight_py("bindgen", "python", *made_bindings("--check"), cwd=ROOT) == (0, "", "")
+def bindgen(language: str, folder: str | Path, *more: str) -> Done:
+    """The command of `make bindings` for a language and a folder."""
+    return slight_py("bindgen", language, *make_variable("INTERFACES"), "--out-dir", folder, *more, cwd=ROOT)
+
+
+def test_the_generated_bindings_are_what_the_interfaces_give() -> None:
+    folders = dict(each.split(":") for each in make_variable("BINDINGS"))
+    assert folders == {
+        "python": "capabilities/bindings",
+        "c": "examples/bindings/c",
+        "rust": "examples/bindings/rust",
+    }
+    assert at_once(lambda each: bindgen(*each, "--check"), folders.items()) == [Done(0, "", "")] * 3
+
+
+@pytest.mark.parametrize(("language", "by_hand"), [("c", set()), ("rust", {"Cargo.toml", "lib.rs"})])
+def test_the_bindings_of_the_examples_are_generated_but_for_the_crate(
+    language: str, by_hand: set[str], tmp_path: Path
+) -> None:
+    assert bindgen(language, tmp_path) == (0, "", "")
+    generated = {each.name for each in tmp_path.iterdir()}
+    assert {each.name for each in (ROOT / "examples" / "bindings" / language).iterdir()} == generated | by_hand
 
 
 def test_bindings_that_were_changed_are_found(tmp_path: Path) -> None:
-    options = made_bindings("--out-dir", tmp_path / "bindings")
-    assert slight_py("bindgen", "python", *options, cwd=ROOT) == (0, "", "")
-    assert slight_py("bindgen", "python", *options, "--check", cwd=ROOT) == (0, "", "")
-    changed = tmp_path / "bindings" / "keyvalue.py"
+    folder = tmp_path / "bindings"
+    assert bindgen("python", folder) == (0, "", "")
+    assert bindgen("python", folder, "--check") == (0, "", "")
+    changed = folder / "keyvalue.py"
     text = changed.read_text()
     changed.write_text(text.replace("get", "got", 1))
     error = f"bindgen: error: {changed} is not what the interfaces give; generate it again\n"
-    assert slight_py("bindgen", "python", *options, "--check", cwd=ROOT) == (1, "", error)
+    assert bindgen("python", folder, "--check") == (1, "", error)
     assert "got" in changed.read_text()
     changed.unlink()
-    assert slight_py("bindgen", "python", *options, "--check", cwd=ROOT) == (1, "", error)
-    assert slight_py("bindgen", "python", *options, cwd=ROOT) == (0, "", "")
+    assert bindgen("python", folder, "--check") == (1, "", error)
+    assert bindgen("python", folder) == (0, "", "")
     assert changed.read_text() == text
 
 

@@ -8,16 +8,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 
 from slight_py import modules
-from slight_py.engine import Engine, Limits, describe
+from slight_py.engine import Engine, Limits, Program, describe
 from slight_py.errors import UsageError
+from slight_py.handlers import Handlers
 from slight_py.linker import check
 from slight_py.slightfile import embedded
+from slight_py.wasi import WasiSettings
 from tests import wat
 
 MODULE = wat.module()
@@ -109,13 +113,16 @@ def test_a_module_that_is_broken_is_refused(content: bytes, tmp_path: Path) -> N
 
 def test_every_module_of_a_changed_byte_is_refused_or_loaded(tmp_path: Path) -> None:
     # What a broken disk or a bad copy leaves: none may end the process.
-    engine = wat.engine()
+    loaded, refused = 0, 0
     for at in range(0, len(MODULE), 3):
         app = written(tmp_path / "app.wasm", MODULE[:at] + bytes((MODULE[at] ^ 0x55,)) + MODULE[at + 1 :])
         try:
-            modules.load(engine, app, cache=False)
-        except UsageError as error:
-            assert str(error).startswith(f"{app}: ")
+            modules.load(wat.engine(), app, cache=False)
+            loaded += 1
+        except UsageError:
+            refused += 1
+    assert loaded
+    assert refused
 
 
 NEEDS_MORE = {
@@ -176,8 +183,7 @@ def test_a_module_that_was_kept_runs(cache: Path, tmp_path: Path) -> None:
     app = written(tmp_path / "app.wasm")
     for _ in range(2):
         module = modules.load(wat.engine(), app)
-    program = wat.Program(wat.engine(), module, {})
-    guests = wat.Handlers(program, wat.WasiSettings())
+    guests = Handlers(Program(wat.engine(), module, {}), WasiSettings())
     assert wat.run(wat.ask(guests, "handle-hello")).body == b"hello"
 
 
@@ -219,7 +225,7 @@ def test_a_kept_module_that_was_spoiled_is_compiled_again(
     modules.load(wat.engine(), app)
     assert len(kept(cache)) == 1
     digest, compiled = path.read_bytes()[:32], path.read_bytes()[32:]
-    assert modules.hashlib.sha256(compiled).digest() == digest
+    assert sha256(compiled).digest() == digest
 
 
 def test_a_kept_module_of_another_engine_is_compiled_again(cache: Path, tmp_path: Path) -> None:
@@ -228,11 +234,10 @@ def test_a_kept_module_of_another_engine_is_compiled_again(cache: Path, tmp_path
     modules.load(wat.engine(), app)
     (path,) = kept(cache)
     before = path.read_bytes()
-    foreign = bytes(wat.wasmtime.Module(wat.wasmtime.Engine(), MODULE).serialize())
-    path.write_bytes(modules.hashlib.sha256(foreign).digest() + foreign)
+    foreign = bytes(wasmtime.Module(wasmtime.Engine(), MODULE).serialize())
+    path.write_bytes(sha256(foreign).digest() + foreign)
     modules.load(wat.engine(), app)
-    assert path.read_bytes()[:32] == modules.hashlib.sha256(path.read_bytes()[32:]).digest()
-    assert len(path.read_bytes()) == len(before)
+    assert path.read_bytes() == before
 
 
 def test_the_cache_is_for_its_user_alone(cache: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import wasmtime
 
-from tests.command import Done, at_once, guest, running, scratch, slight_py
+from tests.command import Done, at_once, build_guest, guest, running, scratch, slight_py
 from tests.guests import example, slightfile
 from tests.redis_server import RedisServer
 
@@ -32,6 +32,11 @@ KEYVALUE_EXAMPLES = {
 """The examples that put values into stores, and what each prints."""
 
 PROBE = guest("probe")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built() -> None:
+    build_guest("probe")
 
 
 def wat(text: str, name: str) -> Path:

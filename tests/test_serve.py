@@ -21,6 +21,7 @@ from tests.command import (
     SECONDS,
     Answer,
     Server,
+    build_guest,
     connections,
     guest,
     is_alive,
@@ -33,6 +34,12 @@ from tests.guests import example, slightfile
 from tests.redis_server import free_port
 
 SERVER = guest("server")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built() -> None:
+    build_guest("server")
+
 
 CORS = {f"access-control-{each}": "*" for each in ("allow-origin", "allow-methods", "allow-headers", "expose-headers")}
 

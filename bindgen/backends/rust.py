@@ -16,34 +16,21 @@ interfaces have to be found in its root, for the sake of their macros. rustfmt l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import Template
 
 from bindgen import abi
 from bindgen.backends import BackendError
 from bindgen.backends.python import reachable
 from bindgen.backends.rust_canonical_abi import CANONICAL_ABI
-from bindgen.backends.rust_names import (
-    Names,
-    all_functions,
-    camel,
-    derives,
-    error_types,
-    local,
-    module,
-    snake,
-)
-from bindgen.backends.rust_text import LINE_LENGTH, Code, Items, Signature, Unsafe, docs, filled, render
+from bindgen.backends.rust_functions import declaration, exporting, importing, trait_method
+from bindgen.backends.rust_names import Names, camel, derives, error_types, module, snake
+from bindgen.backends.rust_text import LINE_LENGTH, Code, Items, docs, filled, render
 from bindgen.backends.rust_values import (
-    FLAT_TYPES,
-    Flat,
-    Lifting,
-    Lowering,
     case_name,
-    ending,
     enum_lift,
     enum_representation,
     flags_items,
     flags_representation,
-    flat_params,
     memory,
     mentions,
 )
@@ -51,8 +38,6 @@ from bindgen.wit_parser.model import (
     Alias,
     Enum,
     Flags,
-    Function,
-    FunctionKind,
     Interface,
     Primitive,
     Record,
@@ -106,9 +91,9 @@ class _Module:
             body += ["", *(self._guest_resource if self._exported else self._host_resource)(resource)]
         if self._imported:
             for function in self._interface.functions:
-                body += ["", *self._import(function)]
+                body += ["", *importing(self._interface, self._names, function)]
         if self._exported:
-            body += self._exports()
+            body += exporting(self._interface, self._names)
         return "\n".join(render([*self._head(body), *body])) + "\n"
 
     def _head(self, body: list[Code]) -> list[Code]:
@@ -195,404 +180,99 @@ class _Module:
     # Resources.
 
     def _host_resource(self, resource: Resource) -> list[Code]:
+        """A handle of a resource of the host, and its functions."""
         name = self._names.use(resource)
-        code = [
-            *docs(resource.docs),
-            "#[derive(Debug)]",
-            *_braces(f"pub struct {name}", ["pub(super) handle: u32,"]),
-        ]
-        functions = [self._import(function) for function in resource.functions] if self._imported else []
-        if functions:
+        code = [*docs(resource.docs), "#[derive(Debug)]", f"pub struct {name} {{", ["pub(super) handle: u32,"], "}"]
+        if self._imported and resource.functions:
+            functions = [importing(self._interface, self._names, function) for function in resource.functions]
             body = [line for function in functions for line in ["", *function]]
             code += ["", f"impl {name} {{", body[1:], "}"]
         return [*code, *self._drop(resource), *memory(self._names, resource)]
 
-    def _drop(self, resource: Resource) -> list[Code]:
-        declaration = _extern("canonical_abi", f"resource_drop_{resource.name}", ["handle: u32"], "")
-        body = [*declaration, "", "unsafe { import(self.handle) }"]
-        name = self._names.use(resource)
-        return ["", f"impl Drop for {name} {{", ["fn drop(&mut self) {", body, "}"], "}"]
-
     def _guest_resource(self, resource: Resource) -> list[Code]:
-        """A handle of the guest's own resource, and the trait of what is behind it."""
-        name = self._names.use(resource)
-        trait = self._names.guest_trait(resource)
-        methods: list[Code] = []
-        for function in resource.functions:
-            is_static = function.kind is FunctionKind.STATIC
-            methods += ["", *docs(function.docs), *self._trait_method(function, bounded=is_static)]
-        about = docs(resource.docs or f"A handle of the guest's resource `{resource.name}`.")
-        rep = "*mut u8"
-        named = resource.name
+        """A handle of a resource of the guest, and the trait of what is behind it."""
+        methods = [line for each in resource.functions for line in ["", *trait_method(self._names, each)]]
+        name, trait = self._names.use(resource), self._names.guest_trait(resource)
+        text = _GUEST_RESOURCE.substitute(
+            name=name, trait=trait, resource=resource.name, destructor=f"__drop_{snake(resource.name)}"
+        )
+        about = f"A handle of a `{resource.name}` of the guest, of which there may be several."
         return [
-            *about,
-            "///",
-            f"/// A handle of what the guest implements [`{trait}`] for, which lives until the last handle is gone.",
-            "#[derive(Debug)]",
-            *_braces(f"pub struct {name}", ["pub(super) handle: u32,"]),
-            "",
-            f"/// What the guest implements for its resource `{named}`.",
-            *_braces(f"pub trait {trait}: std::any::Any", methods[1:]),
-            "",
-            f"impl {name} {{",
-            [
-                f"/// A first handle of `{snake('value')}`.",
-                f"pub fn new(value: impl {trait}) -> Self {{",
-                [
-                    *_extern("canonical_abi", f"resource_new_{named}", [f"rep: {rep}"], " -> u32"),
-                    "",
-                    f"let rep: *mut Box<dyn {trait}> = Box::into_raw(Box::new(Box::new(value)));",
-                    f"{name} {{ handle: unsafe {{ import(rep.cast()) }} }}",
-                ],
-                "}",
-                "",
-                "/// What is behind the handle, if that is a `T`.",
-                f"pub fn downcast<T: {trait}>(this: &Self) -> Option<&T> {{",
-                [
-                    f"let value: &dyn {trait} = &**this;",
-                    "let is_one = value.type_id() == std::any::TypeId::of::<T>();",
-                    "// SAFETY: then it is.",
-                    f"is_one.then(|| unsafe {{ &*(value as *const dyn {trait}).cast::<T>() }})",
-                ],
-                "}",
-            ],
-            "}",
-            "",
-            f"impl std::ops::Deref for {name} {{",
-            [
-                f"type Target = dyn {trait};",
-                "",
-                "fn deref(&self) -> &Self::Target {",
-                [
-                    *_extern("canonical_abi", f"resource_get_{named}", ["handle: u32"], f" -> {rep}"),
-                    "",
-                    "// SAFETY: it was boxed by `new`, and lives as long as there is a handle.",
-                    f"unsafe {{ &**import(self.handle).cast::<Box<dyn {trait}>>() }}",
-                ],
-                "}",
-            ],
-            "}",
-            "",
-            f"impl Clone for {name} {{",
-            [
-                "/// Another handle of the same.",
-                "fn clone(&self) -> Self {",
-                [
-                    *_extern("canonical_abi", f"resource_clone_{named}", ["handle: u32"], " -> u32"),
-                    "",
-                    f"{name} {{ handle: unsafe {{ import(self.handle) }} }}",
-                ],
-                "}",
-            ],
-            "}",
+            *docs(f"{resource.docs}\n\n{about}"),
+            *text.splitlines(),
             *self._drop(resource),
             "",
-            "// The host calls this when the last handle is gone.",
-            f'#[export_name = "canonical_abi_drop_{named}"]',
-            f'unsafe extern "C" fn __drop_{snake(named)}(rep: {rep}) {{',
-            [f"std::mem::drop(Box::from_raw(rep.cast::<Box<dyn {trait}>>()));"],
-            "}",
+            f"/// What the guest implements for its resource `{resource.name}`.",
+            *_braces(f"pub trait {trait}: std::any::Any", methods[1:]),
             *memory(self._names, resource),
         ]
 
-    # What a guest imports.
-
-    def _import(self, function: Function) -> list[Code]:
-        """A function that calls the import."""
-        signature = abi.signature(function, "import")
-        names = [local(param.name) for param in function.params]
-        types = [param.type for param in function.params]
-        texts = [*names]
-        if function.kind is FunctionKind.METHOD:
-            assert function.resource is not None
-            texts, types = ["self", *texts], [function.resource, *types]
-        flats = _flats(function, signature)
-        lowering = Lowering(self._names, {*names, *(flat.text for flat in flats)})
-        arguments: list[str] = []
-        statements: list[Code] = []
-        if signature.indirect_params:
-            starts, _ = abi.offsets(types)
-            arguments.append("params.at()")
-            for text, type_, start in zip(texts, types, starts, strict=True):
-                at = f"params.at().add({start})" if start else "params.at()"
-                value = text if self._names.borrowed(type_).startswith("&") else f"&{text}"
-                if not abi.is_unit(type_):
-                    statements.append(f"abi::lend({value}, {at}, &mut loan);")
-        else:
-            for text, type_ in zip(texts, types, strict=True):
-                arguments += [flat.text for flat in lowering.lower(type_, text, "param")]
-            statements += lowering.statements
-        declared = [f"{flat.text}: {_import_type(flat)}" for flat in flats]
-        if signature.result_pointer:
-            arguments.append("result.at()")
-            declared.append("result: *mut u8")
-        body = _extern(
-            self._interface.name,
-            function.field,
-            declared,
-            f" -> {FLAT_TYPES[signature.result]}" if signature.result else "",
-        )
-        call = Items("import(", arguments, ")")
-        tail = self._imported_result(function, signature, statements, call)
-        body.append("")
-        if signature.indirect_params:
-            size = record_extent(types)
-            body.append(f"let mut params = abi::Area::<{size}>::uninit();")
-        if mentions(tail, "loan"):
-            body.append("let mut loan = abi::Loan::default();")
-        if signature.result_pointer:
-            body.append(f"let mut result = abi::Area::<{abi.extent(function.result)}>::uninit();")
-        body += tail
-        parameters = [
-            f"{name}: {self._names.borrowed(param.type)}" for name, param in zip(names, function.params, strict=True)
-        ]
-        parameters = [each if mentions(tail, each) else f"_{each}" for each in parameters]
-        if function.kind is FunctionKind.METHOD:
-            parameters.insert(0, "&self")
-        head = Signature(f"pub fn {snake(function.name)}", parameters, self._result(function))
-        return [*docs(function.docs), head, body, "}"]
-
-    def _imported_result(
-        self, function: Function, signature: abi.Signature, statements: list[Code], call: Items
-    ) -> list[Code]:
-        """What calls the import and takes its result."""
-        if signature.result_pointer:
-            made: list[Code] = [Items(call.head, call.items, ");"), "abi::take(result.at())"]
-            return ["unsafe {", [*statements, *made], "}"]
-        lifting = Lifting(self._names, {"result"})
-        flats = [Flat("result", signature.result)] if signature.result else []
-        value = lifting.lift(function.result, flats, "value")
-        if value in ("result", "()"):
-            return ["unsafe {", [*statements, call], "}"] if statements else [Unsafe(call)]
-        target = "let result =" if signature.result else ""
-        made = [Items(call.head, call.items, ");", target), *ending(lifting.statements, value)]
-        return ["unsafe {", [*statements, *made], "}"]
-
-    def _result(self, function: Function) -> str:
-        if abi.is_unit(function.result):
-            return ""
-        return f" -> {self._names.owned(function.result)}"
-
-    # What a guest exports.
-
-    def _exports(self) -> list[Code]:
-        functions = all_functions(self._interface)
-        if not functions:
-            return []
-        constructed = [
-            resource
-            for resource in self._interface.resources
-            if any(function.kind is FunctionKind.STATIC for function in resource.functions)
-        ]
-        code: list[Code] = []
-        needs_guest = bool(self._interface.functions or constructed)
-        if needs_guest:
-            code += ["", *self._guest_trait(constructed)]
-        for function in self._interface.functions:
-            code += ["", *self._export(function)]
-        for resource in self._interface.resources:
-            exported = [line for function in resource.functions for line in ["", *self._export(function)]]
-            code += ["", f"impl {self._names.use(resource)} {{", exported[1:], "}"] if exported else []
-        for function in self._interface.functions:
-            code += self._export_macro(function)
-        return code + self._export_all(functions, needs_guest)
-
-    def _guest_trait(self, constructed: Sequence[Resource]) -> list[Code]:
-        members: list[Code] = []
-        for resource in constructed:
-            name = self._names.use(resource)
-            trait = self._names.guest_trait(resource)
-            members += ["", f"/// What implements the resource `{resource.name}`.", f"type {name}: {trait};"]
-        for function in self._interface.functions:
-            members += ["", *docs(function.docs), *self._trait_method(function)]
-        about = f"/// What the guest implements to export `{self._interface.name}`."
-        return [about, "pub trait Guest {", members[1:], "}"]
-
-    def _trait_method(self, function: Function, bounded: bool = False) -> list[Code]:
-        parameters = [f"{local(param.name)}: {self._names.owned(param.type)}" for param in function.params]
-        if function.kind is FunctionKind.METHOD:
-            parameters.insert(0, "&self")
-        result = self._result(function)
-        head = f"fn {snake(function.name)}"
-        if not bounded:
-            return [Signature(head, parameters, result, ";")]
-        return [Signature(head, parameters, result, ""), "where", ["Self: Sized;"]]
-
-    def _export(self, function: Function) -> list[Code]:
-        """The function that takes the arguments, calls the guest's own and gives the result."""
-        signature = abi.signature(function, "export")
-        params = _params(function)
-        flats = _flats(function, signature)
-        lifting = Lifting(self._names, {"function", "params", "result", "at", *(flat.text for flat in flats)})
-        statements: list[Code] = []
-        arguments: list[str | Items] = []
-        if signature.indirect_params:
-            types = [type_ for _, type_ in params]
-            starts, layout = abi.offsets(types)
-            for (name, type_), start in zip(params, starts, strict=True):
-                if abi.is_unit(type_):
-                    arguments.append("()")
-                    continue
-                at = f"params.add({start})" if start else "params"
-                of = f": {self._names.owned(type_)}" if name == "this" else ""
-                statements.append(f"let {name}{of} = abi::take({at});")
-                arguments.append(name)
-            statements.append(f"abi::canonical_abi_free(params, {record_extent(types)}, {layout.align});")
-        else:
-            for (name, type_), mine in zip(params, flat_params(params), strict=True):
-                arguments.append(lifting.lift(type_, mine, name))
-            statements += lifting.statements
-        if function.kind is FunctionKind.METHOD:
-            assert function.resource is not None
-            this, *arguments = arguments
-            statements += [f"let this = {this};"] if this != "this" else []
-            called = f"{self._names.guest_trait(function.resource)}::{snake(function.name)}("
-            call = Items(called, ["&*this", *arguments])
-            parameters: list[str | Items] = []
-        else:
-            call = Items("function(", arguments)
-            owned = [self._names.owned(type_) for _, type_ in params]
-            parameters = [Items("function: fn(", owned, f"){self._result(function)}", is_type=True)]
-        parameters += [f"{flat.text}: {FLAT_TYPES[flat.kind]}" for flat in flats]
-        body = self._given(function, signature, statements, call)
-        if signature.result_pointer:
-            area = f"abi::Area<{abi.extent(function.result)}>"
-            body = [f"static mut RESULT: {area} = abi::Area::uninit();", "", *body]
-        head = Signature(f"pub unsafe fn __export_{snake(function.name)}", parameters, _export_result(signature))
-        return ["#[doc(hidden)]", head, body, "}"]
-
-    def _given(self, function: Function, signature: abi.Signature, statements: list[Code], call: Items) -> list[Code]:
-        """What calls the guest's own function and gives the result to the host."""
-        if signature.result_pointer:
-            return [
-                *statements,
-                Items(call.head, call.items, ");", "let result ="),
-                "let at = std::ptr::addr_of_mut!(RESULT).cast::<u8>();",
-                "abi::give(result, at);",
-                "at",
-            ]
-        if not signature.result:
-            return [*statements, Items(call.head, call.items, ");")]
-        lowering = Lowering(self._names, set())
-        (flat,) = lowering.lower(function.result, "result", "place")
-        if flat.text == "result":
-            return [*statements, Items(call.head, call.items, ")")]
-        if abi.contains_handle(function.result):
-            handed = Items(call.head, call.items, ")")
-            made = Items("std::mem::ManuallyDrop::new(", [handed], ");", "let result =")
-        else:
-            made = Items(call.head, call.items, ");", "let result =")
-        return [*statements, made, *ending(lowering.statements, flat.text)]
-
-    def _export_macro(self, function: Function) -> list[Code]:
-        name = f"export_{snake(function.name)}"
-        hidden = f"__{module(self._interface)}__{name}"
-        signature = f"{', '.join(self._names.owned(param.type) for param in function.params)}"
-        return [
-            "",
-            "#[doc(hidden)]",
-            "#[macro_export]",
-            f"macro_rules! {hidden} {{",
-            [
-                "($name:literal, $function:expr) => {",
-                self._wired("$name", function, "$function"),
-                "};",
-            ],
-            "}",
-            "",
-            f'/// Exports a function under a name of its own: `{name}!("NAME", function)`, where `function` is a',
-            f"/// `fn({signature}){self._result(function)}`.",
-            "#[doc(inline)]",
-            f"pub use {hidden} as {name};",
-        ]
-
-    def _export_all(self, functions: Sequence[Function], needs_guest: bool) -> list[Code]:
-        here = f"$crate::{module(self._interface)}"
-        hidden = f"__{module(self._interface)}__export"
-        wired: list[Code] = []
-        for function in functions:
-            guest = f"<$guest as {here}::Guest>"
-            if function.kind is FunctionKind.STATIC:
-                assert function.resource is not None
-                resource, trait = self._names.use(function.resource), self._names.guest_trait(function.resource)
-                guest = f"<{guest}::{resource} as {here}::{trait}>"
-            wired += self._wired(f'"{function.field}"', function, f"{guest}::{snake(function.name)}")
-        argument = "$guest:ty" if needs_guest else ""
-        what = "the functions of a type that implements [`Guest`]" if needs_guest else "what the interface asks for"
-        return [
-            "",
-            "#[doc(hidden)]",
-            "#[macro_export]",
-            f"macro_rules! {hidden} {{",
-            [f"({argument}) => {{", wired, "};"],
-            "}",
-            "",
-            f"/// Exports {what}: `export!({'Type' if needs_guest else ''})`.",
-            "#[doc(inline)]",
-            f"pub use {hidden} as export;",
-        ]
-
-    def _wired(self, name: str, function: Function, called: str) -> list[Code]:
-        """In a macro: the exported function itself."""
-        signature = abi.signature(function, "export")
-        flats = _flats(function, signature)
-        parameters = [f"{flat.text}: {FLAT_TYPES[flat.kind]}" for flat in flats]
-        first = [] if function.kind is FunctionKind.METHOD else [called]
-        owner = f"{self._names.use(function.resource)}::" if function.resource else ""
-        path = f"$crate::{module(self._interface)}::{owner}__export_{snake(function.name)}("
-        call = Items(path, [*first, *(flat.text for flat in flats)], ")")
-        return [
-            "const _: () = {",
-            [
-                f"#[export_name = {name}]",
-                Signature('extern "C" fn export', parameters, _export_result(signature)),
-                [Unsafe(call)],
-                "}",
-            ],
-            "};",
-        ]
+    def _drop(self, resource: Resource) -> list[Code]:
+        imported = declaration("canonical_abi", f"resource_drop_{resource.name}", ["handle: u32"])
+        body = [*imported, "", "unsafe { import(self.handle) }"]
+        return ["", f"impl Drop for {self._names.use(resource)} {{", ["fn drop(&mut self) {", body, "}"], "}"]
 
 
-def record_extent(types: Sequence[Type]) -> int:
-    """How many bytes the parameters of a call reach over when they are in memory."""
-    starts, layout = abi.offsets(types)
-    return max([layout.size, *(start + abi.extent(type_) for start, type_ in zip(starts, types, strict=True))])
+_GUEST_RESOURCE = Template("""\
+#[derive(Debug)]
+pub struct $name {
+    pub(super) handle: u32,
+}
 
+impl $name {
+    /// Hands `value` over to the host, which has it dropped when there is no handle any more.
+    pub fn new(value: impl $trait) -> Self {
+        #[link(wasm_import_module = "canonical_abi")]
+        extern "C" {
+            #[link_name = "resource_new_$resource"]
+            fn import(rep: *mut u8) -> u32;
+        }
 
-def _params(function: Function) -> list[tuple[str, Type]]:
-    """Names and types of what a call passes, a method's own resource first."""
-    params = [(local(param.name), param.type) for param in function.params]
-    if function.kind is FunctionKind.METHOD:
-        assert function.resource is not None
-        return [("this", function.resource), *params]
-    return params
+        let rep: *mut Box<dyn $trait> = Box::into_raw(Box::new(Box::new(value)));
+        $name { handle: unsafe { import(rep.cast()) } }
+    }
 
+    /// What is behind the handle, if that is a `T`.
+    pub fn downcast<T: $trait>(this: &Self) -> Option<&T> {
+        let value: &dyn $trait = &**this;
+        let is_one = value.type_id() == std::any::TypeId::of::<T>();
+        // SAFETY: then it is.
+        is_one.then(|| unsafe { &*(value as *const dyn $trait).cast::<T>() })
+    }
+}
 
-def _flats(function: Function, signature: abi.Signature) -> list[Flat]:
-    """The flat parameters of a function, but for a pointer to the result."""
-    if signature.indirect_params:
-        return [Flat("params", "p")]
-    return [flat for flats in flat_params(_params(function)) for flat in flats]
+impl std::ops::Deref for $name {
+    type Target = dyn $trait;
 
+    fn deref(&self) -> &Self::Target {
+        #[link(wasm_import_module = "canonical_abi")]
+        extern "C" {
+            #[link_name = "resource_get_$resource"]
+            fn import(handle: u32) -> *const u8;
+        }
 
-def _export_result(signature: abi.Signature) -> str:
-    if signature.result_pointer:
-        return " -> *const u8"
-    return f" -> {FLAT_TYPES[signature.result]}" if signature.result else ""
+        // SAFETY: `new` boxed it, and it lives for as long as there is a handle.
+        unsafe { &**import(self.handle).cast::<Box<dyn $trait>>() }
+    }
+}
 
+impl Clone for $name {
+    fn clone(&self) -> Self {
+        #[link(wasm_import_module = "canonical_abi")]
+        extern "C" {
+            #[link_name = "resource_clone_$resource"]
+            fn import(handle: u32) -> u32;
+        }
 
-def _import_type(flat: Flat) -> str:
-    return "*const u8" if flat.kind == "p" else FLAT_TYPES[flat.kind]
+        $name { handle: unsafe { import(self.handle) } }
+    }
+}
 
-
-def _extern(module_: str, field: str, parameters: Sequence[str], result: str) -> list[Code]:
-    """The declaration of an import."""
-    return [
-        f'#[link(wasm_import_module = "{module_}")]',
-        'extern "C" {',
-        [f'#[link_name = "{field}"]', Signature("fn import", parameters, result, ";")],
-        "}",
-    ]
+#[export_name = "canonical_abi_drop_$resource"]
+unsafe extern "C" fn $destructor(rep: *mut u8) {
+    std::mem::drop(Box::from_raw(rep.cast::<Box<dyn $trait>>()));
+}
+""")
 
 
 def _braces(head: str, body: Sequence[Code]) -> list[Code]:

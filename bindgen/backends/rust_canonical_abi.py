@@ -200,6 +200,18 @@ pub(super) unsafe fn give<T: Own>(value: T, at: *mut u8) {
     value.give(at);
 }
 
+/// Lends a case of a variant: its tag and, `offset` bytes further, its payload.
+pub(super) unsafe fn lend_case<Tag: Own, T: Lend>(tag: Tag, value: &T, offset: usize, at: *mut u8, loan: &mut Loan) {
+    tag.give(at);
+    value.lend(at.add(offset), loan);
+}
+
+/// Gives a case of a variant.
+pub(super) unsafe fn give_case<Tag: Own, T: Own>(tag: Tag, value: T, offset: usize, at: *mut u8) {
+    tag.give(at);
+    value.give(at.add(offset));
+}
+
 /// Ends the guest: the host handed over a tag past the last case of `name`.
 #[cold]
 pub(super) fn unknown_case(name: &str, tag: u32) -> ! {

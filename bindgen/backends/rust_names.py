@@ -220,8 +220,8 @@ def mentioned(interface: Interface) -> list[Type]:
 
 def _type_names(interface: Interface) -> set[str]:
     """The names that an interface gives to types in its module."""
-    named = (*interface.types, *interface.resources, *interface.uses)
-    return {camel(each.name) for each in named}
+    defined = {camel(each.name) for each in interface.types} | {camel(each.name) for each in interface.resources}
+    return defined | {camel(use.name) for use in interface.uses}
 
 
 @cache

@@ -124,20 +124,18 @@ def memory(names: Names, type_: Type) -> list[Code]:
         case TypeDef(kind=Enum()):
             lend, take, give = _enum(real)
         case TypeDef(kind=Flags()):
-            lend = give = _line("abi::give(self.0, at);")
-            take = _line(f"{names.use(real)}(abi::take(at))")
+            lend, take, give = [], [f"{names.use(real)}(abi::take(at))"], ["abi::give(self.0, at);"]
         case TypeDef(kind=Variant() | Union()):
             lend, take, give = _variant(names, real)
         case _:
             lend, take, give = _record(names, real)
-    if is_copy(type_):
-        lend = give if isinstance(real, TypeDef) and isinstance(real.kind, Flags) else _copied(real)
-    name = names.owned(real)
-    layout = abi.size_align(real)
-    extent = abi.extent(real)
+    layout, extent = abi.size_align(real), abi.extent(real)
+    if is_copy(real):
+        # To lend a value that owns nothing is to write it.
+        lend = ["abi::give(*self, at);"] if extent else []
     return [
         "",
-        f"impl abi::Lend for {name} {{",
+        f"impl abi::Lend for {names.owned(real)} {{",
         [
             f"const SIZE: usize = {layout.size};",
             f"const ALIGN: usize = {layout.align};",
@@ -147,7 +145,7 @@ def memory(names: Names, type_: Type) -> list[Code]:
         ],
         "}",
         "",
-        f"impl abi::Own for {name} {{",
+        f"impl abi::Own for {names.owned(real)} {{",
         [
             *_method("take", ["at: *const u8"], " -> Self", take),
             "",
@@ -157,8 +155,65 @@ def memory(names: Names, type_: Type) -> list[Code]:
     ]
 
 
-def _line(text: str) -> list[Code]:
-    return [text]
+_Bodies: TypeAlias = tuple[list[Code], list[Code], list[Code]]
+"""The bodies of lend, take and give. That of lend is for those that own something."""
+
+
+def _resource(names: Names, resource: Resource) -> _Bodies:
+    return (
+        ["abi::lend(&self.handle, at, loan);"],
+        [f"{names.use(resource)} {{ handle: abi::take(at) }}"],
+        ["abi::give(std::mem::ManuallyDrop::new(self).handle, at);"],
+    )
+
+
+def _enum(definition: TypeDef) -> _Bodies:
+    tag = _TAGS[abi.cases(definition).tag_size]
+    taken = f"abi::take::<{tag}>(at)"
+    lifted = taken if tag == "u32" else f"{taken}.into()"
+    return [], [f"Self::lift({lifted})"], [f"abi::give(self as {tag}, at);"]
+
+
+def _record(names: Names, type_: Type) -> _Bodies:
+    parts = fields(type_)
+    starts, _ = abi.offsets(part for _, part in parts)
+    values: list[str] = []
+    lend: list[Code] = []
+    give: list[Code] = []
+    for (name, part), start in zip(parts, starts, strict=True):
+        if abi.is_unit(part):
+            values.append("()")
+            continue
+        at = f"at.add({start})" if start else "at"
+        values.append(f"abi::take({at})")
+        lend.append(Items("abi::lend(", [f"&self.{name}", at, "loan"], ");"))
+        give.append(Items("abi::give(", [f"self.{name}", at], ");"))
+    return lend, [construct(names, type_, values)], give
+
+
+def _variant(names: Names, type_: TypeDef) -> _Bodies:
+    view = abi.cases(type_)
+    tag_type, offset = _TAGS[view.tag_size], str(view.payload_offset)
+    lend: list[Code] = []
+    take: list[Code] = []
+    give: list[Code] = []
+    for number, (_, payload) in enumerate(view.cases):
+        path, tag = case_path(names, type_, number), f"{number}_{tag_type}"
+        if payload is None:
+            lend += arm(path, [], Items("abi::give(", [tag, "at"], ")"))
+            take += arm(str(number), [], Items(path))
+            give += arm(path, [], Items("abi::give(", [tag, "at"], ")"))
+        else:
+            lend += arm(f"{path}(value)", [], Items("abi::lend_case(", [tag, "value", offset, "at", "loan"], ")"))
+            take += arm(str(number), [], Items(f"{path}(abi::take(at.add({offset})))"))
+            give += arm(f"{path}(value)", [], Items("abi::give_case(", [tag, "value", offset, "at"], ")"))
+    unknown = "tag" if tag_type == "u32" else "tag.into()"
+    take.append(f'tag => abi::unknown_case("{type_.name}", {unknown}),')
+    return (
+        ["match self {", lend, "}"],
+        [f"match abi::take::<{tag_type}>(at) {{", take, "}"],
+        ["match self {", give, "}"],
+    )
 
 
 def _method(name: str, parameters: list[str], result: str, body: list[Code]) -> list[Code]:
@@ -170,83 +225,14 @@ def _method(name: str, parameters: list[str], result: str, body: list[Code]) -> 
 
 
 def mentions(code: Sequence[Code], parameter: str) -> bool:
-    """Whether `code` uses a parameter."""
+    """Whether `code` uses a parameter, be it given with its type."""
     name = parameter.partition(":")[0].lstrip("&")
-    return any(re.search(rf"\b{re.escape(name)}\b", line) for line in render(code))
+    return re.search(rf"(?<!\.)\b{name}\b", "\n".join(render(code))) is not None
 
 
 def _unnamed(parameter: str) -> str:
     name, colon, type_ = parameter.partition(":")
     return f"_{colon}{type_}" if colon else name
-
-
-def _at(offset: int) -> str:
-    return f"at.add({offset})" if offset else "at"
-
-
-def _copied(type_: Type) -> list[Code]:
-    """To lend a value that owns nothing is to write it."""
-    return [] if abi.extent(type_) == 0 else ["abi::give(*self, at);"]
-
-
-_Operations: TypeAlias = tuple[list[Code], list[Code], list[Code]]
-"""The bodies of lend, take and give."""
-
-
-def _resource(names: Names, resource: Resource) -> _Operations:
-    return (
-        ["abi::lend(&self.handle, at, loan);"],
-        [f"{names.use(resource)} {{ handle: abi::take(at) }}"],
-        ["abi::give(std::mem::ManuallyDrop::new(self).handle, at);"],
-    )
-
-
-def _enum(definition: TypeDef) -> _Operations:
-    tag = _TAGS[abi.cases(definition).tag_size]
-    taken = f"abi::take::<{tag}>(at)"
-    lifted = taken if tag == "u32" else f"{taken}.into()"
-    return [], [f"Self::lift({lifted})"], [f"abi::give(self as {tag}, at);"]
-
-
-def _record(names: Names, type_: Type) -> _Operations:
-    parts = fields(type_)
-    starts, _ = abi.offsets(part for _, part in parts)
-    values, lend, give = [], [], []
-    for (name, part), start in zip(parts, starts, strict=True):
-        if abi.is_unit(part):
-            values.append("()")
-            continue
-        values.append(f"abi::take({_at(start)})")
-        lend.append(f"abi::lend(&self.{name}, {_at(start)}, loan);")
-        give.append(f"abi::give(self.{name}, {_at(start)});")
-    return [*lend], [construct(names, type_, values)], [*give]
-
-
-def _variant(names: Names, type_: TypeDef) -> _Operations:
-    view = abi.cases(type_)
-    tag_type = _TAGS[view.tag_size]
-    payload_at = _at(view.payload_offset)
-    lend: list[Code] = []
-    take: list[Code] = []
-    give: list[Code] = []
-    for number, (_, payload) in enumerate(view.cases):
-        path = case_path(names, type_, number)
-        tag = f"abi::give({number}_{tag_type}, at)"
-        if payload is None:
-            lend.append(f"{path} => {tag},")
-            take.append(f"{number} => {path},")
-            give.append(f"{path} => {tag},")
-        else:
-            lend += [f"{path}(value) => {{", [f"{tag};", f"abi::lend(value, {payload_at}, loan);"], "}"]
-            take.append(f"{number} => {path}(abi::take({payload_at})),")
-            give += [f"{path}(value) => {{", [f"{tag};", f"abi::give(value, {payload_at});"], "}"]
-    unknown = "tag" if tag_type == "u32" else "tag.into()"
-    take.append(f'tag => abi::unknown_case("{type_.name}", {unknown}),')
-    return (
-        ["match self {", lend, "}"],
-        [f"match abi::take::<{tag_type}>(at) {{", take, "}"],
-        ["match self {", give, "}"],
-    )
 
 
 # What an enum and flags are besides.

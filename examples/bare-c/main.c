@@ -39,7 +39,7 @@ int main(int argc, char **argv) {
     abi_bytes_free(value);
     if (!keyvalue_delete(store, key, &error)) return 7;
     if (keyvalue_get(store, key, &value, &error)) return 8;
-    if (error.kind != KEYVALUE_KEY_NOT_FOUND) return 9;
+    if (error.tag != KEYVALUE_ERROR_KEY_NOT_FOUND) return 9;
     keyvalue_error_free(error);
     keyvalue_drop(store);
     return 0;

@@ -4,8 +4,9 @@
 
 #include "keyvalue.h"
 
+/* Every case of the error is a text, and they share their place. */
 static _Noreturn void fail(const char *doing, keyvalue_error_t error) {
-    fprintf(stderr, "%s: %.*s\n", doing, (int)error.text.len, error.text.ptr);
+    fprintf(stderr, "%s: %.*s\n", doing, (int)error.unexpected_error.len, error.unexpected_error.ptr);
     exit(1);
 }
 
@@ -48,7 +49,7 @@ static void expect_no_value(keyvalue_t store, const char *key) {
         fprintf(stderr, "the key is still there after it was deleted\n");
         exit(1);
     }
-    if (error.kind != KEYVALUE_KEY_NOT_FOUND) fail("get after delete", error);
+    if (error.tag != KEYVALUE_ERROR_KEY_NOT_FOUND) fail("get after delete", error);
     keyvalue_error_free(error);
 }
 

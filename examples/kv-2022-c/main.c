@@ -4,15 +4,16 @@
 
 #include "kv.h"
 
-static _Noreturn void fail(const char *doing, kv_error_t error) {
-    fprintf(stderr, "%s: %.*s\n", doing, (int)error.text.len, error.text.ptr);
+static _Noreturn void fail(const char *doing, types_error_t error) {
+    fprintf(stderr, "%s: %.*s\n", doing, (int)error.error_with_description.len,
+            error.error_with_description.ptr);
     exit(1);
 }
 
 int main(void) {
     abi_string_t key = abi_string("key");
     kv_t store;
-    kv_error_t error;
+    types_error_t error;
     if (!kv_open(abi_string("my-container"), &store, &error)) fail("open", error);
     if (!kv_set(store, key, abi_bytes("spiderlightning"), &error)) fail("set", error);
 
@@ -21,16 +22,16 @@ int main(void) {
     for (size_t i = 0; i < keys.len; i++) printf("key: %.*s\n", (int)keys.ptr[i].len, keys.ptr[i].ptr);
     abi_strings_free(keys);
 
-    abi_bytes_t value;
+    types_payload_t value;
     if (!kv_get(store, key, &value, &error)) fail("get", error);
     printf("The value for kv is: %.*s\n", (int)value.len, (const char *)value.ptr);
-    abi_bytes_free(value);
+    types_payload_free(value);
 
     if (!kv_delete(store, key, &error)) fail("delete", error);
     if (kv_get(store, key, &value, &error)) {
         fprintf(stderr, "the key is still there after it was deleted\n");
         exit(1);
     }
-    kv_error_free(error);
+    types_error_free(error);
     kv_drop(store);
 }

@@ -3,41 +3,36 @@
 
 #include "http_handler.h"
 #include "http_server.h"
+#include "http_server_export.h"
 
-/* expected<unit, string> */
-typedef struct {
-    bool is_err;
-    abi_string_t error;
-} init_result_t;
-
-static bool start(http_error_t *error) {
+static bool start(http_types_http_router_error_t *error) {
     const char *address = getenv("ADDRESS");
-    http_router_t empty, router;
-    http_server_t server;
-    if (!http_router_new(&empty, error)) return false;
-    if (!http_router_get(empty, abi_string("/hello"), abi_string("handle_hello"), &router, error)) return false;
-    if (!http_server_serve(abi_string(address ? address : "0.0.0.0:3000"), router, &server, error)) return false;
-    http_router_drop(empty);
-    http_router_drop(router);
-    http_server_drop(server);
+    http_server_router_t empty, router;
+    http_server_server_t server;
+    if (!http_server_router_new(&empty, error)) return false;
+    if (!http_server_router_get(empty, abi_string("/hello"), abi_string("handle_hello"), &router, error)) return false;
+    if (!http_server_server_serve(abi_string(address ? address : "0.0.0.0:3000"), router, &server, error)) return false;
+    http_server_router_drop(empty);
+    http_server_router_drop(router);
+    http_server_server_drop(server);
     return true;
 }
 
-__attribute__((export_name("on-server-init")))
-const init_result_t *on_server_init(void) {
-    static init_result_t result;
-    http_error_t error;
-    result.is_err = !start(&error);
-    if (result.is_err) result.error = error.kind == HTTP_STATUS_ERROR ? (abi_string_t){0} : error.text;
-    return &result;
+/* The text of the error becomes the host's. */
+static bool on_server_init(abi_string_t *err) {
+    http_types_http_router_error_t error;
+    if (start(&error)) return true;
+    if (error.tag != HTTP_TYPES_HTTP_ROUTER_ERROR_STATUS_ERROR) *err = error.unexpected_error;
+    return false;
 }
 
-static bool handle_hello(http_request_t *request, http_response_t *response, http_error_t *error) {
-    (void)request;
-    (void)error;
-    response->status = 200;
-    response->body = http_handler_body(abi_bytes("hello"));
+static bool handle_hello(http_types_request_t req, http_types_response_t *ok, http_types_http_error_t *err) {
+    (void)err;
+    http_types_request_free(req);
+    ok->status = 200;
+    ok->body = (abi_option_bytes_t){true, abi_bytes_dup(abi_bytes("hello"))};
     return true;
 }
 
-HTTP_HANDLER("handle-hello", handle_hello)
+HTTP_SERVER_EXPORT_ON_SERVER_INIT_EXPORT("on-server-init", on_server_init)
+HTTP_HANDLER_HANDLE_HTTP_EXPORT("handle-hello", handle_hello)

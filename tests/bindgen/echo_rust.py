@@ -42,20 +42,33 @@ _HEAD = """\
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// The system's allocator, and how many of its blocks are in use.
+/// The system's allocator, which counts the blocks in use. A block that is freed as another than it is ends the guest.
 struct Counting {
     live: AtomicU32,
 }
 
+/// What is allocated for a block: `head` bytes, the last of which say what the block is, and the block.
+fn with_head(layout: Layout) -> (usize, Layout) {
+    let head = layout.align().max(8);
+    (head, Layout::from_size_align(head + layout.size(), head).unwrap())
+}
+
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let (head, whole) = with_head(layout);
+        let block = System.alloc(whole).add(head);
+        block.cast::<[usize; 2]>().sub(1).write_unaligned([layout.size(), layout.align()]);
         self.live.fetch_add(1, Relaxed);
-        System.alloc(layout)
+        block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if block.cast::<[usize; 2]>().sub(1).read_unaligned() != [layout.size(), layout.align()] {
+            std::process::abort();
+        }
+        let (head, whole) = with_head(layout);
+        System.dealloc(block.sub(head), whole);
         self.live.fetch_sub(1, Relaxed);
-        System.dealloc(block, layout);
     }
 }
 

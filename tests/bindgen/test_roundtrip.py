@@ -17,7 +17,7 @@ from tests.bindgen import echo_c, echo_rust
 from tests.bindgen.roundtrip import Caller, Case, Compile, parse
 from tests.bindgen.values import same, values
 
-LANGUAGES: dict[str, Compile] = {"c": echo_c.compile_echo}
+LANGUAGES: dict[str, Compile] = {"c": echo_c.compile_echo, "rust": echo_rust.compile_echo}
 
 SHAPES = (Path(__file__).parent / "shapes.wit").read_text()
 

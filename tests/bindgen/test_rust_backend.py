@@ -560,6 +560,7 @@ def test_handles_in_a_result_are_the_hosts_again(run: Run) -> None:
     async def body(guest: Guest) -> None:
         shelf = shelf_of(guest)
         assert await guest("pass", shelf) == shelf
+        assert len(guest.instance.handles) == 0
 
     run(body)
 
@@ -570,6 +571,7 @@ def test_a_handle_that_the_guest_keeps_outlives_the_call(run: Run) -> None:
         assert await guest("keep", store) is None
         assert len(guest.instance.handles) == 1
         assert await guest("keep", HostStore("other")) is store
+        assert len(guest.instance.handles) == 1
 
     run(body)
 

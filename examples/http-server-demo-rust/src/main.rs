@@ -4,9 +4,9 @@
 use std::env;
 use std::error::Error;
 
-use slight::http::{self, Request, Response, Router, Server};
-use slight::keyvalue::{self, Keyvalue};
-use slight::register_handler;
+use slight::http_handler::{export_handle_http, HttpError, Request, Response};
+use slight::http_server::{Router, Server};
+use slight::keyvalue::{Keyvalue, KeyvalueError};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::new()?
@@ -24,43 +24,43 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-register_handler!("handle-hello", handle_hello);
-register_handler!("handle-person", handle_person);
-register_handler!("handle-get", handle_get);
-register_handler!("handle-set", handle_set);
-register_handler!("handle-upload", handle_upload);
-register_handler!("handle-delete-file", handle_delete_file);
+export_handle_http!("handle-hello", handle_hello);
+export_handle_http!("handle-person", handle_person);
+export_handle_http!("handle-get", handle_get);
+export_handle_http!("handle-set", handle_set);
+export_handle_http!("handle-upload", handle_upload);
+export_handle_http!("handle-delete-file", handle_delete_file);
 
-fn handle_hello(request: Request) -> Result<Response, http::Error> {
+fn handle_hello(request: Request) -> Result<Response, HttpError> {
     Ok(respond(request, 200, Some(b"hello".to_vec())))
 }
 
-fn handle_person(request: Request) -> Result<Response, http::Error> {
-    let greeting = format!("hello {}", request.param("name").unwrap_or_default());
+fn handle_person(request: Request) -> Result<Response, HttpError> {
+    let greeting = format!("hello {}", param(&request, "name").unwrap_or_default());
     Ok(respond(request, 200, Some(greeting.into_bytes())))
 }
 
-fn handle_get(request: Request) -> Result<Response, http::Error> {
+fn handle_get(request: Request) -> Result<Response, HttpError> {
     match open_store()?.get("key") {
         Ok(value) => Ok(respond(request, 200, Some(value))),
-        Err(keyvalue::Error::KeyNotFound(_)) => Ok(respond(request, 404, Some(b"Key not found".to_vec()))),
+        Err(KeyvalueError::KeyNotFound(_)) => Ok(respond(request, 404, Some(b"Key not found".to_vec()))),
         Err(error) => Err(store_failed(error)),
     }
 }
 
-fn handle_set(request: Request) -> Result<Response, http::Error> {
+fn handle_set(request: Request) -> Result<Response, HttpError> {
     if let Some(body) = &request.body {
         open_store()?.set("key", body).map_err(store_failed)?;
     }
     Ok(respond(request, 204, None))
 }
 
-fn handle_upload(mut request: Request) -> Result<Response, http::Error> {
+fn handle_upload(mut request: Request) -> Result<Response, HttpError> {
     let body = request.body.take();
     Ok(respond(request, 200, body))
 }
 
-fn handle_delete_file(mut request: Request) -> Result<Response, http::Error> {
+fn handle_delete_file(mut request: Request) -> Result<Response, HttpError> {
     let body = request.body.take();
     Ok(respond(request, 200, body))
 }
@@ -70,10 +70,15 @@ fn respond(request: Request, status: u16, body: Option<Vec<u8>>) -> Response {
     Response { status, headers: Some(request.headers), body }
 }
 
-fn open_store() -> Result<Keyvalue, http::Error> {
+/// What the route's parameter `name` matched.
+fn param<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    request.params.iter().find(|(param, _)| param == name).map(|(_, value)| value.as_str())
+}
+
+fn open_store() -> Result<Keyvalue, HttpError> {
     Keyvalue::open("my-container").map_err(store_failed)
 }
 
-fn store_failed(error: keyvalue::Error) -> http::Error {
-    http::Error::UnexpectedError(error.to_string())
+fn store_failed(error: KeyvalueError) -> HttpError {
+    HttpError::UnexpectedError(error.to_string())
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::str::from_utf8;
 
-use slight::keyvalue::{self, Keyvalue};
+use slight::keyvalue::{Keyvalue, KeyvalueError};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let keyvalue1 = Keyvalue::open("my-container")?;
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for store in [&keyvalue1, &keyvalue2] {
         store.delete("key")?;
         match store.get("key") {
-            Err(keyvalue::Error::KeyNotFound(_)) => {}
+            Err(KeyvalueError::KeyNotFound(_)) => {}
             Err(error) => return Err(error.into()),
             Ok(_) => return Err("the key is still there after it was deleted".into()),
         }
