@@ -339,9 +339,12 @@ def test_inspect_is_made_to_be_read() -> None:
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert lines[0] == f"{app}: {app.stat().st_size:,} bytes"
-    assert lines[lines.index("imports") + 1 :][:1] == ["  keyvalue"]
-    for function in (*report["imports"]["keyvalue"], *report["exports"]):
-        assert function in map(str.strip, lines)
+    imports = lines[lines.index("imports") + 1 : lines.index("exports") - 1]
+    for interface, functions in report["imports"].items():
+        start = imports.index(f"  {interface}") + 1
+        assert imports[start : start + len(functions)] == [f"    {function}" for function in functions]
+    for function in report["exports"]:
+        assert f"  {function}" in lines
     assert "entry point: main" in lines
     assert "handlers: none" in lines
     assert "capabilities: keyvalue" in lines

@@ -450,14 +450,18 @@ def test_a_guest_in_a_thread_can_be_cancelled_while_it_waits() -> None:
 
 
 def test_a_guest_in_a_thread_is_left_alone_where_it_cannot_be_ended() -> None:
-    # Half a second or so without a loop, in which the guest can't be interrupted.
-    fill = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 16777216))"
-    fields = f'(memory (export "memory") 256) (func (export "fill") {fill * 200})'
+    # Many milliseconds in each call of WASI's, which nothing interrupts.
+    random = wat.times(20, "(drop (call $random (i32.const 0) (i32.const 16777216)))")
+    fields = f"""
+    (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+    (memory (export "memory") 256)
+    (func (export "random") (local $n i32) {random})
+    """
 
     async def main() -> None:
         program = guest(Host(), fields=fields)
         instance = await program.instantiate(in_thread=True)
-        call = asyncio.create_task(instance.call(program.info.functions["fill"], ()))
+        call = asyncio.create_task(instance.call(program.info.functions["random"], ()))
         await asyncio.sleep(0.02)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -162,6 +162,9 @@ class _Module:
                     body += [f"    {snake(label.name).upper()} = {number}"]
                     body += _docstring(label.docs, "    ") if label.docs else []
                 return _class("", name, "(IntEnum)", definition.docs, body)
+            case Flags(()):
+                # An IntFlag without members can't be made; int is as good, and is called the same way.
+                return ["", f"{name}: TypeAlias = int", *(_docstring(definition.docs, "") if definition.docs else [])]
             case Flags(labels):
                 body = []
                 for number, label in enumerate(labels):

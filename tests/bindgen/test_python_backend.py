@@ -20,11 +20,13 @@ TYPES = """
 variant v { a(unit), b, c(u8) }
 union w { u8, u8 }
 record w1 { a: u8 }
+flags none { }
 variant beyond { a(tuple<u8, u8, u8>), b(u16) }
 """
 EIGHTEEN = f"tuple<{', '.join(['u8'] * 18)}>"
 FUNCTIONS = f"""
 nothing: func() -> tuple<>
+no-flags: func(a: none) -> none
 cases: func(a: v) -> v
 either: func(a: w) -> w
 record-of-its-name: func(a: w1) -> w1
@@ -53,6 +55,7 @@ def test_values_without_content_are_passed(case: Case) -> None:
 
     async def body(call: Caller) -> None:
         assert await call("nothing") == ()
+        assert await call("no-flags", types.None_(0)) == 0
         for value in (types.VA(), types.VB(), types.VC(3)):
             assert await call("cases", value) == value
 

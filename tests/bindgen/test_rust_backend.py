@@ -6,6 +6,7 @@ That values come back as they were is for test_roundtrip.py; here are the types 
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Sequence
@@ -239,6 +240,77 @@ def test_rustfmt_has_nothing_to_do(crate: Path) -> None:
 def test_the_same_interfaces_give_the_same_files(crate: Path, tmp_path: Path) -> None:
     for name in write_all(tmp_path):
         assert (tmp_path / f"{name}.rs").read_bytes() == (crate / f"{name}.rs").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "traits"),
+    [
+        ("names", "One", "Clone, Copy, Debug, PartialEq, Eq"),
+        ("names", "Hundred", "Clone, Copy, Debug, PartialEq, Eq"),
+        ("names", "Floats", "Clone, Copy, Debug, PartialEq"),
+        ("names", "Self_", "Clone, Debug, PartialEq, Eq"),
+        ("names", "Numbers", "Clone, Debug, PartialEq"),
+        ("lent", "Just", "Debug"),
+        ("imported", "Thing", "Debug"),
+    ],
+)
+def test_a_type_has_the_traits_that_its_parts_allow(crate: Path, file: str, name: str, traits: str) -> None:
+    assert re.search(rf"#\[derive\({traits}\)\]\npub \w+ {name}\b", (crate / f"{file}.rs").read_text())
+
+
+def test_what_is_on_an_err_side_or_is_called_an_error_is_one(tmp_path: Path) -> None:
+    (tmp_path / "shared.wit").write_text("enum trouble { a }\nrecord fine { a: u8 }\nvariant io-error { a, b(string) }")
+    (tmp_path / "failing.wit").write_text(
+        """use { trouble, fine } from shared
+record detail { a: u8 }
+type alias = detail
+union inside { u8 }
+union harmless { u8 }
+f: func(a: list<expected<fine, trouble>>) -> option<expected<harmless, alias>>
+g: func(a: tuple<expected<_, inside>>)
+"""
+    )
+    files = rust.write(load_many([tmp_path / "failing.wit"]), [])
+    found = {name: re.findall(r"impl std::error::Error for (\w+) \{\}", text) for name, text in files.items()}
+    assert found == {"canonical_abi.rs": [], "shared.rs": ["Trouble", "IoError"], "failing.rs": ["Detail", "Inside"]}
+
+
+def test_documentation_is_carried_over(tmp_path: Path) -> None:
+    (tmp_path / "documented.wit").write_text(
+        """/// Of the interface.
+
+/// Of the record.
+record r {
+    /// Of the field.
+    f: u8,
+}
+/// Of the variant.
+variant v {
+    /// Of the case.
+    c,
+}
+/// Of the resource.
+resource x {
+    /// Of the method.
+    m: func()
+}
+/// Of the function,
+/// two lines.
+f: func()
+"""
+    )
+    text = rust.write(load_many([tmp_path / "documented.wit"]), [])["documented.rs"]
+    assert text.startswith("//! Of the interface.\n")
+    for before, after in {
+        "/// Of the record.\n": "#[derive(Clone, Copy, Debug, PartialEq, Eq)]\npub struct R {",
+        "    /// Of the field.\n": "    pub f: u8,",
+        "/// Of the variant.\n": "#[derive(Clone, Copy, Debug, PartialEq, Eq)]\npub enum V {",
+        "    /// Of the case.\n": "    C,",
+        "/// Of the resource.\n": "#[derive(Debug)]\npub struct X {",
+        "    /// Of the method.\n": "    pub fn m(&self) {",
+        "/// Of the function,\n/// two lines.\n": "pub fn f() {",
+    }.items():
+        assert before + after in text
 
 
 def test_a_resource_is_not_both_the_hosts_and_the_guests(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def values(type_: Type, modules: Mapping[str, ModuleType]) -> SearchStrategy[Any
 
 
 def _payload(type_: Type | None, modules: Mapping[str, ModuleType]) -> list[SearchStrategy[Any]]:
-    return [] if type_ is None else [values(type_, modules)]
+    return [] if type_ is None or unaliased(type_) is Primitive.UNIT else [values(type_, modules)]
 
 
 def same(one: Any, other: Any) -> bool:
