@@ -86,7 +86,7 @@ class _Module:
             calls += self._imports(functions)
         if self._exported:
             calls += self._exports(functions)
-        elif self._interface.resources:
+        if self._imported or (self._interface.resources and not self._exported):
             calls += ["", f"RESOURCES = {self._resource_names()}", '"""What a guest may hold by handle, and drop."""']
         body = [*protocols, *types, *self._values.functions(), *calls]
         lines = [*self._head(), *self._import_lines(body), *self._values.structs(), *body]
