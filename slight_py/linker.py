@@ -247,8 +247,7 @@ def _resources(served: Mapping[str, Family]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for family in {family.name: family for family in served.values()}.values():
         for interface in family.interfaces:
-            bindings = registry.load_bindings(family, interface)
-            for name in getattr(bindings, "RESOURCES", ()):  # there is none where an interface has no resources
+            for name in registry.load_bindings(family, interface).RESOURCES:
                 found.setdefault(name, []).append(interface)
     return found
 
