@@ -1,5 +1,37 @@
 """The backends, a module each: every one turns resolved interfaces into files of its language."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bindgen.wit_parser.model import Interface
+
 
 class BackendError(Exception):
     """The interfaces ask for what a backend can't write; str() says what and what to do."""
+
+
+def interfaces_of(imports: Sequence[Interface], exports: Sequence[Interface]) -> list[Interface]:
+    """What bindings are written for: the interfaces, and all that they use.
+
+    Raises BackendError for an interface with resources that is both imported and exported.
+    """
+    for interface in imports:
+        if interface in exports and interface.resources:
+            raise BackendError(
+                f"{interface.path}: the guest can't both import and export {interface.name!r}, as its resources would"
+                " be the host's and the guest's at once; write two sets of bindings"
+            )
+    return reachable([*imports, *exports])
+
+
+def reachable(interfaces: Iterable[Interface]) -> list[Interface]:
+    """The interfaces and all that they use."""
+    found: list[Interface] = []
+    waiting = list(interfaces)
+    while waiting:
+        interface = waiting.pop()
+        if interface not in found:
+            found.append(interface)
+            waiting += [use.target.interface for use in interface.uses]
+    return sorted(found, key=lambda interface: interface.name)

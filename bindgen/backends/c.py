@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bindgen.backends import BackendError
+from bindgen.backends import interfaces_of
 from bindgen.backends.c_calls import before_name, export_body, import_body, raw_signature, signature
 from bindgen.backends.c_names import Names, functions_of
 from bindgen.backends.c_text import CANONICAL_ABI_C, CANONICAL_ABI_H, HEADER, comment, indented, listed, spaced
 from bindgen.backends.c_types import Types, imported
 from bindgen.backends.c_values import Values
-from bindgen.backends.python import reachable
 from bindgen.wit_parser.model import ExpectedOf, Function, Interface, Resource, unaliased
 
 _OWN_RESOURCE_HEADER = """
@@ -65,13 +64,7 @@ def write(imports: Sequence[Interface], exports: Sequence[Interface]) -> dict[st
 
     Raises BackendError for an interface with resources that is both imported and exported.
     """
-    for interface in imports:
-        if interface in exports and interface.resources:
-            raise BackendError(
-                f"{interface.path}: the guest can't both import and export {interface.name!r}, as its resources would"
-                " be the host's and the guest's at once; write two sets of bindings"
-            )
-    interfaces = reachable([*imports, *exports])
+    interfaces = interfaces_of(imports, exports)
     names = Names(interfaces)
     files = {"canonical_abi.h": CANONICAL_ABI_H, "canonical_abi.c": CANONICAL_ABI_C}
     for interface in interfaces:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bindgen.backends.python import reachable
+from bindgen.backends import reachable
 from bindgen.wit_parser.lexer import KEYWORDS
 from bindgen.wit_parser.model import (
     Alias,

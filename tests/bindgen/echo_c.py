@@ -12,12 +12,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from bindgen.backends import c
+from bindgen.backends import c, reachable
 from bindgen.backends.c_calls import signature
 from bindgen.backends.c_layout import owns
 from bindgen.backends.c_names import Names
 from bindgen.backends.c_types import free
-from bindgen.backends.python import reachable
 from bindgen.wit_parser.model import Function, Interface, Type
 
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror")

@@ -13,8 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from bindgen import abi
-from bindgen.backends import rust
-from bindgen.backends.python import reachable
+from bindgen.backends import reachable, rust
 from bindgen.backends.rust_names import MAX_TUPLE, Names, camel, constant, is_borrowed, local, module, snake
 from bindgen.backends.rust_values import case_name
 from bindgen.wit_parser.model import (
