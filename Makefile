@@ -19,7 +19,7 @@ define need
 else echo "$(1) is missing; type: sudo apt install $(2)" >&2; exit 1; fi
 endef
 
-.PHONY: run known-backend test bindings setup-run setup-test clean
+.PHONY: run known-backend test bench bindings setup-run setup-test clean
 
 run: known-backend setup-run
 	@$(BIN)/python examples/build.py keyvalue-demo-c
@@ -51,6 +51,11 @@ test: setup-test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+bench: setup-test
+	@$(BIN)/python examples/build.py http-server-demo-rust keyvalue-demo-rust
+	$(BIN)/python -m bench.calls
+	$(BIN)/python -m bench.http
 
 # Writes the generated bindings anew, after a change in wit/ or in the generator.
 bindings: setup-run
@@ -93,6 +98,7 @@ setup-run: .venv/run
 setup-test: .venv/test
 	$(call need,redis-server,redis-server)
 	$(call need,openssl,openssl)
+	$(call need,wrk,wrk)
 	$(call need,clippy-driver,rust-clippy)
 	$(call need,rustfmt,rustfmt)
 	$(call need,curl,curl)

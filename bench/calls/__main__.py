@@ -1,6 +1,6 @@
 """What one call into a guest costs, through the generated bindings and written by hand for just that call.
 
-    python -m bench.calls
+    python -m bench.calls [--calls N]
 
 Both use the same store (`slight_py.store`), and so the same C API; the hand-written ones know the layout of their
 argument and check nothing. Medians of several runs, in turn. It also says how long the generator takes for wit/.
@@ -8,6 +8,7 @@ argument and check nothing. Medians of several runs, in turn. It also says how l
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import importlib
 import subprocess
@@ -27,7 +28,6 @@ from bindgen.wit_parser import load, load_many
 from slight_py.engine import Engine, ExportedFunction, Instance, Limits, Program, describe
 
 HERE = Path(__file__).resolve().parent
-CALLS = 2000
 ROUNDS = 7
 
 Body = Callable[[], Awaitable[Any]]
@@ -91,7 +91,7 @@ async def microseconds(body: Body, calls: int) -> float:
     return (time.perf_counter() - began) / calls * 1e6
 
 
-async def measure() -> None:
+async def measure(calls: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         wasm, bindings = build(Path(scratch))
     engine = Engine(Limits(instances=2))
@@ -104,16 +104,16 @@ async def measure() -> None:
     many = [f"string number {number}" for number in range(1000)]
     print("| call | generated, µs | by hand, µs | ratio |")
     print("| --- | --- | --- | --- |")
-    for what, name, value, calls in (
-        ("a string", "text", "a text of some length", CALLS),
-        ("a record of ten fields", "fields", ten, CALLS),
-        ("a list of 1,000 strings", "texts", many, CALLS // 50),
+    for what, name, value, count in (
+        ("a string", "text", "a text of some length", calls),
+        ("a record of ten fields", "fields", ten, calls),
+        ("a list of 1,000 strings", "texts", many, max(1, calls // 50)),
     ):
         generated, by_hand = getattr(bindings, name), getattr(hand, name)
         pairs = []
         for _ in range(ROUNDS):
-            ours = await microseconds(partial(generated, instance, functions[name], value), calls)
-            theirs = await microseconds(partial(by_hand, value), calls)
+            ours = await microseconds(partial(generated, instance, functions[name], value), count)
+            theirs = await microseconds(partial(by_hand, value), count)
             pairs.append((ours, theirs))
         ours, theirs = (median([pair[side] for pair in pairs]) for side in (0, 1))
         print(f"| {what} | {ours:.1f} | {theirs:.1f} | {ours / theirs:.2f} |")
@@ -129,5 +129,7 @@ def generation() -> float:
 
 
 if __name__ == "__main__":
-    asyncio.run(measure())
+    parser = argparse.ArgumentParser(prog="python -m bench.calls", description="Measures calls into a guest.")
+    parser.add_argument("--calls", type=int, default=2000, help="how many calls a round makes (2000)")
+    asyncio.run(measure(parser.parse_args().calls))
     print(f"\nbindings for all of wit/: {median([generation() for _ in range(ROUNDS)]) * 1e3:.0f} ms")
