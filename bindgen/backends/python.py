@@ -332,8 +332,9 @@ class _Module:
                 return [f"return {case[0]}"]
             (flat,) = self._values.flat(type_, value)
             needs = [f'lower = Lower(guest, "{where}")'] if "lower" in flat else []
-            one = f"{flat[1:]}[0]" if flat.startswith("*") else flat
-            return [*needs, f"return {one}"]
+            if flat.startswith("*"):
+                return [*needs, f"flat: Flat = {flat[1:]}[0]", "return flat"]
+            return [*needs, f"return {flat}"]
         at = "result_at"
         if case is not None:
             offset = abi.cases(case[1]).payload_offset
@@ -404,11 +405,12 @@ class _Module:
         if not abi.flatten(function.result):
             empty = self._values.lift(function.result, [])
             return [*lines, invoke, *([] if empty == "None" else [f"return {empty}"])]
-        text = f"result = {invoke}"
+        kind = "float" if signature.result in "fd" else "int"
+        text = f"result: {kind} = {invoke}"
         if len(text) + 4 > LINE_LENGTH:
             parts = [f"    {flat}," for flat in flats]
             lines += [
-                "result = await guest.call(",
+                f"result: {kind} = await guest.call(",
                 "    export,",
                 "    (",
                 *(f"    {part}" for part in parts),

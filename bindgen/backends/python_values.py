@@ -181,7 +181,11 @@ class Values:
                 if number == 0:
                     return "None"
                 value = value or "None"
-                return self._names.support(f"Some({value})") if self._names.wrapped(inner) else value
+                if self._names.wrapped(inner):
+                    return self._names.support(f"Some({value})")
+                # What `struct` reads has no type for a type checker.
+                kind = self._names.annotation(unaliased(inner))
+                return f"{kind}({value})" if unaliased(inner) in _NUMBERS else value
             case ExpectedOf():
                 return self._names.support(f"{'Err' if number else 'Ok'}({value or 'None'})")
             case real:
@@ -195,7 +199,8 @@ class Values:
         if real in _NUMBERS:
             size = abi.size_align(real).size
             letter = _FORMATS[real]
-            return f'lift.numbers({size}, {where}).cast("{letter}").tolist()'
+            numbers = f'lift.numbers({size}, {where}).cast("{letter}")'
+            return f"list({numbers})" if letter in "fd" else f"{numbers}.tolist()"
         layout = abi.size_align(element)
         addresses = f"lift.list({layout.size}, {abi.extent(element)}, {layout.align}, {where})"
         return f"[{self.load(element, 'each')} for each in {addresses}]"
@@ -446,7 +451,7 @@ class Values:
             zeros = ["0"] * (len(letters) - len(wants))
             if wants == letters[: len(wants)]:
                 return [f"return {_tuple([str(number), *items, *zeros])}"]
-            names = [f"f{n}" for n in range(len(wants))]
+            names = [f"f{number}_{n}" for n in range(len(wants))]
             moved = [self._to_slot(name, have, want) for name, have, want in zip(names, wants, letters, strict=False)]
             return [f"{targets(names)} = {_tuple(items)}", f"return {_tuple([str(number), *moved, *zeros])}"]
 

@@ -121,7 +121,7 @@ async def handle_http(guest: Guest, export: Any, req: Request) -> Response:
         lower.string(each[1])
     _plan_option_list_u8(lower, req.body)
     await guest.allocate(lower)
-    result = await guest.call(
+    result: int = await guest.call(
         export,
         (
             int(req.method),

@@ -20,7 +20,7 @@ async def on_server_init(guest: Guest, export: Any) -> None:
 
     `export` is the function as the engine names it. Raises Err[str].
     """
-    result = await guest.call(export, ())
+    result: int = await guest.call(export, ())
     lift = Lift(guest, "http-server-export: on-server-init", owns=True)
     lift.range(result, 12)
     tag = lift.memory[result]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,10 @@ from bindgen.wit_parser import load_many
 from slight_py.engine import Program, describe
 from tests.bindgen import echo_c
 from tests.bindgen.roundtrip import Caller, Case, Echo, bindings, engine
+from tests.bindgen.test_roundtrip import SHAPES
+from tests.bindgen.test_roundtrip import functions as shapes
+
+ROOT = Path(__file__).resolve().parents[2]
 
 TYPES = """
 variant v { a(unit), b, c(u8) }
@@ -135,3 +142,25 @@ def test_an_interface_with_resources_is_not_imported_and_exported_at_once(tmp_pa
     (interface,) = load_many([path])
     with pytest.raises(BackendError, match="can't both import and export 'x'"):
         python.write([interface], [interface])
+
+
+def test_a_type_checker_finds_nothing_in_the_bindings_of_any_shape(tmp_path: Path) -> None:
+    (tmp_path / "shapes.wit").write_text(SHAPES)
+    things = (
+        "resource thing { static new: func(it: mixed) -> thing\n join: func(others: list<thing>) -> option<thing> }\n"
+    )
+    for side, resource in (("host", "host-thing"), ("guest", "guest-thing")):
+        text = f"use * from shapes\n{shapes()}{things.replace('thing', resource)}"
+        (tmp_path / f"{side}-side.wit").write_text(text)
+    imported, exported = load_many([tmp_path / "host-side.wit", tmp_path / "guest-side.wit"])
+    package = tmp_path / "everything"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name, text in python.write([imported], [exported]).items():
+        (package / name).write_text(text)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "-p", "everything"]
+    search = {"MYPYPATH": f"{tmp_path}:{ROOT}", "MYPY_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **search}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
