@@ -12,11 +12,16 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 BIN := .venv/bin
 
-# $(call need,PROGRAM,PACKAGES): installs Debian packages where PROGRAM is missing, or says how to.
+# $(call apt,PACKAGES,WHAT): installs Debian packages, or says how to where only root may.
+define apt
+if [ "$$(id -u)" = 0 ]; then \
+	echo "installing $(1)" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; \
+else echo "$(2) is missing; type: sudo apt install $(1)" >&2; exit 1; fi
+endef
+
+# $(call need,PROGRAM,PACKAGES): the same where PROGRAM is missing.
 define need
-@command -v $(1) >/dev/null || if [ "$$(id -u)" = 0 ]; then \
-	echo "installing $(2)" && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2) >/dev/null; \
-else echo "$(1) is missing; type: sudo apt install $(2)" >&2; exit 1; fi
+@command -v $(1) >/dev/null || $(call apt,$(2),$(1))
 endef
 
 .PHONY: run known-backend test bench bindings setup-run setup-test clean
@@ -73,13 +78,11 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 # A virtual environment. Debian's Python comes without the module that makes one.
 .venv/made:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is missing; type: sudo apt install python3" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || if [ "$$(id -u)" = 0 ]; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; \
-	else echo "Python's venv is missing; type: sudo apt install python3-venv" >&2; exit 1; fi
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call apt,python3-venv,Python's venv)
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/run: .venv/made pyproject.toml
+.venv/run: .venv/made pyproject.toml slight_py/_store.c
 	@echo "setting up .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . ziglang==0.17.0
 	@touch $@
@@ -88,7 +91,12 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[redis]'
 	@touch $@
 
-.venv/test: .venv/made pyproject.toml
+# The tests run with the store in C and without it, so here a compiler is no option.
+.venv/test: .venv/made pyproject.toml slight_py/_store.c
+	$(call need,cc,gcc)
+	@$(BIN)/python -c 'import os, sys, sysconfig; \
+		sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
+		$(call apt,python3-dev,The headers of Python)
 	@echo "setting up .venv for the tests"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis]'
 	@touch $@ .venv/run .venv/redis
@@ -102,9 +110,8 @@ setup-test: .venv/test
 	$(call need,clippy-driver,rust-clippy)
 	$(call need,rustfmt,rustfmt)
 	$(call need,curl,curl)
-	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || if [ "$$(id -u)" = 0 ]; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq rustc cargo libstd-rust-dev-wasm32 lld >/dev/null; \
-	else echo "Rust for wasm is missing; type: sudo apt install rustc cargo libstd-rust-dev-wasm32 lld" >&2; exit 1; fi
+	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || \
+		$(call apt,rustc cargo libstd-rust-dev-wasm32 lld,Rust for wasm)
 
 clean:
 	rm -rf .venv build dist examples/build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
