@@ -96,9 +96,8 @@ class Load:
     """What wrk saw."""
 
     requests_per_second: float
-    p50: float
-    """Seconds."""
     p99: float
+    """Seconds."""
     failed: int
     """Responses other than 2xx and 3xx, and broken connections."""
 
@@ -126,11 +125,8 @@ def wrk(port: int, path: str, seconds: float, connections: int = 32, script: Pat
     text = done.stdout
     errors = sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", text)))
     errors += sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", text)))
-    return Load(_number(text, r"Requests/sec:\s+([\d.]+)()"), _number(text, _PERCENTILE.format(50)),
-                _number(text, _PERCENTILE.format(99)), errors)  # fmt: skip
-
-
-_PERCENTILE = r"{}%\s+([\d.]+)(us|ms|s)"
+    rate, p99 = _number(text, r"Requests/sec:\s+([\d.]+)()"), _number(text, r"99%\s+([\d.]+)(us|ms|s)")
+    return Load(rate, p99, errors)
 
 
 def _number(text: str, pattern: str) -> float:
@@ -138,12 +134,6 @@ def _number(text: str, pattern: str) -> float:
     if found is None:
         raise SystemExit(f"bench: wrk printed something else:\n{text}")
     return float(found[1]) * _UNITS.get(found[2], 1.0)
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory that are a process's own (private, not shared with files)."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return 1024 * sum(map(int, re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+)", text, re.M)))
 
 
 def median(numbers: Sequence[float]) -> float:

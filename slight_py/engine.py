@@ -296,14 +296,19 @@ class Program:
     """A module linked with its hosts, from which instances are made."""
 
     def __init__(
-        self, engine: Engine, module: wasmtime.Module, imports: Mapping[tuple[str, str], tuple[Import, Any]]
+        self,
+        engine: Engine,
+        module: wasmtime.Module,
+        imports: Mapping[tuple[str, str], tuple[Import, Any]],
+        info: ModuleInfo | None = None,
     ) -> None:
         """`imports` gives what answers each imported function, by module and name; WASI's own need not be among them.
+        `info` is what `describe` says of the module, where that is known already.
 
         Raises InvalidModule for an import that nothing provides.
         """
         self.engine = engine
-        self.info = describe(module)
+        self.info = info or describe(module)
         self._module = module
         self._linker = wasmtime.Linker(engine._engine)
         self.wants_wasi = any(each.module == WASI for each in self.info.imports)
@@ -339,7 +344,7 @@ class Program:
             *(store.enter_address, len(self._imports), None),
         )
         if error:
-            raise InvalidModule(f"{definition.module}::{definition.name} can't be defined")
+            raise InvalidModule(f"{definition.module}::{definition.name} can't be defined: {_error(error)}")
         self._imports.append((definition, host))
 
     def import_at(self, number: int) -> tuple[Import, Any]:

@@ -25,17 +25,26 @@ from capabilities.http.routes import RouteTable
 from capabilities.http.server import HttpService, HttpSettings
 from capabilities.keyvalue.memory import MemoryStores
 from slight_py import access, linker, modules, wasi
-from slight_py.engine import Engine, Exit, ExportedFunction, Instance, InvalidModule, Limits, Program, Trap, describe
+from slight_py.engine import (
+    Engine,
+    Exit,
+    ExportedFunction,
+    Instance,
+    InvalidModule,
+    Limits,
+    ModuleInfo,
+    Program,
+    Trap,
+    describe,
+)
 from slight_py.errors import UsageError
 from slight_py.handlers import Handlers, initialize
 from slight_py.slightfile import Slightfile
 
 log = logging.getLogger("slight_py")
 
-ENTRY_POINTS = ("on-server-init", "_start", "main")
+ENTRY_POINTS = {"on-server-init": ("", "i"), "_start": ("", ""), "main": ("ii", "i")}
 """The first of these that a module exports is where it begins, with these parameters and results."""
-
-_SIGNATURES = {"on-server-init": ("", "i"), "_start": ("", ""), "main": ("ii", "i")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,13 @@ class Loaded:
 
     engine: Engine
     module: wasmtime.Module
+    info: ModuleInfo
     slightfile: Slightfile
+
+    def program(self, backends: linker.Backends, http: HttpHost | None) -> Program:
+        """The module as it is linked to start servers, or without `http`, to handle their requests."""
+        links = linker.link(self.info, self.slightfile, backends, http)
+        return Program(self.engine, self.module, links, self.info)
 
 
 def load(config: RunConfig, link_all: bool = False) -> Loaded:
@@ -83,24 +98,18 @@ def load(config: RunConfig, link_all: bool = False) -> Loaded:
     module = modules.load(engine, config.app, config.cache)
     info = describe(module)
     slightfile = linker.check(config.app, info, config.slightfile, link_all)
-    return Loaded(engine, module, slightfile)
+    return Loaded(engine, module, info, slightfile)
 
 
 def entry_point(path: Path, functions: dict[str, ExportedFunction]) -> ExportedFunction:
     """Where the module begins. Raises UsageError where it has no entry point."""
-    for name in ENTRY_POINTS:
+    for name, signature in ENTRY_POINTS.items():
         if name in functions:
             function = functions[name]
-            if (function.params, function.result) != _SIGNATURES[name]:
+            if (function.params, function.result) != signature:
                 raise UsageError(f"{path}: the exported function {name} has another signature than an entry point")
             return function
     raise UsageError(f"{path}: exports none of {', '.join(ENTRY_POINTS)}; build it as a program, not as a library")
-
-
-def handler_program(loaded: Loaded, backends: linker.Backends) -> Program:
-    """The module as it is linked to handle requests."""
-    links = linker.link(describe(loaded.module), loaded.slightfile, backends, http=None)
-    return Program(loaded.engine, loaded.module, links)
 
 
 async def run(config: RunConfig, loaded: Loaded) -> int:
@@ -141,7 +150,7 @@ def cors(slightfile: Slightfile) -> Cors:
     try:
         return Cors.from_configs(grants[0].configs)
     except ConfigError as error:
-        raise UsageError(f"{slightfile.path}:{grants[0].line}: http: {error.key}: {error}") from None
+        raise UsageError(f"{slightfile.place(grants[0])}http: {error.key}: {error}") from None
 
 
 class Run:
@@ -151,13 +160,11 @@ class Run:
         """`start` serves a table of routes; without it, this process does."""
         self._config = config
         self._backends = linker.Backends(stores)
-        self._handlers = Handlers(handler_program(loaded, self._backends), config.wasi)
+        self._handlers = Handlers(loaded.program(self._backends, None), config.wasi)
         self._start = start or self._serve_here
         self._servers: set[Running] = set()
-        info = describe(loaded.module)
-        links = linker.link(info, loaded.slightfile, self._backends, HttpHost(self._handlers, self._serve))
-        self._program = Program(loaded.engine, loaded.module, links)
-        self._entry = entry_point(config.app, info.functions)
+        self._program = loaded.program(self._backends, HttpHost(self._handlers, self._serve))
+        self._entry = entry_point(config.app, loaded.info.functions)
 
     async def main(self) -> int:
         """Runs the module until it has ended and its servers have; returns the exit code.

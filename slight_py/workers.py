@@ -23,7 +23,7 @@ from capabilities.http.routes import RouteTable
 from capabilities.http.server import HttpService
 from capabilities.keyvalue.memory import MemoryStores, RemoteMemoryStores, serve
 from slight_py import access, linker, logs, loop, runner
-from slight_py.engine import Engine
+from slight_py.engine import Engine, describe
 from slight_py.errors import UsageError
 from slight_py.handlers import Handlers
 
@@ -159,9 +159,10 @@ async def _serve(
     main: Connection,
 ) -> None:
     engine = Engine(config.limits)
-    loaded = runner.Loaded(engine, engine.load(main.recv_bytes()), config.slightfile)
+    module = engine.load(main.recv_bytes())
+    loaded = runner.Loaded(engine, module, describe(module), config.slightfile)
     backends = linker.Backends(RemoteMemoryStores(stores))
-    handlers = Handlers(runner.handler_program(loaded, backends), config.wasi)
+    handlers = Handlers(loaded.program(backends, None), config.wasi)
     service = HttpService(handlers, config.http, access.logger(config.access_log))
     await service.start(listeners, table)
     stop = asyncio.Event()

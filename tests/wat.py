@@ -19,9 +19,9 @@ from capabilities.keyvalue import Backend
 from capabilities.keyvalue.memory import MemoryStores
 from slight_py import engine as engine_module
 from slight_py import linker, slightfile, store
-from slight_py.engine import Engine, Limits, Program
+from slight_py.engine import Engine, Limits, Program, describe
 from slight_py.handlers import Handlers
-from slight_py.runner import Loaded, handler_program
+from slight_py.runner import Loaded
 from slight_py.wasi import WasiSettings
 
 T = TypeVar("T")
@@ -164,8 +164,9 @@ def handlers(
 ) -> Handlers:
     """What answers requests with a module, linked as `slight-py run` does it without a slightfile."""
     found = engine(limits)
-    loaded = Loaded(found, found.compile(wasm), slightfile.embedded())
-    return Handlers(handler_program(loaded, linker.Backends(stores or MemoryStores())), wasi or WasiSettings())
+    module = found.compile(wasm)
+    loaded = Loaded(found, module, describe(module), slightfile.embedded())
+    return Handlers(loaded.program(linker.Backends(stores or MemoryStores()), None), wasi or WasiSettings())
 
 
 REQUEST = Request(Method.GET, "/", [("host", "localhost")], [], b"")

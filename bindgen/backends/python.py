@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from bindgen import abi
 from bindgen.backends import interfaces_of
 from bindgen.backends.python_names import Names, camel, exported, local, snake
-from bindgen.backends.python_values import LINE_LENGTH, Values, call, targets
+from bindgen.backends.python_values import LINE_LENGTH, Values, call, joined
 from bindgen.wit_parser.model import (
     Alias,
     Enum,
@@ -261,7 +261,7 @@ class _Module:
             names.append("result_at")
         if not names:
             return []
-        return [f"{targets(names)} = args"]
+        return [f"{joined(names)} = args"]
 
     def _slots(self, function: Function) -> list[tuple[Type, list[str]]]:
         """The parameters, each with names for the flat values that it travels as."""

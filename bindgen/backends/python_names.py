@@ -8,14 +8,11 @@ from functools import cache
 
 from bindgen.wit_parser.model import (
     Alias,
-    Enum,
     ExpectedOf,
-    Flags,
     Interface,
     ListOf,
     OptionOf,
     Primitive,
-    Record,
     Resource,
     TupleOf,
     Type,
@@ -167,8 +164,3 @@ class Names:
                 return f"expected_{self.slug(ok)}_{self.slug(err)}"
             case TupleOf(items):
                 return "_".join([f"tuple{len(items)}", *map(self.slug, items)])
-
-
-def is_class(type_: Type) -> bool:
-    """Whether a type is a class of its own in Python."""
-    return isinstance(type_, TypeDef) and isinstance(type_.kind, Record | Flags | Enum)

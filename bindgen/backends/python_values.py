@@ -145,7 +145,7 @@ class Values:
                 expressions.append(self.load(part.type, _plus("at", part.offset)))
         if plain:
             text = _padded([(part.offset, leaf) for part, leaf in plain])
-            lines.append(f"    {targets(names)} = {self.struct(text)}.unpack_from(lift.memory, at)")
+            lines.append(f"    {joined(names)} = {self.struct(text)}.unpack_from(lift.memory, at)")
         return [*lines, *call("    return ", self._constructor(type_), expressions)]
 
     def _load_cases(self, type_: Type) -> list[str]:
@@ -450,10 +450,10 @@ class Values:
             items = self.flat(case, value) if case is not None else []
             zeros = ["0"] * (len(letters) - len(wants))
             if wants == letters[: len(wants)]:
-                return [f"return {_tuple([str(number), *items, *zeros])}"]
+                return [f"return {joined([str(number), *items, *zeros])}"]
             names = [f"f{number}_{n}" for n in range(len(wants))]
             moved = [self._to_slot(name, have, want) for name, have, want in zip(names, wants, letters, strict=False)]
-            return [f"{targets(names)} = {_tuple(items)}", f"return {_tuple([str(number), *moved, *zeros])}"]
+            return [f"{joined(names)} = {joined(items)}", f"return {joined([str(number), *moved, *zeros])}"]
 
         lines = self._branches(type_, branch)
         if isinstance(real, OptionOf):
@@ -546,13 +546,9 @@ def _plus(name: str, offset: int) -> str:
     return f"{name} + {offset}" if offset else name
 
 
-def _tuple(items: list[str]) -> str:
+def joined(items: list[str]) -> str:
+    """The items of a tuple, to be assigned to or from, or returned."""
     return ", ".join(items) if len(items) != 1 else f"({items[0]},)"
-
-
-def targets(names: list[str]) -> str:
-    """The left side of an assignment from a tuple."""
-    return ", ".join(names) if len(names) != 1 else f"({names[0]},)"
 
 
 def _inline(function: str, arguments: list[str]) -> str:

@@ -75,7 +75,7 @@ class RedisBackend:
         if not address:
             raise ConfigError("REDIS_ADDRESS is missing: give the address of a Redis", "REDIS_ADDRESS")
         try:
-            import redis.asyncio  # noqa: F401
+            import redis.asyncio  # noqa: F401  # to see whether it is there
         except ImportError:
             text = "keyvalue.redis needs the Python package redis: pip install 'slight-py[redis]'"
             raise ConfigError(text) from None
@@ -262,7 +262,7 @@ async def _make_pool(address: Address) -> ConnectionPool:
     class TLSPool(ConnectionPool):
         def make_connection(self) -> Any:
             """Each connection would load the system's certificates again, for 40 ms on the event loop."""
-            connection = super().make_connection()  # type: ignore[no-untyped-call]
+            connection = super().make_connection()  # type: ignore[no-untyped-call]  # redis-py gives no types here
             connection.ssl_context.context = context
             return connection
 
@@ -281,7 +281,7 @@ def _make_tls_context(files: Mapping[str, str]) -> ssl.SSLContext:
 
 
 async def _exchange(pool: ConnectionPool, command: tuple[str | bytes, ...]) -> Any:
-    connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+    connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py gives no types here
     try:
         await connection.send_command(*command)
         return await connection.read_response()
