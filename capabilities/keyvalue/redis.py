@@ -13,7 +13,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from os import strerror
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -50,6 +50,12 @@ CONNECT_SECONDS = 3.0
 COMMAND_SECONDS = 10.0
 """How long a command may take, with the wait for a connection and the making of one."""
 
+BATCH_COMMANDS = 64
+"""How many commands go to Redis in one piece, at most."""
+
+BATCH_BYTES = 256 * 1024
+"""How much they may carry together: what is larger goes alone, and holds up nobody else's answer."""
+
 SCAN_COUNT = 1_000
 """How many of Redis's keys one SCAN looks at."""
 
@@ -67,7 +73,7 @@ class RedisBackend:
     REQUIRED: ClassVar[tuple[str, ...]] = ("REDIS_ADDRESS",)
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
 
-    __slots__ = ("_address", "_opening", "_pool", "_turns")
+    __slots__ = ("_address", "_batches", "_opening", "_pool", "_turns", "_waiting")
 
     def __init__(self, configs: Mapping[str, str]) -> None:
         """Raises ConfigError."""
@@ -83,6 +89,9 @@ class RedisBackend:
         self._pool: ConnectionPool | None = None
         self._opening: asyncio.Task[ConnectionPool] | None = None
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._waiting: list[_Call] = []
+        """The commands of this turn of the event loop. They go out together at its end."""
+        self._batches: set[asyncio.Task[None]] = set()
 
     async def open(self, name: str) -> RedisStore:
         """Raises Err[KeyvalueErrorInvalidKey] for a name past KEY_LIMIT."""
@@ -92,6 +101,8 @@ class RedisBackend:
         """A connection that doesn't end in time is given up."""
         from redis.exceptions import RedisError
 
+        for batch in self._batches:
+            batch.cancel()
         if self._pool is not None:
             with suppress(RedisError):
                 await self._pool.aclose()
@@ -101,15 +112,39 @@ class RedisBackend:
 
         A connection that broke unnoticed is replaced, and a `repeatable` command is then sent a second time.
         """
-        with _mapped_errors():
+        loop = asyncio.get_running_loop()
+        call = _Call(command, repeatable, loop.create_future())
+        if not self._waiting:
+            loop.call_soon(self._send)
+        self._waiting.append(call)
+        try:
+            return await call.answer
+        except Exception as error:
+            raise _mapped(error) from None
+
+    def _send(self) -> None:
+        """Sends what waits: guests that ask in the same turn of the event loop share a connection and a packet."""
+        waiting, self._waiting = self._waiting, []
+        for calls in _batches(waiting):
+            # A task of its own, as a guest that is cancelled must not take the others' answers with it.
+            batch = asyncio.create_task(self._run_batch(calls))
+            self._batches.add(batch)
+            batch.add_done_callback(self._batches.discard)
+
+    async def _run_batch(self, calls: list[_Call]) -> None:
+        """Gives every one of the calls its answer or its error."""
+        try:
             async with asyncio.timeout(COMMAND_SECONDS), self._turns:
                 pool = self._pool or await self._open_pool()
                 try:
-                    return await _exchange(pool, command)
+                    await _exchange(pool, calls)
                 except Exception as error:
-                    if not (repeatable and _is_broken_connection(error)):
+                    if not _is_broken_connection(error):
                         raise
-                return await _exchange(pool, command)
+                    _fail([call for call in calls if not call.repeatable], error)
+                await _exchange(pool, calls)
+        except Exception as error:
+            _fail(calls, error)
 
     async def _open_pool(self) -> ConnectionPool:
         """The pool, made by whoever comes first. A caller that is cancelled leaves the others theirs."""
@@ -254,7 +289,7 @@ async def _make_pool(address: Address) -> ConnectionPool:
     }
     if address.path is not None:
         return ConnectionPool(connection_class=UnixDomainSocketConnection, path=address.path, **settings)
-    settings |= {"host": address.host, "port": address.port}
+    settings |= {"host": await _resolvable(address.host or ""), "port": address.port}
     if address.tls is None:
         return ConnectionPool(**settings)
     context = await asyncio.to_thread(_make_tls_context, address.tls)
@@ -269,6 +304,21 @@ async def _make_pool(address: Address) -> ConnectionPool:
     return TLSPool(connection_class=SSLConnection, **settings)
 
 
+async def _resolvable(host: str) -> str:
+    """The host's name, or loopback for a name below `localhost` that this system's resolver doesn't know.
+
+    RFC 6761 section 6.3 says that such names are loopback, but not every resolver keeps to it. In a virtual machine,
+    /etc/hosts says that `host.localhost` is the loopback of the machine's host.
+    """
+    if not host.lower().endswith(".localhost"):
+        return host
+    try:
+        await asyncio.get_running_loop().getaddrinfo(host, None)
+    except OSError:
+        return "127.0.0.1"
+    return host
+
+
 def _make_tls_context(files: Mapping[str, str]) -> ssl.SSLContext:
     """Raises Err[KeyvalueErrorConnectionError]."""
     try:
@@ -280,11 +330,52 @@ def _make_tls_context(files: Mapping[str, str]) -> ssl.SSLContext:
     return context
 
 
-async def _exchange(pool: ConnectionPool, command: tuple[str | bytes, ...]) -> Any:
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A command, and where its answer goes. Whoever waits for it may have gone: the answer is cancelled then."""
+
+    command: tuple[str | bytes, ...]
+    repeatable: bool
+    answer: asyncio.Future[Any]
+
+
+def _batches(calls: list[_Call]) -> Iterator[list[_Call]]:
+    batch: list[_Call] = []
+    size = 0
+    for call in calls:
+        size += sum(map(len, call.command))
+        if batch and (size > BATCH_BYTES or len(batch) == BATCH_COMMANDS):
+            yield batch
+            batch, size = [], sum(map(len, call.command))
+        batch.append(call)
+    if batch:
+        yield batch
+
+
+def _fail(calls: list[_Call], error: Exception) -> None:
+    for call in calls:
+        if not call.answer.done():
+            call.answer.set_exception(error)
+
+
+async def _exchange(pool: ConnectionPool, calls: list[_Call]) -> None:
+    """Sends the commands that still have no answer, and receives their answers. Raises what ends the connection."""
+    from redis.exceptions import ResponseError
+
+    waiting = [call for call in calls if not call.answer.done()]
+    if not waiting:
+        return
     connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py gives no types here
     try:
-        await connection.send_command(*command)
-        return await connection.read_response()
+        await connection.send_packed_command(connection.pack_commands([call.command for call in waiting]))
+        for call in waiting:
+            try:
+                answer = await connection.read_response()
+            except ResponseError as error:
+                _fail([call], error)
+            else:
+                if not call.answer.done():
+                    call.answer.set_result(answer)
     finally:
         await pool.release(connection)
 
@@ -292,15 +383,11 @@ async def _exchange(pool: ConnectionPool, command: tuple[str | bytes, ...]) -> A
 # Errors. Their texts are the guest's to read: none has a part of the address, or of what Redis says about it.
 
 
-@contextmanager
-def _mapped_errors() -> Iterator[None]:
-    """Raises Err[KeyvalueError] for what redis-py and the system raise."""
+def _mapped(error: Exception) -> Exception:
+    """What a guest is told of what redis-py and the system raise; an error of ours stays what it is."""
     from redis.exceptions import RedisError
 
-    try:
-        yield
-    except (RedisError, OSError, ValueError) as error:
-        raise Err(_describe(error)) from None
+    return Err(_describe(error)) if isinstance(error, RedisError | OSError | ValueError) else error
 
 
 def _is_broken_connection(error: Exception) -> bool:

@@ -26,7 +26,7 @@ from capabilities.bindings.keyvalue import (
 )
 from capabilities.errors import ConfigError
 from capabilities.keyvalue import redis as backend_module
-from capabilities.keyvalue.redis import MAX_CONNECTIONS, RedisBackend, parse_address
+from capabilities.keyvalue.redis import BATCH_BYTES, BATCH_COMMANDS, MAX_CONNECTIONS, RedisBackend, parse_address
 from tests.redis_server import HOST, RedisServer, free_port
 
 PASSWORD = "s3cr3t-pa55"
@@ -257,6 +257,78 @@ def test_cancelled_calls_use_up_no_connection(server: RedisServer, monkeypatch: 
                     call.cancel()
                 await asyncio.gather(*calls, return_exceptions=True)
             assert await asyncio.gather(*(store.get("key") for _ in range(20))) == [b"value"] * 20
+
+    asyncio.run(scenario())
+
+
+def test_commands_of_the_same_moment_share_a_connection(server: RedisServer) -> None:
+    async def scenario() -> None:
+        async with stores_at(server.address) as stores:
+            store = await stores.open("store")
+            before = server.cli("INFO", "stats")
+            await asyncio.gather(*(store.set(f"key-{n}", b"%d" % n) for n in range(BATCH_COMMANDS)))
+            assert await asyncio.gather(*(store.get(f"key-{n}") for n in range(10))) == [b"%d" % n for n in range(10)]
+            made = _counter(server.cli("INFO", "stats"), b"total_connections_received")
+            # One for both gathers, and one for redis-cli itself.
+            assert made - _counter(before, b"total_connections_received") == 2
+
+    asyncio.run(scenario())
+
+
+def _counter(info: bytes, name: bytes) -> int:
+    return int(info.partition(name + b":")[2].split()[0])
+
+
+def test_in_a_batch_each_command_has_an_answer_of_its_own(server: RedisServer) -> None:
+    async def scenario() -> None:
+        async with stores_at(server.address) as stores:
+            store = await stores.open("store")
+            await store.set("here", b"value")
+            server.cli("LPUSH", "store:list", "a")
+            here, missing, wrong, again = await asyncio.gather(
+                *(store.get(key) for key in ("here", "missing", "list", "here")), return_exceptions=True
+            )
+            assert here == again == b"value"
+            assert isinstance(missing, Err)
+            assert isinstance(missing.value, KeyvalueErrorKeyNotFound)
+            assert isinstance(wrong, Err)
+            assert isinstance(wrong.value, KeyvalueErrorInvalidValue)
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_is_cancelled_takes_no_other_answer_with_it(server: RedisServer) -> None:
+    async def scenario() -> None:
+        async with stores_at(server.address) as stores:
+            store = await stores.open("store")
+            await asyncio.gather(*(store.set(f"key-{n}", b"%d" % n) for n in range(20)))
+            calls = [asyncio.create_task(store.get(f"key-{n}")) for n in range(20)]
+            await asyncio.sleep(0)
+            for call in calls[::2]:
+                call.cancel()
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert answers[1::2] == [b"%d" % n for n in range(1, 20, 2)]
+            assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[::2])
+
+    asyncio.run(scenario())
+
+
+def test_values_that_are_large_together_do_not_travel_together(server: RedisServer) -> None:
+    async def scenario() -> None:
+        async with stores_at(server.address) as stores:
+            store = await stores.open("store")
+            value = bytes(BATCH_BYTES)
+            await asyncio.gather(*(store.set(f"key-{n}", value) for n in range(8)))
+            assert await asyncio.gather(*(store.get(f"key-{n}") for n in range(8))) == [value] * 8
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("host", ["localhost", "host.localhost", "HOST.localhost"])
+def test_a_name_below_localhost_is_this_machine(server: RedisServer, host: str) -> None:
+    async def scenario() -> None:
+        async with stores_at(server.address.replace(HOST, host)) as stores:
+            await (await stores.open("store")).set("key", b"value")
 
     asyncio.run(scenario())
 
