@@ -17,6 +17,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from capabilities.http.access import printable
 from capabilities.registry import Family, RegistryError, ResourceType
 
 TEXT_LIMIT = 300
@@ -181,8 +182,6 @@ def describe(error: BaseException, folder: str, *, secret: bool = False) -> str:
 
     With `secret`, its text may hold a value of the configuration: it's left out, unless the call itself was wrong.
     """
-    from capabilities.http.access import printable  # Brings the HTTP server with it.
-
     text, place = str(error), _place(error, folder)
     if isinstance(error, SyntaxError) and error.filename:
         text, place = error.msg, f"{error.filename}:{error.lineno}"

@@ -13,7 +13,7 @@
 #define MAX_PARAMS 16
 #define EXPORTS 8
 
-/* wasmtime/val.h and wasmtime/extern.h; `setup` compares the sizes with those of the package's own bindings. */
+/* wasmtime/val.h and wasmtime/extern.h; `setup` compares the sizes with those in store.py. */
 typedef struct {
     uint8_t kind; /* i32, i64, f32, f64 in this order */
     union {

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from slight_py import __version__, logs
+from slight_py.arguments import Formatter, Parser, add_limits, count, variable
 from slight_py.errors import UsageError
 
 if TYPE_CHECKING:
     from slight_py.runner import RunConfig
     from slight_py.slightfile import Slightfile
 
-    Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
-
-_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -80,25 +79,12 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 # Options.
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as for every other mistake."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"slight-py: error: {message}; see `{self.prog} --help`", file=sys.stderr)
-        sys.exit(2)
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32, width=100)
-
-
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="slight-py",
         description="Runs WebAssembly applications written for Spiderlightning.",
         epilog="example:\n  slight-py run app.wasm -c slightfile.toml",
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
     )
     parser.add_argument("--version", action="version", version=f"slight-py {__version__}")
     parser.add_argument("--verbose", action="store_true", help="say more, with tracebacks of errors")
@@ -108,13 +94,14 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_run(commands)
     _add_inspect(commands)
     _add_bindgen(commands, "bindgen" in words)
+    _add_image(commands, "image" in words)
     return parser
 
 
 def _add_command(commands: Commands, name: str, about: str, example: str) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"example:\n  {example}",
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
     )  # fmt: skip
     command.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
     return command
@@ -139,29 +126,17 @@ def _add_run(commands: Commands) -> None:
         "-l", "--link-all-capabilities", action="store_true",
         help="give what the slightfile does not grant its embedded backend",
     )  # fmt: skip
-    command.add_argument("--workers", type=_count, default=1, metavar="N", help="processes that answer requests (1)")
+    command.add_argument("--workers", type=count, default=1, metavar="N", help="processes that answer requests (1)")
     wasi = command.add_argument_group("what the guest sees (WASI)")
     wasi.add_argument(
-        "--env", action="append", default=[], metavar="K=V", type=_variable, help="an environment variable"
+        "--env", action="append", default=[], metavar="K=V", type=variable, help="an environment variable"
     )
     wasi.add_argument(
         "--dir", action="append", default=[], metavar="HOST::GUEST[:ro]", type=_directory,
         help="a directory of the host, in place of the current one as `.`; `:ro` for reading alone",
     )  # fmt: skip
     wasi.add_argument("--no-dir", action="store_true", help="no directory at all")
-    limits = command.add_argument_group("limits")
-    limits.add_argument(
-        "--max-memory", type=_size, default=256 << 20, metavar="SIZE", help="memory of an instance (256M)"
-    )
-    limits.add_argument("--max-body", type=_size, default=10 << 20, metavar="SIZE", help="body of a request (10M)")
-    limits.add_argument(
-        "--request-timeout", type=_seconds, default=30.0, metavar="SECONDS", help="time of a request (30)"
-    )
-    limits.add_argument("--max-concurrent", type=_count, default=1000, metavar="N", help="requests at once (1000)")
-    limits.add_argument(
-        "--drain-timeout", type=_seconds, default=30.0, metavar="SECONDS", help="time to finish at the end (30)"
-    )
-    command.add_argument("--access-log", choices=("plain", "json"), help="a line on stderr for each request")
+    add_limits(command)
     command.add_argument("--no-cache", action="store_true", help="compile the module anew, and keep nothing")
 
 
@@ -192,41 +167,6 @@ def _add_bindgen(commands: Commands, meant: bool) -> None:
         bindgen.add_arguments(command)
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds, up to a day")
-    return seconds
-
-
-def _size(text: str) -> int:
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    if (
-        unit not in _SIZES
-        or not number.isascii()
-        or not number.isdigit()
-        or not 0 < int(number) * _SIZES[unit] <= 1 << 32
-    ):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size in bytes, such as 512K, 64M or 1G, up to 4G")
-    return int(number) * _SIZES[unit]
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
 def _directory(text: str) -> tuple[Path, str, bool]:
     host, separator, guest = text.partition("::")
     writable = not guest.endswith(":ro")
@@ -234,6 +174,20 @@ def _directory(text: str) -> tuple[Path, str, bool]:
     if not host or not separator or not guest:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST::GUEST or HOST::GUEST:ro")
     return Path(host), guest, writable
+
+
+def _add_image(commands: Commands, meant: bool) -> None:
+    """As with the generator."""
+    command = _add_command(
+        commands,
+        "image",
+        "pack a module as the only process of a virtual machine, and boot it",
+        "slight-py image build app.wasm -c slightfile.toml -o app.img\n  slight-py image run app.img",
+    )
+    if meant:
+        from unikernel import cli as image
+
+        image.add_arguments(command)
 
 
 # Commands.
@@ -250,7 +204,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _run_config(options: argparse.Namespace) -> RunConfig:
-    from capabilities.http.server import HttpSettings
+    from capabilities.http.settings import HttpSettings
     from slight_py.engine import Limits
     from slight_py.runner import RunConfig, cors
     from slight_py.wasi import Directory, WasiSettings, check

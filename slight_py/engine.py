@@ -1,35 +1,30 @@
 """WebAssembly on one event loop: modules, the programs they make with their hosts, and instances as coroutines.
 
-With store.py, the only module that touches wasmtime's C API. `Store` runs a guest until it is done, calls an import or
-has had its turn; an `Instance` turns that into a coroutine, in which an import's answer is awaited like anything else.
-A guest that only computes gives the loop back whenever the engine's epoch moves on.
+With capi.py and store.py, the only module that touches wasmtime's C API. `Store` runs a guest until it is done, calls
+an import or has had its turn; an `Instance` turns that into a coroutine, in which an import's answer is awaited like
+anything else. A guest that only computes gives the loop back whenever the engine's epoch moves on.
 
-The C API is used through the bindings that the `wasmtime` package carries. They are private to it, which is why its
-version is pinned.
+Modules, engines and what else the C API hands out by pointer are held as `capi.Owned`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
+import functools
 import mmap
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import POINTER, byref, c_size_t, c_void_p
+from ctypes import byref, c_bool, c_char_p, c_size_t, c_uint8, c_uint32, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import wasmtime
-import wasmtime._bindings as ffi
-from wasmtime._ffi import filename as library
-
 from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources
-from slight_py import store
+from slight_py import capi, store
+from slight_py.capi import Owned, Vec, function
 from slight_py.store import CALLED, FAILED, TRAPPED, YIELDED, Store, WasiTemplate
 
 TICK = 0.002
@@ -74,83 +69,145 @@ class Limits:
     """Bytes of stack per guest."""
 
 
-_increment_epoch = store.function("engine_increment_epoch", None, c_void_p)
-_pre_delete = store.function("instance_pre_delete", None, c_void_p)
-_define_async = store.function(
+# The C API: an engine, its configuration and the pool of instances.
+_wasm = functools.partial(function, prefix="wasm_")
+_config_new = _wasm("config_new", c_void_p)
+_config_delete = _wasm("config_delete", None, c_void_p)
+_config_target = function("config_target_set", c_void_p, c_void_p, c_char_p)
+_config_pool = function("pooling_allocation_strategy_set", None, c_void_p, c_void_p)
+_pool_new = function("pooling_allocation_config_new", c_void_p)
+_pool_delete = function("pooling_allocation_config_delete", None, c_void_p)
+_engine_new = _wasm("engine_new_with_config", c_void_p, c_void_p)
+_engine_delete = _wasm("engine_delete", None, c_void_p)
+_increment_epoch = function("engine_increment_epoch", None, c_void_p)
+
+# Modules, and the types of what they import and export.
+_module_new = function("module_new", c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
+_module_deserialize = function("module_deserialize", c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
+_module_serialize = function("module_serialize", c_void_p, c_void_p, c_void_p)
+_module_delete = function("module_delete", None, c_void_p)
+_module_imports = function("module_imports", None, c_void_p, c_void_p)
+_module_exports = function("module_exports", None, c_void_p, c_void_p)
+_imports_delete = _wasm("importtype_vec_delete", None, c_void_p)
+_exports_delete = _wasm("exporttype_vec_delete", None, c_void_p)
+_import_module = _wasm("importtype_module", c_void_p, c_void_p)
+_import_name = _wasm("importtype_name", c_void_p, c_void_p)
+_import_type = _wasm("importtype_type", c_void_p, c_void_p)
+_export_name = _wasm("exporttype_name", c_void_p, c_void_p)
+_export_type = _wasm("exporttype_type", c_void_p, c_void_p)
+_extern_kind = _wasm("externtype_kind", c_uint8, c_void_p)
+_extern_function = _wasm("externtype_as_functype_const", c_void_p, c_void_p)
+_function_new = _wasm("functype_new", c_void_p, c_void_p, c_void_p)
+_function_delete = _wasm("functype_delete", None, c_void_p)
+_function_params = _wasm("functype_params", c_void_p, c_void_p)
+_function_results = _wasm("functype_results", c_void_p, c_void_p)
+_types_new = _wasm("valtype_vec_new", None, c_void_p, c_size_t, c_void_p)
+_type_new = _wasm("valtype_new", c_void_p, c_uint8)
+_type_kind = _wasm("valtype_kind", c_uint8, c_void_p)
+
+# Linkers.
+_linker_new = function("linker_new", c_void_p, c_void_p)
+_linker_delete = function("linker_delete", None, c_void_p)
+_linker_wasi = function("linker_define_wasi", c_void_p, c_void_p)
+_linker_shadowing = function("linker_allow_shadowing", None, c_void_p, c_bool)
+_linker_pre = function("linker_instantiate_pre", c_void_p, c_void_p, c_void_p, c_void_p)
+_pre_delete = function("instance_pre_delete", None, c_void_p)
+_define_async = function(
     "linker_define_async_func",
-    *[c_void_p, c_void_p, ctypes.c_char_p, c_size_t, ctypes.c_char_p, c_size_t, c_void_p],
+    *[c_void_p, c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_void_p],
     *[c_void_p, c_void_p, c_void_p],
 )
 
-_LETTERS = {"i32": "i", "i64": "I", "f32": "f", "f64": "d"}
+_FUNCTION, _MEMORY = 0, 3
+"""The kinds of imports and exports that are looked at (`wasm.h`)."""
+
+_LETTERS = "iIfd"
+"""The numbers that values may be, by their kind."""
 
 
-def _letters(types: Sequence[wasmtime.ValType]) -> str:
-    """A signature's types as letters; `?` for those that no interface uses (v128, references)."""
-    return "".join(_LETTERS.get(str(each), "?") for each in types)
+def _check(error: int | None) -> None:
+    """Raises InvalidModule for an error of the C API."""
+    if error:
+        raise InvalidModule(_one_line(capi.error_message(error)))
+
+
+class Module(Owned):
+    """A compiled module."""
+
+    def serialize(self) -> bytes:
+        """Its machine code, which `Engine.load` takes."""
+        return capi.taken(_module_serialize, self.pointer)
 
 
 class Engine:
     """Compiles modules, and holds the pool of instances and the clock that takes turns."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        """Raises InvalidModule where the system has no room for the pool."""
+    def __init__(self, limits: Limits | None = None, target: str | None = None) -> None:
+        """Compiles for this machine, or for any machine of a `target`, such as x86_64-unknown-linux-gnu.
+
+        Raises InvalidModule where the system has no room for the pool.
+        """
         self.limits = limits or Limits()
+        self._target = target
         _check_room(self.limits)
-        config = wasmtime.Config()
-        config.epoch_interruption = True
-        # A guest that waits on shared memory would stop the loop; 64-bit and further memories aren't in the interface.
-        config.wasm_threads = False
-        config.wasm_memory64 = False
-        config.wasm_multi_memory = False
-        config.max_wasm_stack = self.limits.stack
-        ffi.wasmtime_config_async_stack_size_set(config.ptr(), self.limits.stack + (1 << 20))
-        pool = ffi.wasmtime_pooling_allocation_config_new()
-        for limit, number in {
-            "total_core_instances": self.limits.instances,
-            "total_memories": self.limits.instances,
-            "total_tables": self.limits.instances,
+        config = _config_new()
+        if target is not None and (error := _config_target(config, target.encode())):
+            _config_delete(config)
+            _check(error)
+        for setting, kind, value in (
+            ("epoch_interruption", c_bool, True),
+            # A guest that waits on shared memory would stop the loop; 64-bit and further memories aren't in the
+            # interface.
+            ("wasm_threads", c_bool, False),
+            ("wasm_memory64", c_bool, False),
+            ("wasm_multi_memory", c_bool, False),
+            ("max_wasm_stack", c_size_t, self.limits.stack),
+            ("async_stack_size", c_size_t, self.limits.stack + (1 << 20)),
+        ):
+            function(f"config_{setting}_set", None, c_void_p, kind)(config, value)
+        pool = _pool_new()
+        for limit, width, number in (
+            ("total_core_instances", c_uint32, self.limits.instances),
+            ("total_memories", c_uint32, self.limits.instances),
+            ("total_tables", c_uint32, self.limits.instances),
             # A guest that is asked for memory while it waits for an import runs on a second stack.
-            "total_stacks": self.limits.instances * 2,
-            "max_memory_size": self.limits.memory,
-            "table_elements": self.limits.table_elements,
+            ("total_stacks", c_uint32, self.limits.instances * 2),
+            ("max_memory_size", c_size_t, self.limits.memory),
+            ("table_elements", c_size_t, self.limits.table_elements),
             # A table is small: to clear it costs less than to give its pages back.
-            "table_keep_resident": 64 << 10,
-            "max_core_instance_size": 16 << 20,
-        }.items():
-            getattr(ffi, f"wasmtime_pooling_allocation_config_{limit}_set")(pool, number)
-        ffi.wasmtime_pooling_allocation_strategy_set(config.ptr(), pool)
-        ffi.wasmtime_pooling_allocation_config_delete(pool)
-        try:
-            self._engine = wasmtime.Engine(config)
-        except wasmtime.WasmtimeError as error:
-            raise InvalidModule(f"the engine can't be set up: {error}") from None
-        self.pointer = ctypes.cast(self._engine.ptr(), c_void_p).value or 0
-        self._ticker = _Ticker(self._engine)
+            ("table_keep_resident", c_size_t, 64 << 10),
+            ("max_core_instance_size", c_size_t, 16 << 20),
+        ):
+            function(f"pooling_allocation_config_{limit}_set", None, c_void_p, width)(pool, number)
+        _config_pool(config, pool)
+        _pool_delete(pool)
+        self.pointer: int = _engine_new(config)  # which takes the configuration over
+        self._owned = Owned(self.pointer, _engine_delete)
+        self._ticker = _Ticker(self._owned)
         self._waiting = 0
 
     @property
     def identity(self) -> str:
-        """Tells engines apart whose compiled modules are not each other's: the library's build, and the limits."""
-        status = library.stat()
-        return f"{status.st_size} {status.st_mtime_ns} {self.limits}"
+        """Tells engines apart whose compiled modules are not each other's: the library's build, the limits, and the
+        target."""
+        status = capi.library.stat()
+        return f"{status.st_size} {status.st_mtime_ns} {self.limits} {self._target or ''}"
 
-    def compile(self, wasm: bytes) -> wasmtime.Module:
+    def compile(self, wasm: bytes) -> Module:
         """Compiles a module. Raises InvalidModule."""
-        try:
-            return wasmtime.Module(self._engine, wasm)
-        except wasmtime.WasmtimeError as error:
-            raise InvalidModule(_one_line(str(error))) from None
+        return self._module(_module_new, wasm)
 
-    def load(self, compiled: bytes) -> wasmtime.Module:
+    def load(self, compiled: bytes) -> Module:
         """Takes a module that `serialize` gave. Only for bytes that this program wrote: they are machine code.
 
         Raises InvalidModule where they come from another version of the engine or another machine.
         """
-        try:
-            return wasmtime.Module.deserialize(self._engine, compiled)
-        except wasmtime.WasmtimeError as error:
-            raise InvalidModule(_one_line(str(error))) from None
+        return self._module(_module_deserialize, compiled)
+
+    def _module(self, make: Callable[..., int | None], content: bytes) -> Module:
+        found = c_void_p()
+        _check(make(self.pointer, content, len(content), byref(found)))
+        return Module(found.value or 0, _module_delete)
 
     def busy(self) -> contextlib.AbstractContextManager[None]:
         """Keeps the clock going for as long as a guest runs."""
@@ -207,7 +264,7 @@ class _Ticker:
     LINGER = 1.0
     """Seconds."""
 
-    def __init__(self, engine: wasmtime.Engine) -> None:
+    def __init__(self, engine: Owned) -> None:
         # The object and not its address alone: the thread must not outlive the engine.
         self._engine = engine
         self._running = 0
@@ -226,7 +283,7 @@ class _Ticker:
         self._running -= 1
 
     def _run(self) -> None:
-        pointer = ctypes.cast(self._engine.ptr(), c_void_p)
+        pointer = self._engine.pointer
         idle = 0.0
         while True:
             time.sleep(TICK)
@@ -273,23 +330,40 @@ class ModuleInfo:
     """The place of the exported memory among the exports."""
 
 
-def describe(module: wasmtime.Module) -> ModuleInfo:
+def describe(module: Module) -> ModuleInfo:
     info = ModuleInfo()
-    for each in module.imports:
-        kind, name = each.type, each.name or ""
-        if isinstance(kind, wasmtime.FuncType):
-            info.imports.append(Imported(each.module, name, _letters(kind.params), _letters(kind.results)))
+    types = Vec()
+    _module_imports(module.pointer, byref(types))
+    for each in types.pointers():
+        place, name, kind = _text(_import_module(each)), _text(_import_name(each)), _import_type(each)
+        if _extern_kind(kind) == _FUNCTION:
+            info.imports.append(Imported(place, name, *_signature(kind)))
         else:
-            info.other_imports.append((each.module, name))
-    for index, export in enumerate(module.exports):
-        kind = export.type
-        if isinstance(kind, wasmtime.FuncType):
-            info.functions[export.name] = ExportedFunction(
-                export.name, index, _letters(kind.params), _letters(kind.results)
-            )
-        elif isinstance(kind, wasmtime.MemoryType) and export.name == "memory":
+            info.other_imports.append((place, name))
+    _imports_delete(byref(types))
+    _module_exports(module.pointer, byref(types))
+    for index, each in enumerate(types.pointers()):
+        name, kind = _text(_export_name(each)), _export_type(each)
+        if _extern_kind(kind) == _FUNCTION:
+            info.functions[name] = ExportedFunction(name, index, *_signature(kind))
+        elif _extern_kind(kind) == _MEMORY and name == "memory":
             info.memory = index
+    _exports_delete(byref(types))
     return info
+
+
+def _text(name: int) -> str:
+    return Vec.from_address(name).bytes().decode()
+
+
+def _signature(kind: int) -> tuple[str, str]:
+    """The parameters and results of a function's type as letters; `?` for those that no interface uses (v128,
+    references)."""
+    function_type = _extern_function(kind)
+    vectors = (Vec.from_address(of(function_type)) for of in (_function_params, _function_results))
+    kinds = ([_type_kind(each) for each in vector.pointers()] for vector in vectors)
+    params, results = ("".join(_LETTERS[each] if each < len(_LETTERS) else "?" for each in found) for found in kinds)
+    return params, results
 
 
 class Program:
@@ -298,7 +372,7 @@ class Program:
     def __init__(
         self,
         engine: Engine,
-        module: wasmtime.Module,
+        module: Module,
         imports: Mapping[tuple[str, str], tuple[Import, Any]],
         info: ModuleInfo | None = None,
     ) -> None:
@@ -310,39 +384,33 @@ class Program:
         self.engine = engine
         self.info = info or describe(module)
         self._module = module
-        self._linker = wasmtime.Linker(engine._engine)
+        self._linker = Owned(_linker_new(engine.pointer), _linker_delete)
         self.wants_wasi = any(each.module == WASI for each in self.info.imports)
         if self.wants_wasi:
-            self._linker.define_wasi()
-            self._linker.allow_shadowing = True
+            _check(_linker_wasi(self._linker.pointer))
+            _linker_shadowing(self._linker.pointer, True)
         self._imports: list[tuple[Import, Any]] = []
         for each in self.info.imports:
             if found := imports.get((each.module, each.name)):
                 self._define(*found)
-        pre = POINTER(ffi.wasmtime_instance_pre_t)()
-        error = ffi.wasmtime_linker_instantiate_pre(self._linker.ptr(), module.ptr(), byref(pre))
-        if error:
-            raise InvalidModule(_one_line(str(wasmtime.WasmtimeError._from_ptr(error))))
-        self.pre = ctypes.cast(pre, c_void_p).value or 0
-        # Not at the end of the process: a guest that nothing waits for any more may be at it in its thread.
-        weakref.finalize(self, _pre_delete, self.pre).atexit = False
+        pre = c_void_p()
+        _check(_linker_pre(self._linker.pointer, module.pointer, byref(pre)))
+        self.pre = pre.value or 0
+        self._owned = Owned(self.pre, _pre_delete)
 
     def _define(self, definition: Import, host: Any) -> None:
-        types = {
-            "i": wasmtime.ValType.i32,
-            "I": wasmtime.ValType.i64,
-            "f": wasmtime.ValType.f32,
-            "d": wasmtime.ValType.f64,
-        }
-        signature = wasmtime.FuncType(
-            [types[letter]() for letter in definition.params],
-            [types[letter]() for letter in definition.result],
-        )
+        # A vector takes its types over, and the function's type its vectors.
+        params, results = Vec(), Vec()
+        for vector, letters in ((params, definition.params), (results, definition.result)):
+            types = (c_void_p * len(letters))(*[_type_new(_LETTERS.index(letter)) for letter in letters])
+            _types_new(byref(vector), len(letters), types)
+        signature = _function_new(byref(params), byref(results))
         module, name = definition.module.encode(), definition.name.encode()
         error = _define_async(
-            *(self._linker.ptr(), module, len(module), name, len(name), signature.ptr()),
+            *(self._linker.pointer, module, len(module), name, len(name), signature),
             *(store.enter_address, len(self._imports), None),
         )
+        _function_delete(signature)
         if error:
             raise InvalidModule(f"{definition.module}::{definition.name} can't be defined: {_error(error)}")
         self._imports.append((definition, host))
@@ -432,6 +500,12 @@ class Instance:
     async def call(self, export: ExportedFunction, args: Sequence[Flat]) -> Any:
         """Calls an exported function. Raises Trap, Exit, or what an import raised."""
         return (await self._call(export, (args,), False))[0]
+
+    async def initialize(self) -> None:
+        """Calls a reactor's `_initialize`, which comes before any other of its functions."""
+        function = self._program.info.functions.get("_initialize")
+        if function is not None and (function.params, function.result) == ("", ""):
+            await self.call(function, ())
 
     async def allocate(self, lower: Lower) -> None:
         if lower.blocks:
@@ -541,15 +615,13 @@ def _one_line(text: str) -> str:
 
 
 def _trap_error(pointer: int) -> Trap:
-    trap = wasmtime.Trap._from_ptr(ctypes.cast(pointer, POINTER(ffi.wasm_trap_t)))
-    return _from_message(trap.message)
+    return _from_message(capi.trap_message(pointer))
 
 
 def _error(pointer: int) -> Exception:
-    error = wasmtime.WasmtimeError._from_ptr(ctypes.cast(pointer, POINTER(ffi.wasmtime_error_t)))
-    if isinstance(error, wasmtime.ExitTrap):
-        return Exit(error.code)
-    return _from_message(str(error))
+    code = capi.exit_code(pointer)
+    message = capi.error_message(pointer)
+    return _from_message(message) if code is None else Exit(code)
 
 
 def _from_message(message: str) -> Trap:

@@ -7,7 +7,7 @@ from capabilities.bindings import http_handler
 from capabilities.bindings.http_types import Request, Response
 from capabilities.http.dispatch import HandlerFailure
 from slight_py import wasi
-from slight_py.engine import Exit, ExportedFunction, Instance, InvalidModule, Program, Trap
+from slight_py.engine import Exit, ExportedFunction, InvalidModule, Program, Trap
 
 
 class Handlers:
@@ -33,7 +33,7 @@ class Handlers:
         try:
             instance = await self._program.instantiate(self._wasi)
             try:
-                await initialize(instance, self._program)
+                await instance.initialize()
                 return await http_handler.handle_http(instance, handler, request)
             finally:
                 instance.close()
@@ -45,10 +45,3 @@ class Handlers:
 
 def _fits(function: ExportedFunction, export: Export) -> bool:
     return (function.params, function.result) == (export.params, export.result)
-
-
-async def initialize(instance: Instance, program: Program) -> None:
-    """Calls a reactor's `_initialize`, which comes before any other of its functions."""
-    function = program.info.functions.get("_initialize")
-    if function is not None and (function.params, function.result) == ("", ""):
-        await instance.call(function, ())

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bindgen.support import CANONICAL_ABI, Err, Guest, GuestFault, Import, guest_resource_imports, host_resource_imports
 from capabilities import registry
-from capabilities.bindings.http_server import HttpServerHost, Router, Server
-from capabilities.bindings.http_types import HttpRouterErrorUnexpectedError
 from capabilities.errors import ConfigError
-from capabilities.keyvalue import Backend
 from capabilities.registry import Family, RegistryError
 from slight_py import wasi
 from slight_py.engine import DROP, WASI, Exit, ModuleInfo, Trap
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant, Slightfile, embedded, suggest
+
+if TYPE_CHECKING:
+    from capabilities.bindings.http_server import HttpServerHost, Router, Server
+    from capabilities.keyvalue import Backend
 
 log = logging.getLogger("slight_py")
 
@@ -52,8 +53,8 @@ class Backends:
     are made once of its backends.
     """
 
-    memory: Backend
-    """What `keyvalue.memory` stands for in this process."""
+    memory: Callable[[], Backend]
+    """Says what `keyvalue.memory` stands for in this process, which nothing is until a module asks for it."""
     made: dict[tuple[str, tuple[tuple[str, str], ...]], Any] = field(default_factory=dict)
     hosts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """By family, what answers each of its interfaces."""
@@ -74,7 +75,7 @@ class Backends:
     def of(self, grant: Grant, slightfile: Slightfile) -> Any:
         """The backend of a grant. Raises UsageError where it can't be made from the grant's configuration."""
         if grant.resource.name == "keyvalue.memory":
-            return self.memory
+            return self.memory()
         key = (grant.resource.load, tuple(sorted(grant.configs.items())))
         if key not in self.made:
             self.made[key] = _backend(grant, f"{slightfile.place(grant)}{grant.resource.name}")
@@ -189,27 +190,31 @@ def check(path: Path, info: ModuleInfo, slightfile: Slightfile, link_all: bool) 
 
 
 @_usage_errors()
-def link(info: ModuleInfo, slightfile: Slightfile, backends: Backends, http: HttpServerHost | None) -> Links:
+def link(
+    info: ModuleInfo, slightfile: Slightfile, backends: Backends, http: Callable[[], HttpServerHost] | None
+) -> Links:
     """What answers a module's imports. `check` has found nothing missing.
 
-    Without `http`, the program is one that handles requests, and starts no servers. Raises UsageError for what stands
-    behind a capability and can't be used.
+    `http` makes what answers a module that may start servers. Without it, the program is one that handles requests,
+    and starts no servers. Raises UsageError for what stands behind a capability and can't be used.
     """
     served = _served(info, slightfile)
-    own = http or _NoServers()
+    own = {interface for interface, family in served.items() if family.host == registry.RUNTIME}
     # First of all, since the bindings of a capability in a Python file can be imported once the file has been.
     hosts = {
-        interface: own if family.host == registry.RUNTIME else backends.host(family, interface, slightfile)
+        interface: backends.host(family, interface, slightfile)
         for interface, family in served.items()
+        if interface not in own
     }
+    if own:
+        hosts |= dict.fromkeys(own, (http or _NoServers)())
     definitions = _definitions(info, served)
     links: dict[tuple[str, str], tuple[Import, Any]] = {}
     for each in info.imports:
         definition = definitions.get((each.module, each.name))
-        host = hosts.get(each.module)
         if definition is not None:
-            guarded = host is not None and host is not own
-            links[each.module, each.name] = (_guarded(definition) if guarded else definition, host)
+            guarded = each.module in hosts and each.module not in own
+            links[each.module, each.name] = (_guarded(definition) if guarded else definition, hosts.get(each.module))
     return links
 
 
@@ -294,6 +299,8 @@ class _NoServers:
     """Answers for the instances that handle requests: those start no servers of their own."""
 
     async def router_new(self) -> Router:
+        from capabilities.bindings.http_types import HttpRouterErrorUnexpectedError
+
         raise Err(HttpRouterErrorUnexpectedError("a handler can't start a server; only the program's entry point can"))
 
     async def router_new_with_base(self, base: str) -> Router:

@@ -6,12 +6,9 @@ import contextlib
 import hashlib
 import os
 import stat
-import tempfile
 from pathlib import Path
 
-import wasmtime
-
-from slight_py.engine import Engine, InvalidModule
+from slight_py.engine import Engine, InvalidModule, Module
 from slight_py.errors import UsageError
 
 _MAGIC = b"\0asm"
@@ -56,7 +53,7 @@ def _is_text(wasm: bytes) -> bool:
     return wasm.lstrip().startswith((b"(", b";;"))
 
 
-def load(engine: Engine, path: Path, cache: bool = True) -> wasmtime.Module:
+def load(engine: Engine, path: Path, cache: bool = True) -> Module:
     """The module in a file, compiled now or at an earlier start. Raises UsageError."""
     wasm = read(path)
     kept = _cached_path(wasm, engine) if cache else None
@@ -70,7 +67,7 @@ def load(engine: Engine, path: Path, cache: bool = True) -> wasmtime.Module:
         raise UsageError(f"{path}: the module {what}: {error}") from None
     if kept:
         with contextlib.suppress(OSError):  # a full or read-only disk: the next start compiles again
-            _keep(kept, bytes(module.serialize()))
+            _keep(kept, module.serialize())
     return module
 
 
@@ -106,7 +103,7 @@ def _cached_path(wasm: bytes, engine: Engine) -> Path | None:
     return directory / key.hexdigest()
 
 
-def _load_cached(engine: Engine, path: Path) -> wasmtime.Module | None:
+def _load_cached(engine: Engine, path: Path) -> Module | None:
     """A kept module, if it is there and whole: the file begins with the digest of the rest."""
     try:
         content = path.read_bytes()
@@ -124,6 +121,8 @@ def _load_cached(engine: Engine, path: Path) -> wasmtime.Module | None:
 
 def _keep(path: Path, compiled: bytes) -> None:
     """Writes a compiled module, in one step for whoever starts meanwhile, and removes the oldest ones."""
+    import tempfile
+
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
         try:
             file.write(hashlib.sha256(compiled).digest() + compiled)

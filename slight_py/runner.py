@@ -1,4 +1,8 @@
-"""Runs a module from its entry point to its end, in the main process of a `run`."""
+"""Runs a module from its entry point to its end, in the main process of a `run`.
+
+What only some modules need is imported when a module needs it: the HTTP server takes longer to import than a small
+module to run.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,18 @@ import asyncio
 import logging
 import resource
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import wasmtime
-
-from bindgen.support import Err, GuestFault
-from capabilities.bindings import http_server_export
+from bindgen.support import Err, GuestFault, Import
 from capabilities.errors import ConfigError
-from capabilities.http.access import printable
 from capabilities.http.cors import Cors
-from capabilities.http.host import HttpHost
-from capabilities.http.listen import ListenError, bind, name_of
-from capabilities.http.routes import RouteTable
-from capabilities.http.server import HttpService, HttpSettings
-from capabilities.keyvalue.memory import MemoryStores
-from slight_py import access, linker, modules, wasi
+from capabilities.http.settings import HttpSettings
+from slight_py import linker, modules, wasi
 from slight_py.engine import (
     Engine,
     Exit,
@@ -32,14 +29,19 @@ from slight_py.engine import (
     Instance,
     InvalidModule,
     Limits,
+    Module,
     ModuleInfo,
     Program,
     Trap,
     describe,
 )
 from slight_py.errors import UsageError
-from slight_py.handlers import Handlers, initialize
 from slight_py.slightfile import Slightfile
+
+if TYPE_CHECKING:
+    from capabilities.http.host import HttpHost
+    from capabilities.http.routes import RouteTable
+    from capabilities.keyvalue.memory import MemoryStores
 
 log = logging.getLogger("slight_py")
 
@@ -70,7 +72,7 @@ class Running(Protocol):
         """Finishes the requests under way and ends."""
 
 
-Start = Callable[[str, RouteTable], Awaitable[Running]]
+Start: TypeAlias = "Callable[[str, RouteTable], Awaitable[Running]]"
 """Starts to serve a table of routes at an address."""
 
 
@@ -79,13 +81,16 @@ class Loaded:
     """A module that is ready to run, and the engine it runs on."""
 
     engine: Engine
-    module: wasmtime.Module
+    module: Module
     info: ModuleInfo
     slightfile: Slightfile
+    wasi: Sequence[Import] = ()
+    """Functions of WASI that are answered in place of wasmtime's own, besides those of `wasi.IMPORTS`."""
 
-    def program(self, backends: linker.Backends, http: HttpHost | None) -> Program:
+    def program(self, backends: linker.Backends, http: Callable[[], HttpHost] | None) -> Program:
         """The module as it is linked to start servers, or without `http`, to handle their requests."""
-        links = linker.link(self.info, self.slightfile, backends, http)
+        links = dict(linker.link(self.info, self.slightfile, backends, http))
+        links |= {(each.module, each.name): (each, None) for each in self.wasi}
         return Program(self.engine, self.module, links, self.info)
 
 
@@ -115,13 +120,18 @@ def entry_point(path: Path, functions: dict[str, ExportedFunction]) -> ExportedF
 async def run(config: RunConfig, loaded: Loaded) -> int:
     """Runs a loaded module to its end; returns the exit code. Raises UsageError."""
     _allow_open_files()
-    stores = MemoryStores()
+
+    @cache
+    def stores() -> MemoryStores:
+        from capabilities.keyvalue.memory import MemoryStores
+
+        return MemoryStores()
 
     async def start_workers(address: str, table: RouteTable) -> Running:
         from slight_py.workers import Workers
 
         # The workers get the slightfile as it was found to be, with what --link-all-capabilities added to it.
-        workers = Workers(replace(config, slightfile=loaded.slightfile), loaded, stores)
+        workers = Workers(replace(config, slightfile=loaded.slightfile), loaded, stores())
         await workers.start(address, table)
         return workers
 
@@ -156,14 +166,17 @@ def cors(slightfile: Slightfile) -> Cors:
 class Run:
     """One module at work: its entry point, and the servers that it started."""
 
-    def __init__(self, config: RunConfig, loaded: Loaded, stores: MemoryStores, start: Start | None = None) -> None:
-        """`start` serves a table of routes; without it, this process does."""
+    def __init__(
+        self, config: RunConfig, loaded: Loaded, stores: Callable[[], MemoryStores], start: Start | None = None
+    ) -> None:
+        """`stores` says what `keyvalue.memory` keeps its values in. `start` serves a table of routes; without it, this
+        process does."""
         self._config = config
+        self._loaded = loaded
         self._backends = linker.Backends(stores)
-        self._handlers = Handlers(loaded.program(self._backends, None), config.wasi)
         self._start = start or self._serve_here
         self._servers: set[Running] = set()
-        self._program = loaded.program(self._backends, HttpHost(self._handlers, self._serve))
+        self._program = loaded.program(self._backends, self._http)
         self._entry = entry_point(config.app, loaded.info.functions)
 
     async def main(self) -> int:
@@ -213,14 +226,12 @@ class Run:
             template = wasi.template(self._config.wasi, self._program.info, stdin=True)
             instance = await self._program.instantiate(template, in_thread=True)
             try:
-                await initialize(instance, self._program)
+                await instance.initialize()
                 return await self._enter(instance)
             finally:
                 instance.close()
         except Exit as ended:
             return ended.code
-        except ListenError as error:
-            raise UsageError(f"{self._config.app}: {error}") from None
         except Trap as trap:
             log.error("%s: the guest trapped: %s", self._config.app, trap)
             log.debug("%s", trap.backtrace)
@@ -233,6 +244,9 @@ class Run:
     async def _enter(self, instance: Instance) -> int:
         match self._entry.name:
             case "on-server-init":
+                from capabilities.bindings import http_server_export
+                from capabilities.http.access import printable
+
                 try:
                     await http_server_export.on_server_init(instance, self._entry)
                 except Err as err:
@@ -248,13 +262,30 @@ class Run:
 
     # Servers.
 
+    def _http(self) -> HttpHost:
+        """What answers a module that may start servers."""
+        from capabilities.http.host import HttpHost
+        from slight_py.handlers import Handlers
+
+        self.handlers = Handlers(self._loaded.program(self._backends, None), self._config.wasi)
+        return HttpHost(self.handlers, self._serve)
+
     async def _serve(self, address: str, table: RouteTable) -> Running:
-        server = _Server(await self._start(address, table), self._servers.discard)
+        from capabilities.http.listen import ListenError
+
+        try:
+            server = _Server(await self._start(address, table), self._servers.discard)
+        except ListenError as error:
+            raise UsageError(f"{self._config.app}: {error}") from None
         self._servers.add(server)
         return server
 
     async def _serve_here(self, address: str, table: RouteTable) -> Running:
-        service = HttpService(self._handlers, self._config.http, access.logger(self._config.access_log))
+        from capabilities.http.listen import bind, name_of
+        from capabilities.http.server import HttpService
+        from slight_py import access
+
+        service = HttpService(self.handlers, self._config.http, access.logger(self._config.access_log))
         sockets = await asyncio.to_thread(bind, address)
         await service.start(sockets, table)
         log.info("serving at %s", name_of(sockets[0]))

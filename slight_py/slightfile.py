@@ -7,19 +7,20 @@ the file is loaded. They may be secrets: no message and no repr shows one.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from capabilities import registry
 from capabilities.registry import Family, RegistryError, ResourceType
 from slight_py.errors import UsageError
+
+if TYPE_CHECKING:
+    import tomllib
 
 Place: TypeAlias = tuple[str | int, ...]
 """A place in a TOML document: ("capability", 0, "name") is the name in the first [[capability]]."""
@@ -79,12 +80,14 @@ def embedded() -> Slightfile:
     return Slightfile(None, "0.2", _embedded_grants(registry.families()))
 
 
-def load(path: str | os.PathLike[str]) -> Slightfile:
-    """Read and check the slightfile at `path`.
+def load(path: str | os.PathLike[str], environment: Mapping[str, str] = os.environ) -> Slightfile:
+    """Read and check the slightfile at `path`, with the values that it refers to from `environment`.
 
     Raises UsageError with a line for every mistake, each beginning with `PATH:LINE: `; with `PATH: ` if there is
     nothing to read.
     """
+    import tomllib
+
     path = Path(path)
     text = _read(path)
     try:
@@ -99,7 +102,7 @@ def load(path: str | os.PathLike[str]) -> Slightfile:
     misplaced = dict.fromkeys(_CAPABILITY_KEYS, "inside a [[capability]]")
     _check_keys(document, (), "a slightfile", _TOP_KEYS, misplaced, errors)
     specversion = _specversion(document, errors)
-    grants = _grants(document, specversion, errors) if specversion else ()
+    grants = _grants(document, specversion, environment, errors) if specversion else ()
     errors.check()
     return Slightfile(path, specversion, grants)
 
@@ -169,6 +172,8 @@ def _lines(text: str) -> dict[Place, int]:
     statement is valid by itself: it ends with the first line that makes it so. What is inside one value has the line on
     which its statement begins.
     """
+    import tomllib
+
     lines: dict[Place, int] = {}
     lengths: Counter[Place] = Counter()  # of the arrays of tables, so far
     table: Place = ()
@@ -262,7 +267,9 @@ def _specversion(document: Mapping[str, Any], errors: _Errors) -> str:
     return ""
 
 
-def _grants(document: Mapping[str, Any], specversion: str, errors: _Errors) -> tuple[Grant, ...]:
+def _grants(
+    document: Mapping[str, Any], specversion: str, environment: Mapping[str, str], errors: _Errors
+) -> tuple[Grant, ...]:
     store = _secret_store(document, specversion, errors)
     for place, entry in _tables(document, "secret_settings", errors):
         _check_keys(entry, place, "secret_settings", ("name", "value"), {}, errors)
@@ -271,9 +278,9 @@ def _grants(document: Mapping[str, Any], specversion: str, errors: _Errors) -> t
     grants: dict[Place, Grant] = {}
     for place, entry in _tables(document, "capability", errors):
         if specversion == "0.1":
-            grant = _grant_of_first_version(entry, place, store, errors)
+            grant = _grant_of_first_version(entry, place, store, environment, errors)
         else:
-            grant = _grant(entry, place, errors)
+            grant = _grant(entry, place, environment, errors)
         if grant is not None:
             grants[place] = grant
     _check_names(grants, specversion, errors)
@@ -311,7 +318,7 @@ def _secret_store(document: Mapping[str, Any], specversion: str, errors: _Errors
     return store
 
 
-def _grant(entry: Mapping[str, Any], place: Place, errors: _Errors) -> Grant | None:
+def _grant(entry: Mapping[str, Any], place: Place, environment: Mapping[str, str], errors: _Errors) -> Grant | None:
     """The grant of a [[capability]] of specversion 0.2; None if an error leaves it without a resource or a name."""
     resource, family = None, None
     if "resource" not in entry:
@@ -331,7 +338,7 @@ def _grant(entry: Mapping[str, Any], place: Place, errors: _Errors) -> Grant | N
         return None
     if resource is None or family is None:
         return None
-    values = _config_values(resource, configs, (*place, "configs"), errors) if resource.load else {}
+    values = _config_values(resource, configs, (*place, "configs"), environment, errors) if resource.load else {}
     return Grant(resource, family, name, values, errors.line(place)) if name is not None else None
 
 
@@ -344,7 +351,9 @@ def _no_resource(name: object) -> str:
     return 'no resource; add what stands behind the name, as in resource = "keyvalue.memory"'
 
 
-def _grant_of_first_version(entry: Mapping[str, Any], place: Place, store: str | None, errors: _Errors) -> Grant | None:
+def _grant_of_first_version(
+    entry: Mapping[str, Any], place: Place, store: str | None, environment: Mapping[str, str], errors: _Errors
+) -> Grant | None:
     """The grant of a [[capability]] of specversion 0.1; None if an error leaves it without a resource."""
     later = [key for key in ("resource", "configs") if key in entry]
     if later:
@@ -360,7 +369,7 @@ def _grant_of_first_version(entry: Mapping[str, Any], place: Place, store: str |
     resource, family = _resource(entry, "name", place, errors)
     if resource is None or family is None:
         return None
-    values = _stored_values(resource, store, (*place, "name"), errors) if resource.load else {}
+    values = _stored_values(resource, store, (*place, "name"), environment, errors) if resource.load else {}
     return Grant(resource, family, "*", values, errors.line(place))
 
 
@@ -476,7 +485,13 @@ def _config_keys(resource: ResourceType) -> tuple[str, ...]:
     return (*resource.required, *resource.optional)
 
 
-def _config_values(resource: ResourceType, configs: Mapping[str, Any], place: Place, errors: _Errors) -> dict[str, str]:
+def _config_values(
+    resource: ResourceType,
+    configs: Mapping[str, Any],
+    place: Place,
+    environment: Mapping[str, str],
+    errors: _Errors,
+) -> dict[str, str]:
     """The values of a [capability.configs], looked up; those in error are left out."""
     misplaced = dict.fromkeys(("resource", "name"), "above [capability.configs]") | dict.fromkeys(_TOP_KEYS, _ABOVE)
     what = f"the configs of {resource.name}"
@@ -484,7 +499,7 @@ def _config_values(resource: ResourceType, configs: Mapping[str, Any], place: Pl
         what += ", whose class names them in REQUIRED and OPTIONAL"
     _check_keys(configs, place, what, _config_keys(resource), misplaced, errors)
     written = {key: configs[key] for key in _config_keys(resource) if key in configs}
-    values = {key: _resolve(key, value, (*place, key), errors) for key, value in written.items()}
+    values = {key: _resolve(key, value, (*place, key), environment, errors) for key, value in written.items()}
     for key in resource.required:
         if key not in configs:
             errors.add(place, f"{resource.name} needs {key}; add under [capability.configs]: {_example(key)}")
@@ -493,7 +508,7 @@ def _config_values(resource: ResourceType, configs: Mapping[str, Any], place: Pl
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _resolve(key: str, written: object, place: Place, errors: _Errors) -> str | None:
+def _resolve(key: str, written: object, place: Place, environment: Mapping[str, str], errors: _Errors) -> str | None:
     """The value that is meant by what is written; None after an error. No message shows it: it may be a secret."""
     if not isinstance(written, str):
         errors.add(place, _not_text(key, written))
@@ -508,7 +523,7 @@ def _resolve(key: str, written: object, place: Place, errors: _Errors) -> str | 
         return written
     store, name = reference.groups()
     if store == "envvars":
-        return _environment(key, name, place, errors)
+        return _environment(key, name, place, environment, errors)
     if store in ("azapp", "usersecrets"):
         unavailable = f"configs.{store}, which is not available in this version of slight-py"
         errors.add(place, f"{key} is to come from {unavailable}; use {_example(key)}")
@@ -517,11 +532,13 @@ def _resolve(key: str, written: object, place: Place, errors: _Errors) -> str | 
     return None
 
 
-def _stored_values(resource: ResourceType, store: str | None, place: Place, errors: _Errors) -> dict[str, str]:
+def _stored_values(
+    resource: ResourceType, store: str | None, place: Place, environment: Mapping[str, str], errors: _Errors
+) -> dict[str, str]:
     """What the secret_store of a file of specversion 0.1 holds for a resource type, under its config keys' names."""
     if store == "configs.envvars":
-        wanted = [*resource.required, *(key for key in resource.optional if key in os.environ)]
-        values = {key: _environment(key, key, place, errors) for key in wanted}
+        wanted = [*resource.required, *(key for key in resource.optional if key in environment)]
+        values = {key: _environment(key, key, place, environment, errors) for key in wanted}
         for key in resource.required:
             if values[key] == "":
                 errors.add(
@@ -544,8 +561,8 @@ def _stored_values(resource: ResourceType, store: str | None, place: Place, erro
     return {}
 
 
-def _environment(key: str, name: str, place: Place, errors: _Errors) -> str | None:
-    value = os.environ.get(name)
+def _environment(key: str, name: str, place: Place, environment: Mapping[str, str], errors: _Errors) -> str | None:
+    value = environment.get(name)
     if value is None:
         errors.add(place, f"the environment variable {name!r}, the value of {key}, is not set; set it")
     elif re.search("[\udc80-\udcff]", value):  # how Python shows the bytes of a variable that are not text
@@ -605,5 +622,7 @@ def _kind(value: object) -> str:
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     folded = {candidate.casefold(): candidate for candidate in known}
+    import difflib
+
     closest = difflib.get_close_matches(name.casefold(), folded, n=1)
     return f"did you mean {folded[closest[0]]!r}?" if closest else ""

@@ -18,12 +18,12 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from ctypes import addressof, c_bool, c_char, c_size_t, c_void_p
+from ctypes import addressof, c_bool, c_char, c_size_t, c_uint64, c_void_p
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-import wasmtime._bindings as ffi
-from wasmtime._ffi import dll
+from slight_py import capi
+from slight_py.capi import function
 
 DONE, YIELDED, CALLED, REFUSED, TRAPPED, FAILED = range(6)
 """What `advance` says: the calls are made · the guest's turn is over · it has called an import · it has called one
@@ -33,17 +33,6 @@ MAX_DEPTH = 16
 """How many calls may be nested: a guest calls an import, which calls it (to allocate, say), and so on."""
 
 MAX_PARAMS = 16
-
-# The C API, with arguments as plain integers: half the cost of ctypes pointers. Functions are taken by index, since an
-# attribute of `dll` is shared with the package's own bindings and must keep its argument types.
-
-
-def function(name: str, result: Any, *arguments: Any, prefix: str = "wasmtime_") -> Callable[..., Any]:
-    """A function of the C API."""
-    found = dll[prefix + name]
-    found.restype, found.argtypes = result, arguments
-    return found
-
 
 _store_new = function("store_new", c_void_p, c_void_p, c_void_p, c_void_p)
 _store_context = function("store_context", c_void_p, c_void_p)
@@ -72,8 +61,12 @@ _wasi_stderr = _wasi("inherit_stderr", None, c_void_p)
 _wasi_directory = _wasi("preopen_dir", c_bool, c_void_p, ctypes.c_char_p, ctypes.c_char_p, c_bool)
 _wasi_delete = _wasi("delete", None, c_void_p)
 
-# A value is a kind (one byte) and a union at offset 8, 32 bytes in all (`wasmtime/val.h`).
-_VAL_SIZE = ctypes.sizeof(ffi.wasmtime_val_t)
+# A value is a kind (one byte) and a union at offset 8, 32 bytes in all (`wasmtime/val.h`), and so is what an instance
+# exports (`wasmtime/extern.h`). An instance is 16 bytes (`wasmtime/instance.h`).
+_VAL_SIZE = 32
+_Extern = c_uint64 * 4
+_Instance = c_uint64 * 2
+_UNION = 8
 _KINDS = {"i": 0, "I": 1, "f": 2, "d": 3}
 _LETTERS = "iIfd"
 _UNIONS = {"i": "I20x", "I": "Q16x", "f": "f20x", "d": "d16x"}
@@ -172,7 +165,7 @@ class Store:
             _set_wasi(self._context, wasi)
         self._externs: dict[int, Any] = {}
         self._memory: int | None = None
-        self._instance = ffi.wasmtime_instance_t()
+        self._instance = _Instance()
         self._trap = c_void_p()
         self._error = c_void_p()
         self._refused = 0
@@ -201,7 +194,7 @@ class Store:
 
     def set_memory(self, index: int) -> None:
         """Says which export is the memory."""
-        self._memory = addressof(self._extern(index).of.memory)
+        self._memory = addressof(self._extern(index)) + _UNION
 
     @property
     def memory(self) -> memoryview | None:
@@ -215,7 +208,7 @@ class Store:
 
         Raises RecursionError where too many calls are nested, IndexError where there is no such export.
         """
-        address = addressof(self._extern(index).of.func)
+        address = addressof(self._extern(index)) + _UNION
         kinds, pack = _packer(params)
         chain = itertools.chain.from_iterable
         packed = [pack(*chain(zip(kinds, args, strict=True))) for args in reversed(calls)]
@@ -229,7 +222,7 @@ class Store:
     def _extern(self, index: int) -> Any:
         found = self._externs.get(index)
         if found is None:
-            found = ffi.wasmtime_extern_t()
+            found = _Extern()
             name, length = c_void_p(), c_size_t()
             where = (addressof(self._instance), index, addressof(name), addressof(length), addressof(found))
             if not _export_nth(self._context, *where):
@@ -386,6 +379,6 @@ if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
     except ImportError:
         pass
     else:
-        addresses = {name: ctypes.cast(dll[f"wasmtime_{name}"], c_void_p).value for name in _store.names()}
-        enter_address = _store.setup(addresses, _VAL_SIZE, ctypes.sizeof(ffi.wasmtime_extern_t))
+        addresses = {name: capi.address(name) for name in _store.names()}
+        enter_address = _store.setup(addresses, _VAL_SIZE, ctypes.sizeof(_Extern))
         PureStore, Store = Store, _store.Store

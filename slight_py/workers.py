@@ -14,18 +14,17 @@ import multiprocessing
 import signal
 import socket
 from contextlib import suppress
+from functools import cache, partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from capabilities.http.listen import bind, name_of, share
 from capabilities.http.routes import RouteTable
-from capabilities.http.server import HttpService
 from capabilities.keyvalue.memory import MemoryStores, RemoteMemoryStores, serve
-from slight_py import access, linker, logs, loop, runner
+from slight_py import linker, logs, loop, runner
 from slight_py.engine import Engine, describe
 from slight_py.errors import UsageError
-from slight_py.handlers import Handlers
 
 log = logging.getLogger("slight_py")
 
@@ -41,7 +40,7 @@ class Workers:
     def __init__(self, config: runner.RunConfig, loaded: runner.Loaded, stores: MemoryStores) -> None:
         """The workers run the module that is `loaded`, whatever becomes of its file."""
         self._config = config
-        self._compiled = bytes(loaded.module.serialize())
+        self._compiled = loaded.module.serialize()
         self._stores = stores
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -158,10 +157,15 @@ async def _serve(
     stores: socket.socket,
     main: Connection,
 ) -> None:
+    # Here, since the main process has no use for the server.
+    from capabilities.http.server import HttpService
+    from slight_py import access
+    from slight_py.handlers import Handlers
+
     engine = Engine(config.limits)
     module = engine.load(main.recv_bytes())
     loaded = runner.Loaded(engine, module, describe(module), config.slightfile)
-    backends = linker.Backends(RemoteMemoryStores(stores))
+    backends = linker.Backends(cache(partial(RemoteMemoryStores, stores)))
     handlers = Handlers(loaded.program(backends, None), config.wasi)
     service = HttpService(handlers, config.http, access.logger(config.access_log))
     await service.start(listeners, table)

@@ -8,8 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from capabilities.bindings.http_types import Request, Response
-from capabilities.http import HttpService, HttpSettings, RouteTable, bind
 from capabilities.http.access import AccessRecord
+from capabilities.http.listen import bind
+from capabilities.http.routes import RouteTable
+from capabilities.http.server import HttpService
+from capabilities.http.settings import HttpSettings
 
 Handler = Callable[[Request], Awaitable[Response]]
 

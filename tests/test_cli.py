@@ -44,7 +44,10 @@ def test_the_version_is_shown() -> None:
     assert slight_py("--version") == (0, "slight-py 0.1.0\n", "")
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["inspect"], ["bindgen"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["run"], ["inspect"], ["bindgen"], ["image"], ["image", "build"], ["image", "run"], ["image", "inspect"]],
+)
 def test_help_has_an_example(command: list[str]) -> None:
     done = slight_py(*command, "--help")
     assert (done.code, done.err) == (0, "")
@@ -69,7 +72,7 @@ def test_an_unknown_command_is_refused_with_those_there_are() -> None:
     done = slight_py("serve")
     assert (done.code, done.out, len(done.errors)) == (2, "", 1)
     assert done.err.replace("'", "") == (
-        "slight-py: error: argument COMMAND: invalid choice: serve (choose from run, inspect, bindgen); "
+        "slight-py: error: argument COMMAND: invalid choice: serve (choose from run, inspect, bindgen, image); "
         "see `slight-py --help`\n"
     )
 

@@ -214,7 +214,7 @@ GREETER = ModuleInfo([Imported("greeter", "greet", "iiiiii", "")])
 
 def host(slightfile: Slightfile, info: ModuleInfo = GREETER) -> object:
     """What answers the last import of a module. Raises UsageError."""
-    backends = linker.Backends(MemoryStores())
+    backends = linker.Backends(MemoryStores)
     slightfile = linker.check(Path("app.wasm"), info, slightfile, link_all=False)
     links = linker.link(info, slightfile, backends, http=None)
     last = info.imports[-1]
@@ -710,7 +710,7 @@ def test_every_object_is_closed_whatever_becomes_of_the_others(
     greeter_of(tmp_path, KEYVALUE + closing, "stores.py")
     slightfile = load(slightfile_of(tmp_path, "its.py:It", "stores.py:It"))
     info = ModuleInfo([*GREETER.imports, *OPEN.imports])
-    backends = linker.Backends(MemoryStores())
+    backends = linker.Backends(MemoryStores)
     hosts = [host for _, host in linker.link(info, slightfile, backends, http=None).values()]
     asyncio.run(backends.close())
     assert [host.closed for host in hosts] == [True, True]
@@ -836,7 +836,7 @@ def own_resource(name: str, *imported: str) -> ModuleInfo:
 def test_a_guest_that_only_drops_its_resource_is_linked() -> None:
     info = own_resource("thing", "resource_drop_thing")
     linker.check(Path("app.wasm"), info, embedded(), link_all=False)
-    links = linker.link(info, embedded(), linker.Backends(MemoryStores()), http=None)
+    links = linker.link(info, embedded(), linker.Backends(MemoryStores), http=None)
     assert [*links] == [("canonical_abi", "resource_drop_thing")]
 
 

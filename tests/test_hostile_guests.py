@@ -14,7 +14,8 @@ import pytest
 
 from bindgen.support import Err, Handles, Lift
 from capabilities.bindings.http_types import HttpErrorStatusError, Method, Request
-from capabilities.http import HandlerFailure, HttpSettings
+from capabilities.http.dispatch import HandlerFailure
+from capabilities.http.settings import HttpSettings
 from capabilities.keyvalue.memory import MemoryStores
 from slight_py.handlers import Handlers
 from tests import wat

@@ -14,7 +14,8 @@ import pytest
 import wasmtime
 
 from bindgen.support import GuestFault
-from capabilities.http import HandlerFailure, HttpSettings
+from capabilities.http.dispatch import HandlerFailure
+from capabilities.http.settings import HttpSettings
 from slight_py import wasi
 from slight_py.engine import WASI, Exit, Instance, Program, describe
 from slight_py.errors import UsageError

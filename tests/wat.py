@@ -14,7 +14,10 @@ import wasmtime
 
 from bindgen.support import Import
 from capabilities.bindings.http_types import Method, Request, Response
-from capabilities.http import HttpService, HttpSettings, RouteTable, bind
+from capabilities.http.listen import bind
+from capabilities.http.routes import RouteTable
+from capabilities.http.server import HttpService
+from capabilities.http.settings import HttpSettings
 from capabilities.keyvalue import Backend
 from capabilities.keyvalue.memory import MemoryStores
 from slight_py import engine as engine_module
@@ -166,7 +169,8 @@ def handlers(
     found = engine(limits)
     module = found.compile(wasm)
     loaded = Loaded(found, module, describe(module), slightfile.embedded())
-    return Handlers(loaded.program(linker.Backends(stores or MemoryStores()), None), wasi or WasiSettings())
+    kept = stores or MemoryStores()
+    return Handlers(loaded.program(linker.Backends(lambda: kept), None), wasi or WasiSettings())
 
 
 REQUEST = Request(Method.GET, "/", [("host", "localhost")], [], b"")

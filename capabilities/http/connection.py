@@ -11,11 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, cast
 
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.streams import StreamReader
-
+from capabilities.http import aiohttp_server as web
 from capabilities.http.access import printable
+from capabilities.http.aiohttp_server import AbstractStreamWriter, StreamReader
 
 MAX_LINE = 8190
 """The longest request target, and the longest header with its name, in bytes (aiohttp's default, and Apache's)."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from capabilities.bindings.http_types import Request, Response
+from bindgen.support import Err
+from capabilities.bindings.http_types import HttpRouterErrorUnexpectedError, Request, Response
 
 
 class HandlerFailure(Exception):
@@ -25,3 +26,15 @@ class Dispatcher(Protocol):
 
         Raises `Err[HttpError]`, the handler's own error, or HandlerFailure.
         """
+
+
+def resolve(dispatcher: Dispatcher, handler: str) -> Any:
+    """The handler of that name. Raises `Err[HttpRouterErrorUnexpectedError]`, which names what is missing."""
+    try:
+        found = dispatcher.resolve(handler)
+    except ValueError as error:
+        raise Err(HttpRouterErrorUnexpectedError(str(error))) from None
+    if found is None:
+        exported = handler.replace("_", "-")
+        raise Err(HttpRouterErrorUnexpectedError(f"no exported function {exported!r}"))
+    return found

@@ -7,9 +7,8 @@ from typing import Protocol, cast
 
 from capabilities.bindings import http_server
 from capabilities.bindings.http_types import Uri
-from capabilities.http.dispatch import Dispatcher
+from capabilities.http.dispatch import Dispatcher, resolve
 from capabilities.http.routes import RouteTable
-from capabilities.http.server import resolve
 
 
 class RunningServer(Protocol):

@@ -44,7 +44,7 @@ def bind(address: str, reuse_port: bool = False) -> list[socket.socket]:
     Raises `Err[HttpRouterErrorInvalidUrl]` for an address that can't be read or a host that isn't known, and
     ListenError.
     """
-    host, port = _parse(address)
+    host, port = parse(address)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -84,7 +84,8 @@ class _PortTakenError(Exception):
     """The free port of one address is taken on another: another one may do."""
 
 
-def _parse(address: str) -> tuple[str, int]:
+def parse(address: str) -> tuple[str, int]:
+    """The host and the port of an address, as `bind` takes it. Raises `Err[HttpRouterErrorInvalidUrl]`."""
     host, _, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if bracketed:

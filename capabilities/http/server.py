@@ -6,26 +6,29 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from socket import socket
 from time import perf_counter
 from typing import Any, cast
 
-from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.streams import StreamReader
-
 from bindgen.support import Err
-from capabilities.bindings.http_types import HttpRouterErrorUnexpectedError, Method, Request, Response
+from capabilities.bindings.http_types import Method, Request, Response
+from capabilities.http import aiohttp_server as web
 from capabilities.http.access import CLIENT_GONE, AccessRecord, printable
+from capabilities.http.aiohttp_server import (
+    HttpProcessingError,
+    HttpVersion10,
+    HttpVersion11,
+    LineTooLong,
+    StreamReader,
+)
 from capabilities.http.connection import SENT_AND_DONE, SENT_AND_OPEN, Connection, Server, send
-from capabilities.http.cors import Cors
-from capabilities.http.dispatch import Dispatcher, HandlerFailure
+from capabilities.http.dispatch import Dispatcher, HandlerFailure, resolve
 from capabilities.http.limit import TimeExceeded, TimeLimit
 from capabilities.http.listen import ListenError, name_of
 from capabilities.http.message import NO_CONTENT, BadResponse, encode_head, guest_headers, origin_form
 from capabilities.http.routes import Match, Matcher, NotFound, RouteTable
+from capabilities.http.settings import HttpSettings
 
 UNWIND = 2.0
 """How long handlers that were cancelled by `stop` may take to end, in seconds."""
@@ -38,23 +41,6 @@ _VERSIONS = (HttpVersion11, HttpVersion10)
 _METHODS = {method.name: method for method in Method}
 
 _log = logging.getLogger("slight_py.http")
-
-
-@dataclass(frozen=True)
-class HttpSettings:
-    """The limits of one server."""
-
-    max_body: int = 10 * 1024 * 1024
-    """The most bytes of a request's body: more is answered with 413."""
-    request_timeout: float = 30.0
-    """How many seconds a handler may take: then it is cancelled, and the client gets 504."""
-    body_timeout: float = 30.0
-    """How many seconds a client may take to send a body: then it gets 408."""
-    max_concurrent: int = 1000
-    """The most requests at once, from the first byte of the body to the handler's end: more are answered with 503."""
-    drain_timeout: float = 30.0
-    """How many seconds requests under way get to end when the server stops."""
-    cors: Cors = field(default_factory=Cors)
 
 
 class HttpService:
@@ -296,18 +282,6 @@ class HttpService:
             transport.write(encode_head(response, "GET", lines, not self._cors.off) + body)
         if self._on_access:
             self._on_access(AccessRecord(request.remote or "-", "-", "-", status, len(body), 0.0, None))
-
-
-def resolve(dispatcher: Dispatcher, handler: str) -> Any:
-    """The handler of that name. Raises `Err[HttpRouterErrorUnexpectedError]`, which names what is missing."""
-    try:
-        found = dispatcher.resolve(handler)
-    except ValueError as error:
-        raise Err(HttpRouterErrorUnexpectedError(str(error))) from None
-    if found is None:
-        exported = handler.replace("_", "-")
-        raise Err(HttpRouterErrorUnexpectedError(f"no exported function {exported!r}"))
-    return found
 
 
 async def _listen(opened: socket, server: Server) -> asyncio.Server:

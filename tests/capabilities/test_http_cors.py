@@ -9,7 +9,8 @@ import pytest
 
 from capabilities.bindings.http_types import Response
 from capabilities.errors import ConfigError
-from capabilities.http import Cors, HttpSettings
+from capabilities.http.cors import Cors
+from capabilities.http.settings import HttpSettings
 from tests.http_serving import Functions, answering, serving
 
 EVERYTHING = {

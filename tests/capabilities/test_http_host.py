@@ -13,7 +13,10 @@ from capabilities.bindings.http_types import (
     HttpRouterErrorInvalidUrl,
     HttpRouterErrorUnexpectedError,
 )
-from capabilities.http import HttpHost, HttpService, ListenError, RouteTable, bind
+from capabilities.http.host import HttpHost
+from capabilities.http.listen import ListenError, bind
+from capabilities.http.routes import RouteTable
+from capabilities.http.server import HttpService
 from tests.http_serving import Functions, Serving, hello
 
 

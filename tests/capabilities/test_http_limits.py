@@ -15,10 +15,13 @@ import pytest
 import uvloop
 
 from capabilities.bindings.http_types import Request, Response
-from capabilities.http import HttpService, HttpSettings, RouteTable, bind
 from capabilities.http import connection as connection_module
 from capabilities.http.access import AccessRecord
 from capabilities.http.limit import TimeExceeded, TimeLimit
+from capabilities.http.listen import bind
+from capabilities.http.routes import RouteTable
+from capabilities.http.server import HttpService
+from capabilities.http.settings import HttpSettings
 from tests.http_serving import Functions, Serving, echo, hello, read_response, serving
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"

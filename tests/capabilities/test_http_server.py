@@ -22,8 +22,11 @@ from capabilities.bindings.http_types import (
     Request,
     Response,
 )
-from capabilities.http import HandlerFailure, HttpService, ListenError, RouteTable, bind
 from capabilities.http.access import AccessRecord
+from capabilities.http.dispatch import HandlerFailure
+from capabilities.http.listen import ListenError, bind
+from capabilities.http.routes import RouteTable
+from capabilities.http.server import HttpService
 from tests.http_serving import Functions, answering, echo, hello, read_response, serving
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"

@@ -1,0 +1,77 @@
+"""What is used of aiohttp: its server, imported without its client.
+
+The package's `__init__` imports the client, which takes longer than the server and more memory: it reads the
+certificates of all authorities, for one. So the package is put in place without its `__init__`, which runs as soon as
+somebody asks for a name that it would have set: a capability that uses `aiohttp.ClientSession`, say.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from threading import RLock
+from types import ModuleType
+from typing import Any
+
+
+def _without_init(spec: ModuleSpec) -> ModuleType:
+    """The package with nothing in it but its version, by which its modules name themselves to their peers."""
+    package = module_from_spec(spec)
+    code = spec.loader.get_code(spec.name)  # type: ignore[union-attr]
+    package.__dict__["__version__"] = code.co_consts[0]  # its first statement
+    return package
+
+
+def _complete_on_demand(package: ModuleType, spec: ModuleSpec) -> None:
+    """Runs the package's `__init__` when a name is missing (PEP 562)."""
+    lock = RLock()
+    begun = False
+
+    def look_up(name: str) -> Any:
+        nonlocal begun
+        with lock:
+            if begun:  # by another thread, or `__init__` itself asks
+                if name in vars(package):
+                    return vars(package)[name]
+                raise AttributeError(f"module {spec.name!r} has no attribute {name!r}")
+            begun = True
+            try:
+                spec.loader.exec_module(package)  # type: ignore[union-attr]
+            except BaseException:
+                begun = False
+                raise
+        return getattr(package, name)
+
+    package.__dict__["__getattr__"] = look_up
+
+
+_spec = find_spec("aiohttp") if "aiohttp" not in sys.modules else None
+if _spec is not None:
+    _package = sys.modules["aiohttp"] = _without_init(_spec)
+
+from aiohttp.abc import AbstractStreamWriter  # noqa: E402
+from aiohttp.http import HttpVersion10, HttpVersion11  # noqa: E402
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong  # noqa: E402
+from aiohttp.streams import StreamReader  # noqa: E402
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError  # noqa: E402
+from aiohttp.web_request import BaseRequest  # noqa: E402
+from aiohttp.web_response import StreamResponse  # noqa: E402
+from aiohttp.web_server import Server  # noqa: E402
+
+if _spec is not None:
+    _complete_on_demand(_package, _spec)
+
+__all__ = [
+    "AbstractStreamWriter",
+    "BaseRequest",
+    "HttpProcessingError",
+    "HttpVersion10",
+    "HttpVersion11",
+    "LineTooLong",
+    "RequestHandler",
+    "RequestPayloadError",
+    "Server",
+    "StreamReader",
+    "StreamResponse",
+]

@@ -1,0 +1,77 @@
+"""What the commands share on the command line: how mistakes are said, the limits, and values as users write them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as for every other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"slight-py: error: {message}; see `{self.prog} --help`", file=sys.stderr)
+        sys.exit(2)
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=100)
+
+
+def add_limits(command: argparse.ArgumentParser) -> None:
+    """What bounds a module, wherever it runs."""
+    limits = command.add_argument_group("limits")
+    limits.add_argument(
+        "--max-memory", type=size, default=256 << 20, metavar="SIZE", help="memory of an instance (256M)"
+    )
+    limits.add_argument("--max-body", type=size, default=10 << 20, metavar="SIZE", help="body of a request (10M)")
+    limits.add_argument(
+        "--request-timeout", type=seconds, default=30.0, metavar="SECONDS", help="time of a request (30)"
+    )
+    limits.add_argument("--max-concurrent", type=count, default=1000, metavar="N", help="requests at once (1000)")
+    limits.add_argument(
+        "--drain-timeout", type=seconds, default=30.0, metavar="SECONDS", help="time to finish at the end (30)"
+    )
+    command.add_argument("--access-log", choices=("plain", "json"), help="a line on stderr for each request")
+
+
+# Values: each of these takes an option's text, and raises argparse's error for what it can't be.
+
+
+def count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds, up to a day")
+    return number
+
+
+def size(text: str) -> int:
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    if (
+        unit not in _SIZES
+        or not number.isascii()
+        or not number.isdigit()
+        or not 0 < int(number) * _SIZES[unit] <= 1 << 32
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size in bytes, such as 512K, 64M or 1G, up to 4G")
+    return int(number) * _SIZES[unit]
+
+
+def variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
