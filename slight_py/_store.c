@@ -366,18 +366,23 @@ static PyObject *Store_begin(Store *self, PyObject *const *args, Py_ssize_t narg
     Py_RETURN_NONE;
 }
 
-static PyObject *Store_advance(Store *self, PyObject *Py_UNUSED(none))
+/* What `advance` says. */
+static int run(Store *self)
 {
-    if (self->depth == 0)
-        return PyErr_Format(PyExc_RuntimeError, "there is no call to advance");
     Py_BEGIN_ALLOW_THREADS
     advance(&self->stack[0]);
     Py_END_ALLOW_THREADS
     Activation *top = &self->stack[self->depth - 1];
-    int state = self->state;
-    if (state == DONE && (top->future != NULL || top->made < top->count))
-        state = top->imported ? CALLED : YIELDED;
-    return PyLong_FromLong(state);
+    if (self->state == DONE && (top->future != NULL || top->made < top->count))
+        return top->imported ? CALLED : YIELDED;
+    return self->state;
+}
+
+static PyObject *Store_advance(Store *self, PyObject *Py_UNUSED(none))
+{
+    if (self->depth == 0)
+        return PyErr_Format(PyExc_RuntimeError, "there is no call to advance");
+    return PyLong_FromLong(run(self));
 }
 
 static PyObject *Store_imported(Store *self, PyObject *Py_UNUSED(none))
@@ -430,6 +435,31 @@ static void pop(Store *self)
     }
     PyMem_Free(top->args);
     top->args = NULL;
+}
+
+/* The usual course of a call, in one step. */
+
+static PyObject *Store_start(Store *self, PyObject *pre)
+{
+    PyObject *begun = Store_instantiate(self, pre);
+    if (begun == NULL)
+        return NULL;
+    Py_DECREF(begun);
+    return PyLong_FromLong(run(self));
+}
+
+static PyObject *Store_call(Store *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *begun = Store_begin(self, args, nargs);
+    if (begun == NULL)
+        return NULL;
+    Py_DECREF(begun);
+    int state = run(self);
+    if (state != DONE)
+        return PyLong_FromLong(state);
+    PyObject *results = Store_results(self, NULL);
+    pop(self);
+    return results;
 }
 
 static PyObject *Store_end(Store *self, PyObject *Py_UNUSED(none))
@@ -487,6 +517,8 @@ static PyMethodDef Store_methods[] = {
     {"instantiate", (PyCFunction)Store_instantiate, METH_O, NULL},
     {"set_memory", (PyCFunction)Store_set_memory, METH_O, NULL},
     {"begin", (PyCFunction)(void (*)(void))Store_begin, METH_FASTCALL, NULL},
+    {"start", (PyCFunction)Store_start, METH_O, NULL},
+    {"call", (PyCFunction)(void (*)(void))Store_call, METH_FASTCALL, NULL},
     {"advance", (PyCFunction)Store_advance, METH_NOARGS, NULL},
     {"imported", (PyCFunction)Store_imported, METH_NOARGS, NULL},
     {"answer", (PyCFunction)(void (*)(void))Store_answer, METH_FASTCALL, NULL},

@@ -465,8 +465,14 @@ class Instance:
         _instances.add(self)
 
     async def _start(self) -> None:
-        self._store.instantiate(self._program.pre)
-        await self._drive("the start function")
+        with self._program.engine.busy():
+            if self._thread is None:
+                state = self._store.start(self._program.pre)
+            else:
+                self._store.instantiate(self._program.pre)
+                state = await self._thread.run(self._store.advance)
+            if state:
+                await self._drive("the start function", state)
         self._store.end()
         if self._program.info.memory is not None:
             self._store.set_memory(self._program.info.memory)
@@ -536,33 +542,42 @@ class Instance:
         """Calls a function once for each of `calls`, and returns the results. `guarded` refuses it the imports."""
         if self._ended is not None:
             raise self._ended
-        try:
-            self._store.begin(export.index, export.params, export.result, calls, guarded)
-        except RecursionError:
-            raise GuestFault(f"calls into the guest and from it are nested {store.MAX_DEPTH} deep") from None
-        try:
-            await self._drive(export.name)
-            return self._store.results()
-        finally:
-            if not self.abandoned:
-                self._store.end()
-
-    async def _drive(self, name: str) -> None:
-        """Advances the guest until the innermost calls are made, and answers what it asks meanwhile."""
-        advance = self._store.advance
         with self._program.engine.busy():
-            while state := advance() if self._thread is None else await self._thread.run(advance):
-                if state == CALLED:
-                    number, args = self._store.imported()
-                    definition, host = self._program.import_at(number)
-                    value = await definition.call(host, self, args)
-                    self._store.answer(definition.result, value)
-                elif state == YIELDED:
-                    await self._program.engine.turn()
+            call = (export.index, export.params, export.result, calls, guarded)
+            try:
+                if self._thread is None:
+                    done = self._store.call(*call)
+                    if not isinstance(done, int):
+                        return done  # at once, which is how most calls go
                 else:
-                    # A host that the guest failed inside of may have caught that, and gone on.
-                    self._ended = self._ended or self._failure(state, name)
-                    raise self._ended
+                    self._store.begin(*call)
+                    done = await self._thread.run(self._store.advance)
+            except RecursionError:
+                raise GuestFault(f"calls into the guest and from it are nested {store.MAX_DEPTH} deep") from None
+            try:
+                await self._drive(export.name, done)
+                return self._store.results()
+            finally:
+                if not self.abandoned:
+                    self._store.end()
+
+    async def _drive(self, name: str, state: int) -> None:
+        """Goes on from `state`, which `advance` said, until the innermost calls are made: answers what the guest asks
+        meanwhile."""
+        advance = self._store.advance
+        while state:
+            if state == CALLED:
+                number, args = self._store.imported()
+                definition, host = self._program.import_at(number)
+                value = await definition.call(host, self, args)
+                self._store.answer(definition.result, value)
+            elif state == YIELDED:
+                await self._program.engine.turn()
+            else:
+                # A host that the guest failed inside of may have caught that, and gone on.
+                self._ended = self._ended or self._failure(state, name)
+                raise self._ended
+            state = advance() if self._thread is None else await self._thread.run(advance)
 
     def _failure(self, state: int, name: str) -> Exception:
         """What ended the instance."""

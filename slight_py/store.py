@@ -230,6 +230,24 @@ class Store:
             self._externs[index] = found
         return found
 
+    def start(self, pre: int) -> int:
+        """`instantiate`, and what the first `advance` says."""
+        self.instantiate(pre)
+        return self.advance()
+
+    def call(
+        self, index: int, params: str, result: str, calls: Sequence[Sequence[Any]], guarded: bool
+    ) -> list[Any] | int:
+        """The results of calls that are made at once, from `begin` to `end`; else what the first `advance` says, to go
+        on from. Raises what `begin` does."""
+        self.begin(index, params, result, calls, guarded)
+        state = self.advance()
+        if state != DONE:
+            return state
+        results = self.results()
+        self.end()
+        return results
+
     def advance(self) -> int:
         """Runs the guest until the innermost calls are made, it has called an import, or its turn is over."""
         self._advance(self._stack[0])
