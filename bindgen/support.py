@@ -4,15 +4,21 @@ A generated module does the lifting and lowering for exactly its types; this mod
 them. It knows no WebAssembly engine: an engine's instance is anything that satisfies `Guest`.
 
 Rules of the binary interface that are enforced here: docs/abi.md.
+
+`_support.c` has what `Lift` and `Lower` do most often, and is used where it was built. It knows how things go well, and
+leaves everything else to the Python here, so each rule and each message is in this module.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Awaitable, Callable, Sequence
+import os
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from struct import Struct, pack_into
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -25,6 +31,9 @@ CANONICAL_ABI = "canonical_abi"
 """The module from which guests import what belongs to no interface."""
 
 _U32, _F32, _U64, _F64 = Struct("<I"), Struct("<f"), Struct("<Q"), Struct("<d")
+
+_PAIR = Struct("<II")
+"""A text or a list in memory: pointer and length."""
 
 
 class Err(Exception, Generic[E]):
@@ -181,6 +190,35 @@ class Lift:
                 self.owned.append((pointer, max(length * stride, (length - 1) * stride + reach), align))
         return builtins.range(pointer, pointer + length * stride, stride) if stride else builtins.range(length)
 
+    def pair(self, at: int) -> tuple[int, int]:
+        """Pointer and length of the text or list that is in memory at `at`."""
+        try:
+            pair: tuple[int, int] = _PAIR.unpack_from(self.memory, at)
+        except (struct.error, IndexError):
+            self.range(at, _PAIR.size)
+            raise
+        return pair
+
+    def bytes_at(self, at: int) -> builtins.bytes:
+        return self.bytes(*self.pair(at))
+
+    def string_at(self, at: int) -> str:
+        return self.string(*self.pair(at))
+
+    def texts(self, pointer: int, length: int) -> builtins.list[str]:
+        """A list of strings."""
+        self.list(8, 8, 4, pointer, length)
+        return [self.string(*pair) for pair in _PAIR.iter_unpack(self.memory[pointer : pointer + 8 * length])]
+
+    def rows(self, width: int, pointer: int, length: int) -> builtins.list[Any]:
+        """A list of tuples of `width` strings each."""
+        if not length:
+            return []
+        size = 8 * width
+        self.list(size, size, 4, pointer, length)
+        texts = [self.string(*pair) for pair in _PAIR.iter_unpack(self.memory[pointer : pointer + size * length])]
+        return list(zip(*[iter(texts)] * width, strict=True))
+
     def numbers(self, size: int, pointer: int, length: int) -> memoryview:
         """The bytes of a list of numbers."""
         self._spend(length * self.NUMBER)
@@ -225,9 +263,20 @@ class Lift:
             self.fault(f"{value:#x} has more than the {count} flags there are")
         return value
 
-    def unknown_case(self, tag: int, name: str) -> GuestFault:
-        """What to raise for a tag past the last case of `name`."""
-        return GuestFault(f"{self.where}: {self.at}: {tag} is not a case of {name}")
+    def case(self, tag: int, count: int, name: str) -> int:
+        """The tag, which is that of one of the `count` cases of `name`."""
+        if tag >= count:
+            self.fault(f"{tag} is not a case of {name}")
+        return tag
+
+    def tag(self, at: int, count: int, name: str) -> int:
+        """The tag that is in memory at `at`, in one byte."""
+        try:
+            tag = self.memory[at]
+        except IndexError:
+            self.range(at, 1)
+            raise
+        return tag if tag < count else self.case(tag, count, name)
 
     def _slice(self, pointer: int, length: int, align: int) -> memoryview:
         if not length:
@@ -241,12 +290,13 @@ class Lift:
         return self.memory[pointer:end]
 
     def _spend(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
+        left = self.left - size
+        if left < 0:
             self.fault(
                 f"the call hands over too much; it may {self.LIMIT >> 20} MiB, or {self.LIMIT // self.TEXT >> 20} MiB "
                 f"of text, or {self.LIMIT // self.ELEMENT} elements of lists"
             )
+        self.left = left
 
 
 def memory_of(guest: Guest, where: str) -> memoryview:
@@ -295,32 +345,69 @@ def pack_numbers(memory: memoryview, at: int, letter: str, values: Sequence[Flat
 class Lower:
     """Hands the values of one call over: first every block of memory is asked for, then all are allocated, then filled.
 
-    A generated module walks a value twice in the same order. The first walk notes the blocks with `block`, `string` and
-    `bytes`; `Guest.allocate` has the guest allocate them; the second takes their addresses, one after the other, with
-    `take`. So a guest is asked once however many texts there are, and nothing is computed while it runs.
+    A generated module walks a value twice in the same order. The first walk notes the blocks; `Guest.allocate` has the
+    guest allocate them, and fills those whose content is known; the second takes the addresses, one after the other,
+    with `take` or `put`. So a guest is asked once however many texts there are, and nothing is computed while it runs.
     """
 
-    __slots__ = ("blocks", "guest", "take", "where")
+    __slots__ = ("_tables", "_taken", "blocks", "guest", "memory", "take", "where")
+
+    memory: memoryview
+    """The guest's memory, once the blocks are allocated."""
 
     take: Callable[[], tuple[int, int]]
-    """The next block: address, and size in bytes."""
+    """The next block: address, and length, which is in elements for a list and else in bytes."""
 
     def __init__(self, guest: Guest, where: str) -> None:
         self.guest = guest
         self.where = where
-        self.blocks: list[tuple[int, int, bytes | None]] = []
+        self.blocks: builtins.list[tuple[int, int, builtins.bytes | None]] = []
         """Size and alignment in bytes, and the data where they are known."""
+        self._taken: builtins.list[tuple[int, int]] = []
+        """What the second walk takes: the number of the block, and the length."""
+        self._tables: builtins.list[tuple[int, int]] = []
+        """The numbers of blocks that hold pointers and lengths of others, which come next, and of how many."""
 
     def block(self, size: int, align: int) -> None:
         """Notes a block that the second walk fills."""
+        self._taken.append((len(self.blocks), size))
         self.blocks.append((size, align, None))
+
+    def list(self, stride: int, reach: int, align: int, length: int) -> None:
+        """Notes the block of a list, which the second walk fills. `reach` is how many bytes an element may extend
+        over."""
+        self._taken.append((len(self.blocks), length))
+        self.blocks.append(((length - 1) * stride + max(stride, reach) if length else 0, align, None))
 
     def string(self, text: str) -> None:
         data = text.encode()
+        self._taken.append((len(self.blocks), len(data)))
         self.blocks.append((len(data), 1, data))
 
-    def bytes(self, data: bytes) -> None:
+    def bytes(self, data: builtins.bytes) -> None:
+        self._taken.append((len(self.blocks), len(data)))
         self.blocks.append((len(data), 1, data))
+
+    def texts(self, texts: Sequence[str]) -> None:
+        """Notes a list of strings: its block and theirs. The second walk finds all of them filled, and takes one."""
+        self._table(len(texts), 1, texts)
+
+    def rows(self, rows: Sequence[Sequence[str]], width: int) -> None:
+        """Notes a list of tuples of `width` strings each, as `texts` does."""
+        length = len(rows)
+        for row in rows:
+            if len(row) != width:
+                raise ValueError(f"{len(row)} values where {width} are expected")
+        self._table(length, width, chain.from_iterable(rows))
+
+    def _table(self, length: int, width: int, texts: Iterable[str]) -> None:
+        number = len(self.blocks)
+        self.list(8 * width, 8 * width, 4, length)
+        for text in texts:
+            data = text.encode()
+            self.blocks.append((len(data), 1, data))
+        if length:
+            self._tables.append((number, length * width))
 
     def handle(self, resource: str, value: object) -> int:
         """The handle by which the guest holds `value` from now on."""
@@ -334,16 +421,30 @@ class Lower:
 
     def place(self, pointers: Sequence[int]) -> None:
         """Takes the addresses that the guest gave, and writes what is known. Raises GuestFault for a useless one."""
-        memory = memory_of(self.guest, self.where)
+        memory = self.memory = memory_of(self.guest, self.where)
         end = len(memory)
         for (size, align, data), pointer in zip(self.blocks, pointers, strict=True):
             if pointer + size > end or pointer % align or (size and not pointer):
-                raise GuestFault(
-                    f"{self.where}: canonical_abi_realloc returned {pointer:#x} for {size} bytes aligned to {align}"
-                )
+                self._refuse(size, align, pointer)
             if data:
                 memory[pointer : pointer + size] = data
-        self.take = zip(pointers, (block[0] for block in self.blocks), strict=True).__next__
+        for table, count in self._tables:
+            at = pointers[table]
+            for number in range(table + 1, table + 1 + count):
+                _PAIR.pack_into(memory, at, pointers[number], self.blocks[number][0])
+                at += _PAIR.size
+        self.take = iter([(pointers[number], length) for number, length in self._taken]).__next__
+
+    def put(self, at: int) -> int:
+        """Writes address and length of the next block into memory at `at`; returns the address."""
+        pointer, length = self.take()
+        _PAIR.pack_into(self.memory, at, pointer, length)
+        return pointer
+
+    def _refuse(self, size: int, align: int, pointer: int) -> NoReturn:
+        raise GuestFault(
+            f"{self.where}: canonical_abi_realloc returned {pointer:#x} for {size} bytes aligned to {align}"
+        )
 
 
 # Handles: the resources of the host that a guest holds.
@@ -517,3 +618,28 @@ def host_resource_imports(name: str) -> tuple[Import, ...]:
         guest.handles.drop(name, args[0])
 
     return (Import(CANONICAL_ABI, f"resource_drop_{name}", "i", "", drop),)
+
+
+# The same in C.
+
+
+def _compiled(base: type, python: type) -> type:
+    """The class with what `base` does in C in place of what it does in Python. Its fields are in C too."""
+    rest = {
+        name: each
+        for name, each in vars(python).items()
+        if not hasattr(base, name) and (callable(each) or isinstance(each, int))
+    }
+    return type(python.__name__, (base,), {**rest, "__slots__": ()})
+
+
+PureLift, PureLower = Lift, Lower
+
+if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
+    try:
+        from bindgen import _support
+    except ImportError:
+        pass
+    else:
+        _support.setup(PureLift, PureLower, memory_of)
+        Lift, Lower = _compiled(_support.Lift, PureLift), _compiled(_support.Lower, PureLower)

@@ -3,7 +3,8 @@
     python -m bench.calls [--calls N]
 
 Both use the same store (`slight_py.store`), and so the same C API; the hand-written ones know the layout of their
-argument and check nothing. Medians of several runs, in turn. It also says how long the generator takes for wit/.
+argument and check nothing. Medians of several runs, in turn. It also says what the host's side of a request costs, and
+how long the generator takes for wit/.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from struct import pack_into
 from types import ModuleType
 from typing import Any
 
+from bench.calls import handler
 from bench.processes import ROOT, median
 from bindgen.backends import c, python
 from bindgen.wit_parser import load, load_many
@@ -132,4 +134,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.calls", description="Measures calls into a guest.")
     parser.add_argument("--calls", type=int, default=2000, help="how many calls a round makes (2000)")
     asyncio.run(measure(parser.parse_args().calls))
+    handler.measure()
     print(f"\nbindings for all of wit/: {median([generation() for _ in range(ROUNDS)]) * 1e3:.0f} ms")

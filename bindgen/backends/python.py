@@ -44,6 +44,10 @@ def write(imports: Sequence[Interface], exports: Sequence[Interface]) -> dict[st
     return files
 
 
+_RESULT = '"result"'
+"""What is being lifted, by default."""
+
+
 class _Module:
     """One generated module."""
 
@@ -244,10 +248,12 @@ class _Module:
         lines = call("async def ", name, [f"host: {host}", "guest: Guest", "args: tuple[Any, ...]"], result)
         body, arguments = self._lifted_params(function, signature)
         if signature.result_pointer:
-            body.append('lift.at = "result"') if body else None
-            body.append(f"lift.range(result_at, {abi.extent(function.result)})")
-        if body or signature.params:
-            lines.append(f'    lift = Lift(guest, "{where}")')
+            body += ['lift.at = "result"', f"lift.range(result_at, {abi.extent(function.result)})"]
+        if not any("lift" in line.removeprefix("lift.at = ") for line in body):
+            body = [line for line in body if not line.startswith("lift.at = ")]
+        else:
+            first = body.pop(0).removeprefix("lift.at = ")
+            lines.append(f'    lift = Lift(guest, "{where}"{"" if first == _RESULT else f", {first}"})')
         lines += [f"    {line}" for line in self._unpacked(function, signature)]
         lines += [f"    {line}" for line in body]
         target = "self_" if function.kind is FunctionKind.METHOD else "host"
@@ -327,9 +333,16 @@ class _Module:
     ) -> list[str]:
         """Statements that hand `value` over: all of a result, or one side of an expected."""
         plan = self._values.plan(type_, value)
+        lines = []
+        real = unaliased(type_)
+        if isinstance(real, Resource) and not self._names.is_guests(real):
+            target = "handle = " if signature.result_pointer else "return "
+            lines += call(target, "guest.handles.add", [f'"{real.name}"', value, f'"{where}: result"'])
         if not signature.result_pointer:
             if case is not None:
                 return [f"return {case[0]}"]
+            if lines:
+                return lines
             (flat,) = self._values.flat(type_, value)
             needs = [f'lower = Lower(guest, "{where}")'] if "lower" in flat else []
             if flat.startswith("*"):
@@ -339,13 +352,16 @@ class _Module:
         if case is not None:
             offset = abi.cases(case[1]).payload_offset
             at = f"result_at + {offset}"
-        store = self._values.store(type_, at, value)
-        lines = []
+        if lines:
+            store = [f"{self._values.struct('I')}.pack_into(memory, {at}, handle)"]
+        else:
+            store = self._values.store(type_, at, value)
         if plan or any("lower" in line for line in store):
             lines.append(f'lower = Lower(guest, "{where}")')
         if plan:
             lines += [*plan, "await guest.allocate(lower)"]
-        lines.append("memory = guest.memory")
+        if case is not None or any("memory" in line for line in store):
+            lines.append("memory = guest.memory")
         if case is not None:
             lines.append(f"memory[result_at] = {case[0]}")
         return [*lines, *store]
@@ -389,7 +405,7 @@ class _Module:
             starts, layout = abi.offsets(types)
             plan = [f"lower.block({_reach(types)}, {layout.align})", *plan]
             arguments = "(params_at,)"
-            fill = ["memory = guest.memory", "params_at, _ = lower.take()"]
+            fill = ["memory = lower.memory", "params_at, _ = lower.take()"]
             for at, type_, value in zip(starts, types, values, strict=True):
                 fill += self._values.store(type_, f"params_at + {at}" if at else "params_at", value)
         else:
@@ -421,18 +437,16 @@ class _Module:
             lines.append(text)
         owned = abi.has_heap(function.result) or abi.contains_handle(function.result)
         owns = ", owns=True" if owned else ""
-        return [*lines, f'lift = Lift(guest, "{where}"{owns})', *self._export_result(function.result, signature)]
+        lifted = self._export_result(function.result, signature)
+        if any("lift" in line for line in lifted):
+            lines.append(f'lift = Lift(guest, "{where}"{owns})')
+        return [*lines, *lifted]
 
     def _export_result(self, type_: Type, signature: abi.Signature) -> list[str]:
         if not signature.result_pointer:
             if isinstance(type_, ExpectedOf):
                 self._names.support("Err")
-                return [
-                    "if result > 1:",
-                    '    raise lift.unknown_case(result, "expected")',
-                    "if result:",
-                    "    raise Err(None)",
-                ]
+                return ['if lift.case(result, 2, "expected"):', "    raise Err(None)"]
             return [f"return {self._values.lift(type_, ['result'])}"]
         lines = [f"lift.range(result, {abi.extent(type_)})"]
         if not isinstance(type_, ExpectedOf):
@@ -441,10 +455,7 @@ class _Module:
         at = f"result + {abi.cases(type_).payload_offset}"
         problem = self._taken(type_.err, "problem", self._values.load(type_.err, at))
         lines += [
-            "tag = lift.memory[result]",
-            "if tag > 1:",
-            '    raise lift.unknown_case(tag, "expected")',
-            "if tag:",
+            'if lift.tag(result, 2, "expected"):',
             *(f"    {line}" for line in problem),
             "    raise Err(problem)",
         ]

@@ -33,11 +33,11 @@ _ANNOTATIONS = {
 
 _TAKEN_BY_MODULE = {"Any", "Err", "Export", "Guest", "Import", "IntEnum", "IntFlag", "Lift", "Lower", "Ok", "Protocol"}
 _TAKEN_BY_MODULE |= {"GuestResource", "Some", "Struct", "TypeAlias"}
-_TAKEN_BY_FUNCTION = {"answer", "args", "block", "each", "err", "export", "guest", "host", "lift", "lower", "memory"}
+_TAKEN_BY_FUNCTION = {"answer", "args", "block", "each", "err", "export", "flat", "guest", "handle", "host"}
 _BUILTINS = {"bool", "bytes", "float", "int", "isinstance", "len", "list", "ord", "range", "str", "tuple", "type"}
 _SUPPORT = {"bits_of_float32", "bits_of_float64", "float32_of", "float64_of", "pack_numbers", "s32", "s64"}
 _TAKEN_BY_FUNCTION |= _BUILTINS | _SUPPORT
-_TAKEN_BY_FUNCTION |= {"params_at", "problem", "result", "result_at", "self_", "tag"}
+_TAKEN_BY_FUNCTION |= {"lift", "lower", "memory", "params_at", "problem", "result", "result_at", "self_", "tag"}
 
 
 def snake(name: str) -> str:

@@ -36,6 +36,9 @@ from bindgen.wit_parser.model import (
 LINE_LENGTH = 120
 """Of the generated text, so that a formatter finds nothing to do."""
 
+_SHORT = 80
+"""How long an expression may be that stands within another."""
+
 _FORMATS = {
     Primitive.BOOL: "B",
     Primitive.U8: "B",
@@ -104,13 +107,19 @@ class Values:
     def load(self, type_: Type, at: str) -> str:
         """An expression for the value in memory at `at`."""
         if leaf := self._leaf_format(type_):
-            values = f"{self.struct(leaf)}.unpack_from(lift.memory, {at})"
-            if len(leaf) == 1:
-                return self._checked(type_, [f"{values}[0]"])
-            if self._is_string(type_) or self._is_bytes(type_):
-                return f"lift.{'string' if self._is_string(type_) else 'bytes'}(*{values})"
+            return self._checked(type_, f"{self.struct(leaf)}.unpack_from(lift.memory, {at})[0]")
         if abi.is_unit(type_):
             return "None"
+        if self._is_string(type_) or self._is_bytes(type_):
+            return f"lift.{'string' if self._is_string(type_) else 'bytes'}_at({at})"
+        real = unaliased(type_)
+        if isinstance(real, ListOf) and _columns(real.element):
+            return self._list(real, f"*lift.pair({at})")
+        if isinstance(real, OptionOf):
+            payload = self._case_value(real, 1, self.load(real.value, _plus(at, abi.cases(real).payload_offset)))
+            option = f'{payload} if lift.tag({at}, 2, "option") else None'
+            if len(option) <= _SHORT and " if " not in payload:
+                return option
         return f"{self._helper('load', type_)}(lift, {at})"
 
     def _write_load(self, type_: Type, name: str) -> list[str]:
@@ -118,8 +127,7 @@ class Values:
         real = unaliased(type_)
         match real:
             case ListOf():
-                pair = self.struct("II")
-                return [head, f"    return {self._list(real, f'*{pair}.unpack_from(lift.memory, at)')}"]
+                return [head, f"    return {self._list(real, '*lift.pair(at)')}"]
             case TypeDef(kind=Flags(labels)):
                 size = abi.flags_size(len(labels))
                 bits = f'int.from_bytes(lift.memory[at : at + {size}], "little")'
@@ -130,49 +138,48 @@ class Values:
 
     def _load_record(self, type_: Type) -> list[str]:
         """A record's plain parts come out of memory at once, the others one by one."""
-        parts = self._parts(type_)
-        leaves = [(part, self._leaf_format(part.type)) for part in parts]
-        lines, expressions, taken = [], [], 0
-        plain = [(part, leaf) for part, leaf in leaves if leaf]
-        names: list[str] = []
-        for part, leaf in leaves:
-            if leaf:
-                mine = [f"v{taken + n}" for n in range(len(leaf))]
-                taken += len(leaf)
-                names += mine
-                expressions.append(self._checked(part.type, mine))
+        lines, expressions = [], []
+        plain: list[tuple[int, str]] = []
+        for part in self._parts(type_):
+            if leaf := self._leaf_format(part.type):
+                expressions.append(self._checked(part.type, f"v{len(plain)}"))
+                plain.append((part.offset, leaf))
             else:
                 expressions.append(self.load(part.type, _plus("at", part.offset)))
         if plain:
-            text = _padded([(part.offset, leaf) for part, leaf in plain])
-            lines.append(f"    {joined(names)} = {self.struct(text)}.unpack_from(lift.memory, at)")
+            names = joined([f"v{number}" for number in range(len(plain))])
+            lines.append(f"    {names} = {self.struct(_padded(plain))}.unpack_from(lift.memory, at)")
         return [*lines, *call("    return ", self._constructor(type_), expressions)]
 
     def _load_cases(self, type_: Type) -> list[str]:
         view = abi.cases(type_)
-        tag = {1: "lift.memory[at]", 2: f"{self.struct('H')}.unpack_from(lift.memory, at)[0]"}.get(
-            view.tag_size, f"{self.struct('I')}.unpack_from(lift.memory, at)[0]"
-        )
+        known = f'{len(view.cases)}, "{_case_name(type_)}"'
+        if view.tag_size == 1:
+            tag = f"lift.tag(at, {known})"
+        else:
+            letter = "H" if view.tag_size == 2 else "I"
+            tag = f"lift.case({self.struct(letter)}.unpack_from(lift.memory, at)[0], {known})"
         payload = _plus("at", view.payload_offset)
         return self._switch(type_, tag, lambda case: self.load(case, payload))
 
     def _switch(self, type_: Type, tag: str, payload: Callable[[Type], str]) -> list[str]:
-        """Tells the cases of a variant, option, expected, union or enum apart."""
+        """Tells the cases of a variant, option, expected, union or enum apart. `tag` is one that there is."""
         view = abi.cases(type_)
         real = unaliased(type_)
         if isinstance(real, TypeDef) and isinstance(real.kind, Enum):
-            return [
-                f"    tag = {tag}",
-                f"    if tag >= {len(view.cases)}:",
-                f'        raise lift.unknown_case(tag, "{real.name}")',
-                f"    return {self._names.use(real)}(tag)",
-            ]
+            return [f"    return {self._names.use(real)}({tag})"]
+        values = [
+            self._case_value(type_, number, payload(case) if case is not None else None)
+            for number, (_, case) in enumerate(view.cases)
+        ]
+        if len(values) == 1:
+            return [f"    {tag}", f"    return {values[0]}"]
+        if len(values) == 2:
+            return [f"    if {tag}:", f"        return {values[1]}", f"    return {values[0]}"]
         lines = [f"    tag = {tag}"]
-        for number, (_, case) in enumerate(view.cases):
-            value = payload(case) if case is not None else None
-            lines += [f"    if tag == {number}:", f"        return {self._case_value(type_, number, value)}"]
-        name = real.name if isinstance(real, TypeDef) else "option" if isinstance(real, OptionOf) else "expected"
-        return [*lines, f'    raise lift.unknown_case(tag, "{name}")']
+        for number, value in enumerate(values[:-1]):
+            lines += [f"    if tag == {number}:", f"        return {value}"]
+        return [*lines, f"    return {values[-1]}"]
 
     def _case_value(self, type_: Type, number: int, value: str | None) -> str:
         """The Python value of a case, given its payload."""
@@ -201,8 +208,15 @@ class Values:
             letter = _FORMATS[real]
             numbers = f'lift.numbers({size}, {where}).cast("{letter}")'
             return f"list({numbers})" if letter in "fd" else f"{numbers}.tolist()"
+        if real is Primitive.STRING:
+            return f"lift.texts({where})"
+        if columns := _columns(element):
+            rows = f"lift.rows({len(columns)}, {where})"
+            return rows if isinstance(real, TupleOf) else f"[{self._constructor(real)}(*each) for each in {rows}]"
         layout = abi.size_align(element)
         addresses = f"lift.list({layout.size}, {abi.extent(element)}, {layout.align}, {where})"
+        if isinstance(real, OptionOf):
+            return f"[{self._helper('load', element)}(lift, each) for each in {addresses}]"
         return f"[{self.load(element, 'each')} for each in {addresses}]"
 
     # Lifting: from flat values.
@@ -222,7 +236,7 @@ class Values:
             case Primitive.S32 | Primitive.S64:
                 return self._names.support(f"{real.value}({slots[0]})")
             case Primitive() | Resource():
-                return self._checked(type_, slots)
+                return self._checked(type_, slots[0])
             case ListOf(element):
                 if unaliased(element) is Primitive.U8:
                     return f"lift.bytes({', '.join(slots)})"
@@ -254,8 +268,8 @@ class Values:
             ]
             return self.lift(case, mine)
 
-        body = self._switch(type_, "tag", payload)
-        return [*head, *(line for line in body if line != "    tag = tag")]
+        tag = f'lift.case(tag, {len(abi.cases(type_).cases)}, "{_case_name(type_)}")'
+        return [*head, *self._switch(type_, tag, payload)]
 
     def _from_slot(self, slot: str, have: str, want: str) -> str:
         match have, want:
@@ -279,21 +293,27 @@ class Values:
         if self._is_bytes(type_):
             return [f"lower.bytes({value})"]
         if isinstance(real, ListOf):
-            layout = abi.size_align(real.element)
-            size = self._list_size(real.element, f"len({value})")
-            lines = [f"lower.block({size}, {layout.align})"]
             each = _each(value)
+            if unaliased(real.element) is Primitive.STRING:
+                return [f"lower.texts({value})"]
+            if columns := _columns(real.element):
+                if isinstance(unaliased(real.element), TupleOf):
+                    return [f"lower.rows({value}, {len(columns)})"]
+                row = _inline("", [each + part.path for part in self._parts(real.element)])
+                return [f"lower.rows([{row} for {each} in {value}], {len(columns)})"]
+            layout, reach = abi.size_align(real.element), abi.extent(real.element)
+            lines = [f"lower.list({layout.size}, {reach}, {layout.align}, len({value}))"]
             if inner := self.plan(real.element, each):
                 lines += [f"for {each} in {value}:", *(f"    {line}" for line in inner)]
             return lines
         if isinstance(real, TupleOf) or (isinstance(real, TypeDef) and isinstance(real.kind, Record)):
             return [line for part in self._parts(real) for line in self.plan(part.type, value + part.path)]
+        if isinstance(real, OptionOf):
+            some = self.plan(real.value, f"{value}.value" if self._names.wrapped(real.value) else value)
+            # A type checker wants one type for the variable of all loops in a function.
+            if not any(line.lstrip().startswith("for ") for line in some):
+                return [f"if {value} is not None:", *(f"    {line}" for line in some)]
         return [f"{self._helper('plan', type_)}(lower, {value})"]
-
-    def _list_size(self, element: Type, length: str) -> str:
-        layout, reach = abi.size_align(element), abi.extent(element)
-        size = f"{length} * {layout.size}" if layout.size != 1 else length
-        return size if reach <= layout.size else f"({size} + {reach - layout.size} if {length} else 0)"
 
     def _write_plan(self, type_: Type, name: str) -> list[str]:
         head = f"def {name}(lower: Lower, value: {self._names.annotation(type_)}) -> None:"
@@ -343,9 +363,9 @@ class Values:
         if leaf := self._leaf_format(type_):
             if leaf == "B":
                 return [f"memory[{at}] = {self._plain(type_, value)}"]
-            if leaf != "II":
-                return [f"{self.struct(leaf)}.pack_into(memory, {at}, {self._plain(type_, value)})"]
-            return [f"{self.struct('II')}.pack_into(memory, {at}, *lower.take())"]
+            return [f"{self.struct(leaf)}.pack_into(memory, {at}, {self._plain(type_, value)})"]
+        if real is Primitive.STRING or (isinstance(real, ListOf) and not self._fill_list(real.element)):
+            return [f"lower.put({at})"]
         match real:
             case TypeDef(kind=Flags(labels)):
                 size = abi.flags_size(len(labels))
@@ -362,7 +382,7 @@ class Values:
         real = unaliased(type_)
         match real:
             case ListOf(element):
-                return [*head, *self._store_list(element)]
+                return [*head, "    block = lower.put(at)", *self._fill_list(element)]
             case TypeDef(kind=Record()) | TupleOf():
                 lines = [
                     line
@@ -386,16 +406,11 @@ class Values:
             return f"memory[at] = {tag}"
         return f"{self.struct('H' if size == 2 else 'I')}.pack_into(memory, at, {tag})"
 
-    def _store_list(self, element: Type) -> list[str]:
-        pair = self.struct("II")
-        fill = self._fill_list(element)
-        if not fill:
-            return [f"    {pair}.pack_into(memory, at, lower.take()[0], len(value))"]
-        return ["    block = lower.take()[0]", f"    {pair}.pack_into(memory, at, block, len(value))", *fill]
-
     def _fill_list(self, element: Type) -> list[str]:
-        """Statements that write the elements of `value` at `block`."""
+        """Statements that write the elements of `value` at `block`, if that is not done when it is allocated."""
         real = unaliased(element)
+        if real is Primitive.U8 or _columns(element):
+            return []
         if real in _NUMBERS:
             letter = _FORMATS[real]
             return [f'    {self._names.support("pack_numbers")}(memory, block, "{letter}", value)']
@@ -422,7 +437,7 @@ class Values:
                 return [f"{value} & 0xFFFF_FFFF_FFFF_FFFF"]
             case Primitive() | Resource():
                 return [self._plain(type_, value)]
-            case ListOf(element) if unaliased(element) is Primitive.U8:
+            case ListOf(element) if not self._fill_list(element):
                 return ["*lower.take()"]
             case TypeDef(kind=Flags(labels)):
                 words = max(1, abi.flags_size(len(labels)) // 4)
@@ -440,9 +455,8 @@ class Values:
         real = unaliased(type_)
         if isinstance(real, ListOf):
             fill = self._fill_list(real.element)
-            memory = ["    memory = lower.guest.memory"] if fill else []
-            start = ["    at = block = lower.take()[0]" if fill else "    at = lower.take()[0]"]
-            return [head, *memory, *start, *fill, "    return at, len(value)"]
+            memory = ["    memory = lower.memory"] if any("memory" in line for line in fill) else []
+            return [head, *memory, "    flat = lower.take()", "    block = flat[0]", *fill, "    return flat"]
         letters = abi.flatten(type_)[1:]
 
         def branch(number: int, case: Type | None, value: str) -> list[str]:
@@ -496,29 +510,23 @@ class Values:
         return isinstance(real, ListOf) and unaliased(real.element) is Primitive.U8
 
     def _leaf_format(self, type_: Type) -> str:
-        """The struct format of a type that needs no helper, or nothing."""
+        """The struct format of a type that is a single number in memory, or nothing."""
         real = unaliased(type_)
         if isinstance(real, Resource):
             return "I"
-        if self._is_string(type_) or self._is_bytes(type_):
-            return "II"
         return _FORMATS.get(real, "") if isinstance(real, Primitive) else ""
 
-    def _checked(self, type_: Type, values: list[str]) -> str:
-        """An expression for the Python value of what `struct` read."""
+    def _checked(self, type_: Type, value: str) -> str:
+        """An expression for the Python value of a number that `struct` read."""
         real = unaliased(type_)
         match real:
             case Primitive.BOOL | Primitive.CHAR:
-                return f"lift.{real.value}({values[0]})"
-            case Primitive.STRING:
-                return f"lift.string({', '.join(values)})"
-            case ListOf():
-                return f"lift.bytes({', '.join(values)})"
+                return f"lift.{real.value}({value})"
             case Resource():
                 if self._names.is_guests(real):
-                    return f'lift.resource({self._names.use(real)}, "{real.name}", {values[0]})'
-                return f'lift.handle("{real.name}", {values[0]})'
-        return values[0]
+                    return f'lift.resource({self._names.use(real)}, "{real.name}", {value})'
+                return f'lift.handle("{real.name}", {value})'
+        return value
 
     def _plain(self, type_: Type, value: str) -> str:
         """An expression for what `struct` writes, given the Python value."""
@@ -533,6 +541,23 @@ class Values:
         return value
 
 
+def _columns(element: Type) -> tuple[Type, ...]:
+    """What the elements of a list hold, where that is nothing but texts: such lists are tables, lifted in one step."""
+    real = unaliased(element)
+    if real is Primitive.STRING:
+        return (real,)
+    if isinstance(real, TupleOf) or (isinstance(real, TypeDef) and isinstance(real.kind, Record)):
+        parts = abi.components(real)
+        return parts if all(unaliased(part) is Primitive.STRING for part in parts) else ()
+    return ()
+
+
+def _case_name(type_: Type) -> str:
+    """What messages call a variant, union, enum, option or expected."""
+    real = unaliased(type_)
+    return real.name if isinstance(real, TypeDef) else "option" if isinstance(real, OptionOf) else "expected"
+
+
 # Text.
 
 
@@ -542,8 +567,11 @@ def _each(value: str) -> str:
     return f"{root}_" if root.startswith("each") else "each"
 
 
-def _plus(name: str, offset: int) -> str:
-    return f"{name} + {offset}" if offset else name
+def _plus(place: str, offset: int) -> str:
+    """An address behind another: `at + 4`, and not `at + 4 + 0` or `at + 2 + 2`."""
+    name, _, number = place.partition(" + ")
+    total = int(number or 0) + offset
+    return f"{name} + {total}" if total else name
 
 
 def joined(items: list[str]) -> str:

@@ -12,7 +12,6 @@ from bindgen.support import Err, Export, Guest, Lift, Lower
 
 from .http_types import (
     Body,
-    Headers,
     HttpError,
     HttpErrorInvalidUrl,
     HttpErrorProtocolError,
@@ -23,29 +22,7 @@ from .http_types import (
     Response,
 )
 
-_II = Struct("<II")
 _H = Struct("<H")
-_I = Struct("<I")
-_IIII = Struct("<IIII")
-
-
-def _plan_option_list_u8(lower: Lower, value: Body | None) -> None:
-    if value is not None:
-        lower.bytes(value)
-
-
-def _flat_list_tuple2_string_string(lower: Lower, value: Headers) -> tuple[Any, ...]:
-    memory = lower.guest.memory
-    at = block = lower.take()[0]
-    for each in value:
-        _store_tuple2_string_string(lower, memory, block, each)
-        block += 16
-    return at, len(value)
-
-
-def _store_tuple2_string_string(lower: Lower, memory: memoryview, at: int, value: tuple[str, str]) -> None:
-    _II.pack_into(memory, at, *lower.take())
-    _II.pack_into(memory, at + 8, *lower.take())
 
 
 def _flat_option_list_u8(lower: Lower, value: Body | None) -> tuple[Any, ...]:
@@ -55,50 +32,25 @@ def _flat_option_list_u8(lower: Lower, value: Body | None) -> tuple[Any, ...]:
 
 
 def _load_http_types_http_error(lift: Lift, at: int) -> HttpError:
-    tag = lift.memory[at]
+    tag = lift.tag(at, 5, "http-error")
     if tag == 0:
-        return HttpErrorInvalidUrl(lift.string(*_II.unpack_from(lift.memory, at + 4)))
+        return HttpErrorInvalidUrl(lift.string_at(at + 4))
     if tag == 1:
-        return HttpErrorTimeoutError(lift.string(*_II.unpack_from(lift.memory, at + 4)))
+        return HttpErrorTimeoutError(lift.string_at(at + 4))
     if tag == 2:
-        return HttpErrorProtocolError(lift.string(*_II.unpack_from(lift.memory, at + 4)))
+        return HttpErrorProtocolError(lift.string_at(at + 4))
     if tag == 3:
         return HttpErrorStatusError(_H.unpack_from(lift.memory, at + 4)[0])
-    if tag == 4:
-        return HttpErrorUnexpectedError(lift.string(*_II.unpack_from(lift.memory, at + 4)))
-    raise lift.unknown_case(tag, "http-error")
+    return HttpErrorUnexpectedError(lift.string_at(at + 4))
 
 
 def _load_http_types_response(lift: Lift, at: int) -> Response:
     (v0,) = _H.unpack_from(lift.memory, at)
-    return Response(v0, _load_option_list_tuple2_string_string(lift, at + 4), _load_option_list_u8(lift, at + 16))
-
-
-def _load_option_list_tuple2_string_string(lift: Lift, at: int) -> Headers | None:
-    tag = lift.memory[at]
-    if tag == 0:
-        return None
-    if tag == 1:
-        return _load_list_tuple2_string_string(lift, at + 4)
-    raise lift.unknown_case(tag, "option")
-
-
-def _load_list_tuple2_string_string(lift: Lift, at: int) -> Headers:
-    return [_load_tuple2_string_string(lift, each) for each in lift.list(16, 16, 4, *_II.unpack_from(lift.memory, at))]
-
-
-def _load_tuple2_string_string(lift: Lift, at: int) -> tuple[str, str]:
-    v0, v1, v2, v3 = _IIII.unpack_from(lift.memory, at)
-    return (lift.string(v0, v1), lift.string(v2, v3))
-
-
-def _load_option_list_u8(lift: Lift, at: int) -> Body | None:
-    tag = lift.memory[at]
-    if tag == 0:
-        return None
-    if tag == 1:
-        return lift.bytes(*_II.unpack_from(lift.memory, at + 4))
-    raise lift.unknown_case(tag, "option")
+    return Response(
+        v0,
+        lift.rows(2, *lift.pair(at + 8)) if lift.tag(at + 4, 2, "option") else None,
+        lift.bytes_at(at + 20) if lift.tag(at + 16, 2, "option") else None,
+    )
 
 
 HANDLE_HTTP = Export("handle-http", "iiiiiiiiii", "i")
@@ -111,32 +63,24 @@ async def handle_http(guest: Guest, export: Any, req: Request) -> Response:
     """
     lower = Lower(guest, "http-handler: handle-http")
     lower.string(req.uri)
-    lower.block(len(req.headers) * 16, 4)
-    for each in req.headers:
-        lower.string(each[0])
-        lower.string(each[1])
-    lower.block(len(req.params) * 16, 4)
-    for each in req.params:
-        lower.string(each[0])
-        lower.string(each[1])
-    _plan_option_list_u8(lower, req.body)
+    lower.rows(req.headers, 2)
+    lower.rows(req.params, 2)
+    if req.body is not None:
+        lower.bytes(req.body)
     await guest.allocate(lower)
     result: int = await guest.call(
         export,
         (
             int(req.method),
             *lower.take(),
-            *_flat_list_tuple2_string_string(lower, req.headers),
-            *_flat_list_tuple2_string_string(lower, req.params),
+            *lower.take(),
+            *lower.take(),
             *_flat_option_list_u8(lower, req.body),
         ),
     )
     lift = Lift(guest, "http-handler: handle-http", owns=True)
     lift.range(result, 32)
-    tag = lift.memory[result]
-    if tag > 1:
-        raise lift.unknown_case(tag, "expected")
-    if tag:
+    if lift.tag(result, 2, "expected"):
         problem = _load_http_types_http_error(lift, result + 4)
         if lift.owned:
             await guest.free(lift.owned)

@@ -20,7 +20,6 @@ from .http_types import (
     Uri,
 )
 
-_II = Struct("<II")
 _H = Struct("<H")
 _I = Struct("<I")
 
@@ -113,19 +112,19 @@ def _store_http_types_http_router_error(lower: Lower, memory: memoryview, at: in
     match value:
         case HttpRouterErrorInvalidUrl():
             memory[at] = 0
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case HttpRouterErrorTimeoutError():
             memory[at] = 1
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case HttpRouterErrorProtocolError():
             memory[at] = 2
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case HttpRouterErrorStatusError():
             memory[at] = 3
             _H.pack_into(memory, at + 4, value.value)
         case HttpRouterErrorUnexpectedError():
             memory[at] = 4
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case _:
             assert_never(value)
 
@@ -145,16 +144,15 @@ async def _router_new(host: HttpServerHost, guest: Guest, args: tuple[Any, ...])
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    lower = Lower(guest, "http-server: router::new")
+    handle = guest.handles.add("router", answer, "http-server: router::new: result")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
+    _I.pack_into(memory, result_at + 4, handle)
 
 
 async def _router_new_with_base(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::new-with-base")
+    lift = Lift(guest, "http-server: router::new-with-base", "base")
     base_pointer, base_length, result_at = args
-    lift.at = "base"
     base = lift.string(base_pointer, base_length)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -169,16 +167,15 @@ async def _router_new_with_base(host: HttpServerHost, guest: Guest, args: tuple[
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    lower = Lower(guest, "http-server: router::new-with-base")
+    handle = guest.handles.add("router", answer, "http-server: router::new-with-base: result")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
+    _I.pack_into(memory, result_at + 4, handle)
 
 
 async def _router_get(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::get")
+    lift = Lift(guest, "http-server: router::get", "self")
     self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
-    lift.at = "self"
     self_: Router = lift.handle("router", self__handle)
     lift.at = "route"
     route = lift.string(route_pointer, route_length)
@@ -197,16 +194,15 @@ async def _router_get(host: HttpServerHost, guest: Guest, args: tuple[Any, ...])
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    lower = Lower(guest, "http-server: router::get")
+    handle = guest.handles.add("router", answer, "http-server: router::get: result")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
+    _I.pack_into(memory, result_at + 4, handle)
 
 
 async def _router_put(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::put")
+    lift = Lift(guest, "http-server: router::put", "self")
     self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
-    lift.at = "self"
     self_: Router = lift.handle("router", self__handle)
     lift.at = "route"
     route = lift.string(route_pointer, route_length)
@@ -225,16 +221,15 @@ async def _router_put(host: HttpServerHost, guest: Guest, args: tuple[Any, ...])
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    lower = Lower(guest, "http-server: router::put")
+    handle = guest.handles.add("router", answer, "http-server: router::put: result")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
+    _I.pack_into(memory, result_at + 4, handle)
 
 
 async def _router_post(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::post")
+    lift = Lift(guest, "http-server: router::post", "self")
     self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
-    lift.at = "self"
     self_: Router = lift.handle("router", self__handle)
     lift.at = "route"
     route = lift.string(route_pointer, route_length)
@@ -253,16 +248,15 @@ async def _router_post(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    lower = Lower(guest, "http-server: router::post")
+    handle = guest.handles.add("router", answer, "http-server: router::post: result")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
+    _I.pack_into(memory, result_at + 4, handle)
 
 
 async def _router_delete(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::delete")
+    lift = Lift(guest, "http-server: router::delete", "self")
     self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
-    lift.at = "self"
     self_: Router = lift.handle("router", self__handle)
     lift.at = "route"
     route = lift.string(route_pointer, route_length)
@@ -281,16 +275,15 @@ async def _router_delete(host: HttpServerHost, guest: Guest, args: tuple[Any, ..
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    lower = Lower(guest, "http-server: router::delete")
+    handle = guest.handles.add("router", answer, "http-server: router::delete: result")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
+    _I.pack_into(memory, result_at + 4, handle)
 
 
 async def _server_serve(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: server::serve")
+    lift = Lift(guest, "http-server: server::serve", "address")
     address_pointer, address_length, router_handle, result_at = args
-    lift.at = "address"
     address = lift.string(address_pointer, address_length)
     lift.at = "router"
     router: Router = lift.handle("router", router_handle)
@@ -307,16 +300,15 @@ async def _server_serve(host: HttpServerHost, guest: Guest, args: tuple[Any, ...
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    lower = Lower(guest, "http-server: server::serve")
+    handle = guest.handles.add("server", answer, "http-server: server::serve: result")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, lower.handle("server", answer))
+    _I.pack_into(memory, result_at + 4, handle)
 
 
 async def _server_stop(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: server::stop")
+    lift = Lift(guest, "http-server: server::stop", "self")
     self__handle, result_at = args
-    lift.at = "self"
     self_: Server = lift.handle("server", self__handle)
     lift.at = "result"
     lift.range(result_at, 16)

@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeAlias, assert_never
 
 from bindgen.support import Err, Guest, Import, Lift, Lower
 
-_II = Struct("<II")
 _I = Struct("<I")
 
 
@@ -151,44 +150,35 @@ def _store_keyvalue_error(lower: Lower, memory: memoryview, at: int, value: Keyv
     match value:
         case KeyvalueErrorKeyNotFound():
             memory[at] = 0
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case KeyvalueErrorInvalidKey():
             memory[at] = 1
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case KeyvalueErrorInvalidValue():
             memory[at] = 2
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case KeyvalueErrorConnectionError():
             memory[at] = 3
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case KeyvalueErrorAuthenticationError():
             memory[at] = 4
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case KeyvalueErrorTimeoutError():
             memory[at] = 5
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case KeyvalueErrorIoError():
             memory[at] = 6
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case KeyvalueErrorUnexpectedError():
             memory[at] = 7
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case _:
             assert_never(value)
 
 
-def _store_list_string(lower: Lower, memory: memoryview, at: int, value: list[str]) -> None:
-    block = lower.take()[0]
-    _II.pack_into(memory, at, block, len(value))
-    for _ in value:
-        _II.pack_into(memory, block, *lower.take())
-        block += 8
-
-
 async def _keyvalue_open(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::open")
+    lift = Lift(guest, "keyvalue: keyvalue::open", "name")
     name_pointer, name_length, result_at = args
-    lift.at = "name"
     name = lift.string(name_pointer, name_length)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -203,16 +193,15 @@ async def _keyvalue_open(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]
         memory[result_at] = 1
         _store_keyvalue_error(lower, memory, result_at + 4, problem)
         return
-    lower = Lower(guest, "keyvalue: keyvalue::open")
+    handle = guest.handles.add("keyvalue", answer, "keyvalue: keyvalue::open: result")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, lower.handle("keyvalue", answer))
+    _I.pack_into(memory, result_at + 4, handle)
 
 
 async def _keyvalue_get(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::get")
+    lift = Lift(guest, "keyvalue: keyvalue::get", "self")
     self__handle, key_pointer, key_length, result_at = args
-    lift.at = "self"
     self_: Keyvalue = lift.handle("keyvalue", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)
@@ -234,13 +223,12 @@ async def _keyvalue_get(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...])
     await guest.allocate(lower)
     memory = guest.memory
     memory[result_at] = 0
-    _II.pack_into(memory, result_at + 4, *lower.take())
+    lower.put(result_at + 4)
 
 
 async def _keyvalue_set(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::set")
+    lift = Lift(guest, "keyvalue: keyvalue::set", "self")
     self__handle, key_pointer, key_length, value_pointer, value_length, result_at = args
-    lift.at = "self"
     self_: Keyvalue = lift.handle("keyvalue", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)
@@ -264,9 +252,8 @@ async def _keyvalue_set(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...])
 
 
 async def _keyvalue_keys(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::keys")
+    lift = Lift(guest, "keyvalue: keyvalue::keys", "self")
     self__handle, result_at = args
-    lift.at = "self"
     self_: Keyvalue = lift.handle("keyvalue", self__handle)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -282,19 +269,16 @@ async def _keyvalue_keys(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]
         _store_keyvalue_error(lower, memory, result_at + 4, problem)
         return
     lower = Lower(guest, "keyvalue: keyvalue::keys")
-    lower.block(len(answer) * 8, 4)
-    for each in answer:
-        lower.string(each)
+    lower.texts(answer)
     await guest.allocate(lower)
     memory = guest.memory
     memory[result_at] = 0
-    _store_list_string(lower, memory, result_at + 4, answer)
+    lower.put(result_at + 4)
 
 
 async def _keyvalue_delete(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::delete")
+    lift = Lift(guest, "keyvalue: keyvalue::delete", "self")
     self__handle, key_pointer, key_length, result_at = args
-    lift.at = "self"
     self_: Keyvalue = lift.handle("keyvalue", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)

@@ -12,7 +12,6 @@ from bindgen.support import Err, Guest, Import, Lift, Lower
 
 from .types import Error, ErrorErrorWithDescription, Payload
 
-_II = Struct("<II")
 _I = Struct("<I")
 
 
@@ -69,23 +68,14 @@ def _store_types_error(lower: Lower, memory: memoryview, at: int, value: Error) 
     match value:
         case ErrorErrorWithDescription():
             memory[at] = 0
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case _:
             assert_never(value)
 
 
-def _store_list_string(lower: Lower, memory: memoryview, at: int, value: list[str]) -> None:
-    block = lower.take()[0]
-    _II.pack_into(memory, at, block, len(value))
-    for _ in value:
-        _II.pack_into(memory, block, *lower.take())
-        block += 8
-
-
 async def _kv_open(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::open")
+    lift = Lift(guest, "kv: kv::open", "name")
     name_pointer, name_length, result_at = args
-    lift.at = "name"
     name = lift.string(name_pointer, name_length)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -100,16 +90,15 @@ async def _kv_open(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
         memory[result_at] = 1
         _store_types_error(lower, memory, result_at + 4, problem)
         return
-    lower = Lower(guest, "kv: kv::open")
+    handle = guest.handles.add("kv", answer, "kv: kv::open: result")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, lower.handle("kv", answer))
+    _I.pack_into(memory, result_at + 4, handle)
 
 
 async def _kv_get(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::get")
+    lift = Lift(guest, "kv: kv::get", "self")
     self__handle, key_pointer, key_length, result_at = args
-    lift.at = "self"
     self_: Kv = lift.handle("kv", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)
@@ -131,13 +120,12 @@ async def _kv_get(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
     await guest.allocate(lower)
     memory = guest.memory
     memory[result_at] = 0
-    _II.pack_into(memory, result_at + 4, *lower.take())
+    lower.put(result_at + 4)
 
 
 async def _kv_set(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::set")
+    lift = Lift(guest, "kv: kv::set", "self")
     self__handle, key_pointer, key_length, value_pointer, value_length, result_at = args
-    lift.at = "self"
     self_: Kv = lift.handle("kv", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)
@@ -161,9 +149,8 @@ async def _kv_set(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
 
 
 async def _kv_keys(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::keys")
+    lift = Lift(guest, "kv: kv::keys", "self")
     self__handle, result_at = args
-    lift.at = "self"
     self_: Kv = lift.handle("kv", self__handle)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -179,19 +166,16 @@ async def _kv_keys(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
         _store_types_error(lower, memory, result_at + 4, problem)
         return
     lower = Lower(guest, "kv: kv::keys")
-    lower.block(len(answer) * 8, 4)
-    for each in answer:
-        lower.string(each)
+    lower.texts(answer)
     await guest.allocate(lower)
     memory = guest.memory
     memory[result_at] = 0
-    _store_list_string(lower, memory, result_at + 4, answer)
+    lower.put(result_at + 4)
 
 
 async def _kv_delete(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::delete")
+    lift = Lift(guest, "kv: kv::delete", "self")
     self__handle, key_pointer, key_length, result_at = args
-    lift.at = "self"
     self_: Kv = lift.handle("kv", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+
+from bindgen import support
 from bindgen.backends import python
 from bindgen.backends.python_names import snake
 from bindgen.support import guest_resource_imports, host_resource_imports
@@ -21,6 +24,24 @@ from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import Interface
 from slight_py.engine import Engine, Instance, Limits, Program, describe
 from slight_py.linker import Links
+
+FORMS = ("C", "Python")
+"""The two forms of what lifts and lowers, bindgen/_support.c and bindgen/support.py."""
+
+
+def lift_and_lower(form: str) -> tuple[Any, Any]:
+    """The classes of one form."""
+    assert support.Lift is not support.PureLift, "bindgen/_support.c is not built: pip install --editable ."
+    return (support.Lift, support.Lower) if form == "C" else (support.PureLift, support.PureLower)
+
+
+def use_form(form: str, modules: Iterable[ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has generated modules lift and lower in that form."""
+    for module in modules:
+        for name, found in zip(("Lift", "Lower"), lift_and_lower(form), strict=True):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, found)
+
 
 Compile = Callable[[Interface, Interface, Path], Path]
 """Builds the guest of an imported and an exported interface in a directory; returns the module."""

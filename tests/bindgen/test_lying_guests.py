@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import wasmtime
 
-from bindgen import abi
+from bindgen import abi, support
 from bindgen.support import GuestFault
 from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import (
@@ -37,8 +37,14 @@ from bindgen.wit_parser.model import (
     unaliased,
 )
 from slight_py.engine import Program, Trap, describe
-from tests.bindgen.roundtrip import Echo, bindings, engine
+from tests.bindgen.roundtrip import FORMS, Echo, bindings, engine, use_form
 from tests.bindgen.test_roundtrip import SHAPES, TYPES
+
+
+@pytest.fixture(autouse=True, params=FORMS)
+def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_form(request.param, [support], monkeypatch)
+
 
 PAGE = 65_536
 BAD_TEXT, GOOD = 64, 128

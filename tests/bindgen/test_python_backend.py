@@ -17,7 +17,7 @@ from bindgen.support import host_resource_imports
 from bindgen.wit_parser import load_many
 from slight_py.engine import Program, describe
 from tests.bindgen import echo_c
-from tests.bindgen.roundtrip import Caller, Case, Echo, bindings, engine
+from tests.bindgen.roundtrip import FORMS, Caller, Case, Echo, bindings, engine, use_form
 from tests.bindgen.test_roundtrip import SHAPES
 from tests.bindgen.test_roundtrip import functions as shapes
 
@@ -27,12 +27,15 @@ TYPES = """
 variant v { a(unit), b, c(u8) }
 union w { u8, u8 }
 record w1 { a: u8 }
+record header { name: string, value: string }
+record word { text: string }
 flags none { }
 variant beyond { a(tuple<u8, u8, u8>), b(u16) }
 """
 EIGHTEEN = f"tuple<{', '.join(['u8'] * 18)}>"
 FUNCTIONS = f"""
 nothing: func() -> tuple<>
+headers: func(a: list<header>, b: option<list<word>>) -> tuple<list<header>, option<list<word>>>
 no-flags: func(a: none) -> none
 cases: func(a: v) -> v
 either: func(a: w) -> w
@@ -53,8 +56,14 @@ class Host(Echo):
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(tmp_path_factory.mktemp("names"), TYPES, FUNCTIONS, echo_c.compile_echo)
+
+
+@pytest.fixture(params=FORMS)
+def case(built: Case, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
+    use_form(request.param, built.modules.values(), monkeypatch)
+    return built
 
 
 def test_values_without_content_are_passed(case: Case) -> None:
@@ -65,6 +74,19 @@ def test_values_without_content_are_passed(case: Case) -> None:
         assert await call("no-flags", types.None_(0)) == 0
         for value in (types.VA(), types.VB(), types.VC(3)):
             assert await call("cases", value) == value
+
+    case.run(body, Host())
+
+
+def test_records_of_nothing_but_texts_are_passed(case: Case) -> None:
+    types = case.modules["shapes"]
+    headers = [types.Header("host", "localhost"), types.Header("", "ß")]
+
+    async def body(call: Caller) -> None:
+        for words in (None, [], [types.Word("a"), types.Word("")]):
+            assert await call("headers", headers, words) == (headers, words)
+            assert await call("headers", [], words) == ([], words)
+        assert await call.live_blocks() == 0
 
     case.run(body, Host())
 
@@ -115,11 +137,13 @@ def test_a_handle_in_the_result_of_an_export_is_handed_over(tmp_path: Path) -> N
             return things[-1]
 
     module = engine().compile(
-        wasmtime.wat2wasm("""(module
+        bytes(
+            wasmtime.wat2wasm("""(module
         (import "host-side" "thing::new" (func $new (result i32)))
         (import "canonical_abi" "resource_drop_thing" (func $drop (param i32)))
         (memory (export "memory") 1)
         (func (export "make") (result i32) (call $new)))""")
+        )
     )
     definitions = [*modules["host_side"].IMPORTS, *host_resource_imports("thing")]
     links = {(each.module, each.name): (each, Things()) for each in definitions}

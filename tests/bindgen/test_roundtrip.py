@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bindgen import abi, support
 from bindgen.wit_parser.model import Function, Type
 from tests.bindgen import echo_c, echo_rust
-from tests.bindgen.roundtrip import Caller, Case, Compile, parse
+from tests.bindgen.roundtrip import FORMS, Caller, Case, Compile, parse, use_form
 from tests.bindgen.values import same, values
 
 LANGUAGES: dict[str, Compile] = {"c": echo_c.compile_echo, "rust": echo_rust.compile_echo}
@@ -89,9 +89,15 @@ class Host:
 
 
 @pytest.fixture(scope="module", params=LANGUAGES)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     directory = tmp_path_factory.mktemp(request.param)
     return Case(directory, SHAPES, functions(), LANGUAGES[request.param])
+
+
+@pytest.fixture(params=FORMS)
+def case(built: Case, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
+    use_form(request.param, built.modules.values(), monkeypatch)
+    return built
 
 
 async def echoes(call: Caller, name: str, value: Any) -> None:

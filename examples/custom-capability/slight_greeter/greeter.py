@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeAlias, assert_never
 from bindgen.support import Err, Flat, Guest, Import, Lift, Lower
 
 _I = Struct("<I")
-_II = Struct("<II")
 
 
 class GuestBook(Protocol):
@@ -79,11 +78,9 @@ GreeterError: TypeAlias = GreeterErrorNobody | GreeterErrorNameTooLong | Greeter
 
 
 def _lift_option_string(lift: Lift, tag: int, s0: int, s1: int) -> str | None:
-    if tag == 0:
-        return None
-    if tag == 1:
+    if lift.case(tag, 2, "option"):
         return lift.string(s0, s1)
-    raise lift.unknown_case(tag, "option")
+    return None
 
 
 def _plan_greeter_error(lower: Lower, value: GreeterError) -> None:
@@ -101,7 +98,7 @@ def _store_greeter_error(lower: Lower, memory: memoryview, at: int, value: Greet
             _I.pack_into(memory, at + 4, value.value)
         case GreeterErrorSignedBefore():
             memory[at] = 2
-            _II.pack_into(memory, at + 4, *lower.take())
+            lower.put(at + 4)
         case GreeterErrorBookFull():
             memory[at] = 3
         case _:
@@ -109,9 +106,8 @@ def _store_greeter_error(lower: Lower, memory: memoryview, at: int, value: Greet
 
 
 async def _greet(host: GreeterHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "greeter: greet")
+    lift = Lift(guest, "greeter: greet", "person")
     person_0, person_1, person_2, person_3, person_4, result_at = args
-    lift.at = "person"
     person = Person(_lift_option_string(lift, person_0, person_1, person_2), lift.string(person_3, person_4))
     lift.at = "result"
     lift.range(result_at, 16)
@@ -131,19 +127,17 @@ async def _greet(host: GreeterHost, guest: Guest, args: tuple[Any, ...]) -> None
     await guest.allocate(lower)
     memory = guest.memory
     memory[result_at] = 0
-    _II.pack_into(memory, result_at + 4, *lower.take())
+    lower.put(result_at + 4)
 
 
 async def _guest_book_new(host: GreeterHost, guest: Guest, args: tuple[Any, ...]) -> Flat:
     answer = await host.guest_book_new()
-    lower = Lower(guest, "greeter: guest-book::new")
-    return lower.handle("guest-book", answer)
+    return guest.handles.add("guest-book", answer, "greeter: guest-book::new: result")
 
 
 async def _guest_book_sign(host: GreeterHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "greeter: guest-book::sign")
+    lift = Lift(guest, "greeter: guest-book::sign", "self")
     self__handle, person_0, person_1, person_2, person_3, person_4, result_at = args
-    lift.at = "self"
     self_: GuestBook = lift.handle("guest-book", self__handle)
     lift.at = "person"
     person = Person(_lift_option_string(lift, person_0, person_1, person_2), lift.string(person_3, person_4))
