@@ -82,7 +82,7 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/run: .venv/made pyproject.toml slight_py/_store.c
+.venv/run: .venv/made pyproject.toml slight_py/_store.c bindgen/_support.c
 	@echo "setting up .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . ziglang==0.17.0
 	@touch $@
@@ -92,7 +92,7 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 	@touch $@
 
 # The tests run with the store in C and without it, so here a compiler is no option.
-.venv/test: .venv/made pyproject.toml slight_py/_store.c
+.venv/test: .venv/made pyproject.toml slight_py/_store.c bindgen/_support.c
 	$(call need,cc,gcc)
 	@$(BIN)/python -c 'import os, sys, sysconfig; \
 		sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
@@ -110,6 +110,12 @@ setup-test: .venv/test
 	$(call need,clippy-driver,rust-clippy)
 	$(call need,rustfmt,rustfmt)
 	$(call need,curl,curl)
+	$(call need,qemu-system-x86_64,qemu-system-x86)
+	$(call need,qemu-img,qemu-utils)
+	$(call need,mkfs.erofs,erofs-utils)
+	@ls /usr/src/linux-source-*.tar.xz >/dev/null 2>&1 && command -v flex bison bc xz >/dev/null && \
+		test -e /usr/include/libelf.h || \
+		$(call apt,linux-source make gcc binutils flex bison bc xz-utils libelf-dev,What the kernel of an image is built with)
 	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || \
 		$(call apt,rustc cargo libstd-rust-dev-wasm32 lld,Rust for wasm)
 

@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from slight_py.modules import cache_directory
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "tests" / "guests_src"
 BINDINGS = ROOT / "examples" / "bindings" / "c"
@@ -30,12 +32,20 @@ COMMAND = (sys.executable, "-m", "slight_py")
 SECONDS = 20.0
 """How long anything here may take, on a machine that has more to do."""
 
+EMULATED = 90.0
+"""The same for a machine whose processor is emulated."""
+
 
 @cache
 def scratch() -> Path:
     """A directory for as long as the tests run."""
     directory = tempfile.TemporaryDirectory(prefix="slight-py-tests-")
     atexit.register(directory.cleanup)
+    # The kernel of images takes minutes to build: it is the one thing that tests leave for the next time.
+    kernels = cache_directory().with_name("kernels")
+    kernels.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (Path(directory.name) / "cache/slight-py").mkdir(parents=True)
+    (Path(directory.name) / "cache/slight-py/kernels").symlink_to(kernels)
     return Path(directory.name)
 
 
@@ -130,7 +140,7 @@ class Server:
         assert found is not None, f"it ended with {self.process.returncode}: {self.err}"
         return found
 
-    def wait_for_either(self, pattern: str) -> re.Match[str] | None:
+    def wait_for_either(self, pattern: str, seconds: float = SECONDS) -> re.Match[str] | None:
         """Waits until standard error holds a line like `pattern`, or the command has ended."""
         found: re.Match[str] | None = None
 
@@ -140,7 +150,7 @@ class Server:
             found = re.search(pattern, self.err, re.MULTILINE)
             return found is not None or ended
 
-        wait_until(look, f"{pattern!r} on standard error")
+        wait_until(look, f"{pattern!r} on standard error", seconds)
         return found
 
     def send(self, number: signal.Signals) -> None:

@@ -13,18 +13,19 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
 from slight_py import cli
-from tests.command import ROOT, SECONDS, Server, environment, running
+from tests.command import EMULATED, ROOT, SECONDS, Server, environment, running, wait_until
 from tests.guests import example
 from tests.redis_server import RedisServer, free_port
 
-FOLDERS = ("wit", "bindgen", "capabilities", "slight_py", "tests", "docs")
+FOLDERS = ("wit", "bindgen", "capabilities", "slight_py", "unikernel", "tests", "docs")
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *(ROOT / each / "README.md" for each in FOLDERS[:-1])]
 
 SHELL = ("sh", "console")
@@ -102,6 +103,8 @@ class Reader:
                 install(target)
             case ["slight-py", *options]:
                 self.slight_py(options, env)
+            case ["qemu-system-x86_64", *options]:
+                self.qemu(options)
             case ["curl", *options]:
                 self.curl(options)
             case ["python", "-m", "bindgen", *options]:
@@ -125,17 +128,39 @@ class Reader:
     def slight_py(self, options: list[str], env: dict[str, str]) -> None:
         """Runs the command to its end, or until it serves."""
         self.stop()
-        if "run" in options:
+        image = options[0] == "image"
+        if image and options[1] in ("run", "inspect"):
+            self.build_image(options[2], env)
+        if "run" in options and "--restore" not in options:
             at = options.index("--") if "--" in options else len(options)
             options = [*options[:at], "--env", f"ADDRESS=127.0.0.1:{self.port}", *options[at:]]
+            options = [each.replace("8080:3000", f"{self.port}:{self.port}") for each in options]
         env = {"REDIS_ADDRESS": self.redis.address, "TMPDIR": str(self.directory), **env}
         self.server = self.stack.enter_context(running(*options, env=env, cwd=self.directory))
         self.server.port = self.port
-        if self.server.wait_for_either("serving at"):
+        if self.server.wait_for_either("serving at", EMULATED if image else SECONDS):
             assert self.server.get("/hello")[:2] == (200, b"hello")
+        elif image:
+            assert self.server.wait(EMULATED) == 0, self.server.err
+            self.server = None
         else:
             assert (self.server.wait(), self.server.err) == (0, "")
             self.server = None
+
+    def build_image(self, name: str, env: dict[str, str]) -> None:
+        """What an earlier block has built."""
+        if not (self.directory / name).exists():
+            self.slight_py(["image", "build", "app.wasm", "-c", "slightfile.toml", "-o", name], env)
+
+    def qemu(self, options: list[str]) -> None:
+        """Boots the image that an earlier block has built, and asks it for a page."""
+        words = [word.replace("127.0.0.1:3000", f"127.0.0.1:{self.port}") for word in options]
+        self.build_image("app.img", {})
+        with subprocess.Popen(["qemu-system-x86_64", *words], cwd=self.directory, stdin=subprocess.DEVNULL) as machine:
+            try:
+                wait_until(lambda: answers(self.port), "an answer", EMULATED)
+            finally:
+                machine.kill()
 
     def curl(self, options: list[str]) -> None:
         assert self.server is not None, "nothing serves"
@@ -147,6 +172,12 @@ class Reader:
         if self.server is not None:
             assert self.server.stop() == 0
             self.server = None
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/hello", timeout=SECONDS) as answer:
+        return bool(answer.read() == b"hello")
+    return False
 
 
 def install(target: str) -> None:

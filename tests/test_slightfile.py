@@ -381,3 +381,17 @@ def test_the_document_names_every_available_resource_type_and_its_config_keys() 
         for resource in registry.available(family.name):
             for name in (resource.name, *resource.required, *resource.optional):
                 assert f"`{name}`" in text
+
+
+def test_values_come_from_the_environment_that_is_given(path: Path) -> None:
+    path.write_text(
+        'specversion = "0.2"\n[[capability]]\nresource = "keyvalue.redis"\nname = "*"\n[capability.configs]\n'
+        'REDIS_ADDRESS = "${envvars.SLIGHT_PY_TEST_ADDRESS}"\n'
+    )
+    (grant,) = load(path, {"SLIGHT_PY_TEST_ADDRESS": "redis://of.another"}).grants
+    assert grant.configs == {"REDIS_ADDRESS": "redis://of.another"}
+    with pytest.raises(UsageError, match="'SLIGHT_PY_TEST_ADDRESS', the value of REDIS_ADDRESS, is not set"):
+        load(path, {})
+    path.write_text('specversion = "0.1"\nsecret_store = "configs.envvars"\n[[capability]]\nname = "keyvalue.redis"\n')
+    (grant,) = load(path, {"REDIS_ADDRESS": "redis://of.another"}).grants
+    assert grant.configs == {"REDIS_ADDRESS": "redis://of.another"}

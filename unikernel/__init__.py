@@ -1,0 +1,1 @@
+"""An application as the only process of a virtual machine."""

@@ -1,0 +1,183 @@
+"""An application on its way into an image: checked as `slight-py run` does, but for the values that only a run has."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from capabilities import registry
+from capabilities.keyvalue.memory import MemoryStores
+from capabilities.registry import RegistryError
+from slight_py import linker, modules, runner
+from slight_py import slightfile as slightfiles
+from slight_py.engine import Engine, InvalidModule, Limits, describe
+from slight_py.errors import UsageError
+from slight_py.slightfile import Grant, Slightfile
+from unikernel import closure, image
+
+TARGET = "x86_64-unknown-linux-gnu"
+"""What a portable module is compiled for: the instructions that every x86-64 processor has."""
+
+REDIS = ("keyvalue.redis", "kv.redis")
+
+_PUBLIC: Mapping[str, tuple[str, ...]] = {
+    "http": tuple(resource.optional if (resource := registry.resource_type("http")) else ()),
+    "keyvalue.filesystem": ("DIRECTORY",),
+    "kv.filesystem": ("DIRECTORY",),
+}
+"""The config keys, by resource type, that never hold a secret."""
+
+
+class _Reference(str):
+    """In place of a value that the slightfile takes from the environment: the name of the variable."""
+
+    __slots__ = ()
+
+
+class _References(dict[str, str]):
+    """An environment in which every variable is set, to a reference to it.
+
+    Whether one is *in* it is told of the real one: of a 0.1 slightfile, which optional values there are depends on it.
+    """
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return _Reference(key)
+
+
+@dataclass(slots=True)
+class Application:
+    """An application that was found to be right, as far as that shows without the values that it is run with."""
+
+    facts: image.App | None = None
+    slightfile: Slightfile = field(default_factory=lambda: Slightfile(None, "0.2", ()))
+    grants: tuple[image.Grant, ...] = ()
+    compiled: bytes = b""
+
+    def has(self, *resources: str) -> bool:
+        return any(grant.resource.name in resources for grant in self.slightfile.grants)
+
+    @property
+    def foreign(self) -> list[Grant]:
+        """The grants of capabilities that are not built in."""
+        return [grant for grant in self.slightfile.grants if not _is_built_in(grant)]
+
+
+def load(
+    app: Path, slightfile: Path | None, cpu: Literal["portable", "native"] = "portable", link_all: bool = False
+) -> Application:
+    """Compiles the module and checks what it needs. Raises UsageError, as `slight-py run` does."""
+    environment = _References((name, name) for name in os.environ)
+    granted = slightfiles.load(slightfile, environment) if slightfile else slightfiles.embedded()
+    try:
+        # One instance: how many there may be is said when the image runs, and the module doesn't depend on it.
+        engine = Engine(Limits(instances=1), TARGET if cpu == "portable" else None)
+    except InvalidModule as error:
+        raise UsageError(str(error)) from None
+    module = modules.load(engine, app)
+    info = describe(module)
+    granted = linker.check(app, info, granted, link_all)
+    entry = runner.entry_point(app, info.functions)
+    if slightfile is None:
+        # There is no naming what the module may want: what it imports is all that it gets.
+        wanted = {family.name for each in linker.interfaces(info) if (family := linker.family_of(each, granted))}
+        granted = replace(granted, grants=tuple(grant for grant in granted.grants if grant.family.name in wanted))
+    _check_backends(granted)
+    wasm = modules.read(app)
+    facts = image.App(app.name, hashlib.sha256(wasm).hexdigest(), len(wasm), entry.name)
+    return Application(facts, granted, _grants(granted), bytes(module.serialize()))
+
+
+def _check_backends(slightfile: Slightfile) -> None:
+    """Raises UsageError for a backend that can't be made, as far as its values are known now."""
+    backends = linker.Backends(MemoryStores)
+    for grant in slightfile.grants:
+        known = not any(isinstance(value, _Reference) for value in grant.configs.values())
+        if grant.family.host == registry.RUNTIME:
+            if known:
+                runner.cors(slightfile)
+        elif known and _is_built_in(grant):
+            backends.of(grant, slightfile)
+        elif grant.resource.name in REDIS and closure.find("redis") is None:
+            raise UsageError(
+                f"{slightfile.place(grant)}keyvalue.redis needs the Python package redis; install it: "
+                "pip install 'slight-py[redis]'"
+            )
+        else:
+            _import_backend(grant, slightfile)
+
+
+def _import_backend(grant: Grant, slightfile: Slightfile) -> None:
+    """Of what others wrote, more is not run here: to make a backend may take what there only is at boot."""
+    try:
+        registry.load_backend(grant.resource)
+    except RegistryError as error:
+        raise UsageError(f"{slightfile.place(grant)}{grant.resource.name}: {error}") from error
+
+
+def _is_built_in(grant: Grant) -> bool:
+    return grant.resource.load.partition(".")[0] in closure.OWN
+
+
+def _grants(slightfile: Slightfile) -> tuple[image.Grant, ...]:
+    """The grants as the image has them: without any value that may be a secret."""
+    values = [value for grant in slightfile.grants for value in grant.configs.values()]
+    names: dict[str, str] = {value: value for value in values if isinstance(value, _Reference)}
+    """What is handed over under each name."""
+
+    def config(grant: Grant, key: str, value: str) -> image.Config:
+        if isinstance(value, _Reference):
+            return image.Config(source=str(value))
+        if _is_public(grant.resource.name, key, value):
+            return image.Config(value=value)
+        return image.Config(source=_name(key, value, names))
+
+    return tuple(
+        image.Grant(
+            *(grant.resource.name, grant.family.name, grant.name, grant.line),
+            {key: config(grant, key, value) for key, value in grant.configs.items()},
+        )
+        for grant in slightfile.grants
+    )
+
+
+def _name(key: str, value: str, names: dict[str, str]) -> str:
+    """The name for a value: its key, with a number where that has another value already."""
+    name, number = key, 1
+    while name in names and (isinstance(names[name], _Reference) or names[name] != value):
+        number += 1
+        name = f"{key}_{number}"
+    names[name] = value
+    return name
+
+
+def _is_public(resource: str, key: str, value: str) -> bool:
+    """Whether a value that the slightfile spells out can't be a secret."""
+    if resource in REDIS and key == "REDIS_ADDRESS":
+        return _is_bare(value)
+    return key in _PUBLIC.get(resource, ())
+
+
+def _is_bare(address: str) -> bool:
+    """Whether an address is one alone, without a user, a password or options."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return bool(parts.scheme) and not any(sign in address for sign in "@?#")
+
+
+def left_out(application: Application) -> Iterator[str]:
+    """What the user should know of values that the slightfile spells out and the image doesn't have."""
+    slightfile = application.slightfile
+    for grant, packed in zip(slightfile.grants, application.grants, strict=True):
+        for key, config in packed.configs.items():
+            if config.source is not None and not isinstance(grant.configs[key], _Reference):
+                yield (
+                    f"{slightfile.place(grant)}{key} may be a secret, so the image is without it; it is handed over "
+                    f"when the image runs, as the environment variable {config.source}"
+                )

@@ -1,0 +1,139 @@
+"""`slight-py image build`: packs an application with a kernel and the runtime, in one format and another."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
+
+from slight_py import __version__
+from slight_py.errors import UsageError
+from unikernel import application as applications
+from unikernel import image, rootfs
+from unikernel.application import REDIS, Application
+from unikernel.contents import PARTS, Contents
+from unikernel.rootfs import Tree
+
+if TYPE_CHECKING:
+    from unikernel.kernel import Kernel
+
+Progress = Callable[[str], None]
+
+
+def build(
+    app: Path | None,
+    slightfile: Path | None,
+    output: Path,
+    *,
+    formats: Sequence[str] = ("img",),
+    cpu: Literal["portable", "native"] = "portable",
+    kernel: Path | None = None,
+    smp: bool = False,
+    link_all: bool = False,
+    progress: Progress = lambda line: None,
+) -> list[Path]:
+    """Builds an image, in each of the `formats`, and returns the files that were written.
+
+    Without an `app` it is a function service, which gets its modules when it runs. `kernel` is one in place of ours.
+    `progress` is told what the user should know. Raises UsageError.
+    """
+    from unikernel import kernel as kernels
+
+    for each in filter(None, (app, slightfile, kernel)):
+        if output.exists() and each.exists() and output.samefile(each):
+            raise UsageError(f"{output}: the image would take the place of what it is made from; name another with -o")
+    application = applications.load(app, slightfile, cpu, link_all) if app else Application()
+    for line in applications.left_out(application):
+        progress(line)
+    taken = kernels.given(kernel) if kernel else kernels.obtain(smp=smp, progress=progress)
+    root = Contents(application, taken)
+    manifest = _manifest(application, cpu, taken, root.packages)
+    root.add_app(manifest)
+    return list(_written(root, taken, manifest, output, formats))
+
+
+def _manifest(
+    application: Application, cpu: Literal["portable", "native"], kernel: Kernel, packages: Mapping[str, str]
+) -> image.Manifest:
+    """The manifest, without what is known of the parts when they are packed."""
+    path = application.slightfile.path
+    return image.Manifest(
+        slight_py=__version__,
+        python=platform.python_version(),
+        wasmtime=version("wasmtime"),
+        cpu=cpu,
+        app=application.facts,
+        slightfile=path.name if path else None,
+        specversion=application.slightfile.specversion,
+        grants=application.grants,
+        kernel=image.Kernel(kernel.version, kernel.source, 0, ""),
+        root=image.Root("initramfs" if kernel.modules else "erofs", 0, 0, ""),
+        parts=(),
+        packages=dict(sorted(packages.items())),
+        needs_network=application.has(*REDIS) or bool(application.foreign),
+    )
+
+
+def _written(
+    root: Contents, kernel: Kernel, manifest: image.Manifest, output: Path, formats: Sequence[str]
+) -> Iterator[Path]:
+    """Writes an image in each of the formats."""
+    content = kernel.path.read_bytes()
+    image.check_kernel(kernel.path, content)
+    if "qcow2" in formats and manifest.root.type != "erofs":
+        raise UsageError(f"{output}: Debian's kernel can't mount a disk by itself; build with --format kernel+initrd")
+    stem = output.with_suffix("") if output.suffix == ".img" else output
+    for each in formats:
+        if each == "img":
+            _write_image(root, content, manifest, output)
+            yield output
+            continue
+        bare = stem.with_name(f"{stem.name}.vmlinux")
+        with image.replacing(bare) as file:
+            file.write(content)
+        yield bare
+        if each == "qcow2":
+            yield _write_qcow2(root, content, manifest, stem.with_name(f"{stem.name}.qcow2"))
+        else:
+            initrd = stem.with_name(f"{stem.name}.initrd")
+            with image.replacing(initrd) as file:
+                file.write(rootfs.initramfs(root.tree))
+            yield initrd
+
+
+def _write_image(root: Contents, kernel: bytes, manifest: image.Manifest, output: Path) -> None:
+    packed, parts = _packed(root, rootfs.erofs if manifest.root.type == "erofs" else rootfs.initramfs)
+    blank = kernel[: image.FRONT] + bytes(image.END - image.FRONT) + kernel[image.END :]
+    offset = image.padded(len(kernel))
+    manifest = replace(
+        manifest,
+        kernel=replace(manifest.kernel, size=len(kernel), sha256=hashlib.sha256(blank).hexdigest()),
+        root=replace(manifest.root, offset=offset, size=len(packed), sha256=hashlib.sha256(packed).hexdigest()),
+        parts=(image.Part("kernel", len(kernel)), *parts),
+    )
+    image.write(output, kernel, packed, manifest)
+
+
+def _write_qcow2(root: Contents, kernel: bytes, manifest: image.Manifest, output: Path) -> Path:
+    tool = rootfs.find_tool("qemu-img", "qemu-utils")
+    with TemporaryDirectory(prefix="slight-py-") as folder:
+        raw, converted = Path(folder, "raw"), Path(folder, "qcow2")
+        _write_image(root, kernel, manifest, raw)
+        rootfs.run_tool(tool, "convert", "-f", "raw", "-O", "qcow2", str(raw), str(converted))
+        with image.replacing(output) as file:
+            file.write(converted.read_bytes())
+    return output
+
+
+def _packed(root: Contents, pack: Callable[[Tree], bytes]) -> tuple[bytes, list[image.Part]]:
+    """The root file system, and its size by part: that of one with nothing but the part."""
+    names = [name for name in PARTS if name in root.parts.values()]
+    with ThreadPoolExecutor() as pool:
+        packed, *parts = pool.map(pack, [root.tree, *map(root.only, names)])
+    return packed, [image.Part(name, len(part)) for name, part in zip(names, parts, strict=True)]

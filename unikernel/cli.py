@@ -1,0 +1,236 @@
+"""The command `slight-py image`: packs an application, boots it, shows what is inside.
+
+What a command needs is imported when it runs, so that `--help` and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slight_py.arguments import Formatter, add_limits, count, seconds, size, variable
+from slight_py.errors import UsageError
+
+if TYPE_CHECKING:
+    from unikernel.launch import RunOptions
+
+FORMATS = ("img", "kernel+initrd", "qcow2")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_build(commands)
+    _add_run(commands)
+    _add_inspect(commands)
+
+
+def _command(commands: argparse._SubParsersAction, name: str, about: str, example: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+    found: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"example:\n  {example}",
+        formatter_class=Formatter,
+    )  # fmt: skip
+    found.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
+    return found
+
+
+def _add_build(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    command = _command(
+        commands,
+        "build",
+        "pack a module, its slightfile, the runtime and a kernel into one file",
+        "slight-py image build app.wasm -c slightfile.toml -o app.img",
+    )
+    command.set_defaults(command=_build)
+    command.add_argument(
+        "app", type=Path, metavar="APP", nargs="?",
+        help="the module, a .wasm file; without one, the image is a function service, which gets its module later",
+    )  # fmt: skip
+    command.add_argument(
+        "-c", "--config", dest="config", metavar="FILE", type=Path, default=argparse.SUPPRESS,
+        help="the slightfile; without one, every capability has its embedded backend",
+    )  # fmt: skip
+    command.add_argument(
+        "-l", "--link-all-capabilities", action="store_true",
+        help="give what the slightfile does not grant its embedded backend",
+    )  # fmt: skip
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where the image goes (APP with the ending .img)"
+    )
+    command.add_argument(
+        "--format", default="img", metavar="LIST", type=_formats,
+        help="what is written, separated by commas: img (one file for all), kernel+initrd, qcow2",
+    )  # fmt: skip
+    command.add_argument(
+        "--cpu", choices=("portable", "native"), default="portable",
+        help="what the module is compiled for: any x86-64, or processors like this one (portable)",
+    )  # fmt: skip
+    command.add_argument(
+        "--kernel", type=Path, metavar="FILE", help="a kernel in place of ours: a PVH vmlinux or a bzImage"
+    )
+    command.add_argument("--smp", action="store_true", help="a kernel that uses more than one processor")
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    command = _command(
+        commands,
+        "run",
+        "boot an image under QEMU, and end with the exit code of its application",
+        "slight-py image run app.img -p 8080:3000 --env GREETING=hello -- one two",
+    )
+    command.set_defaults(command=_run)
+    command.add_argument("image", type=Path, metavar="IMAGE", help="the image; the module's arguments follow `--`")
+    command.add_argument(
+        "-c", "--config", dest="config", metavar="FILE", type=Path, default=argparse.SUPPRESS,
+        help="the slightfile, for the values that the image leaves out; the environment has them as well",
+    )  # fmt: skip
+    command.add_argument(
+        "-p", "--port", action="append", default=[], metavar="HOST:GUEST", type=_port,
+        help="forward a port of the host, as in 8080:3000 or 0.0.0.0:8080:3000, in place of the same one",
+    )  # fmt: skip
+    command.add_argument(
+        "--volume", action="append", default=[], metavar="HOST:GUEST[:ro]", type=_volume,
+        help="a file or a directory of the host that the module sees as GUEST; `:ro` for reading alone",
+    )  # fmt: skip
+    command.add_argument(
+        "--env", action="append", default=[], metavar="K=V", type=variable, help="an environment variable"
+    )
+    command.add_argument(
+        "--channel", type=Path, metavar="DIR",
+        help="the function service's sockets: DIR/command.sock and DIR/data.sock",
+    )  # fmt: skip
+    machine = command.add_argument_group("the machine")
+    machine.add_argument("--memory", type=size, default=256 << 20, metavar="SIZE", help="of the machine (256M)")
+    machine.add_argument(
+        "--cpus", type=count, default=1, metavar="N", help="more than one takes an image with --smp (1)"
+    )
+    machine.add_argument(
+        "--accel", choices=("auto", "kvm", "tcg"), default="auto",
+        help="KVM, software emulation, or KVM where a machine boots with it (auto)",
+    )  # fmt: skip
+    machine.add_argument(
+        "--boot-timeout", type=seconds, default=60.0, metavar="SECONDS", help="time until the runtime is up (60)"
+    )
+    snapshots = command.add_argument_group("snapshots").add_mutually_exclusive_group()
+    snapshots.add_argument(
+        "--snapshot", type=Path, metavar="FILE", help="boot, save the machine once it serves, and end"
+    )
+    snapshots.add_argument("--restore", type=Path, metavar="FILE", help="go on from there")
+    add_limits(command)
+
+
+def _add_inspect(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    command = _command(
+        commands,
+        "inspect",
+        "show what is in an image, with sizes, versions and hashes",
+        "slight-py image inspect app.img",
+    )
+    command.set_defaults(command=_inspect)
+    command.add_argument("image", type=Path, metavar="IMAGE", help="the image")
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+# Values.
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    # `raw` is what other tools call a disk image with nothing around it, which an .img is.
+    found = tuple(dict.fromkeys("img" if each == "raw" else each for each in text.split(",")))
+    for each in found:
+        if each not in FORMATS:
+            raise argparse.ArgumentTypeError(f"{each!r} is not a format; there are raw (or img), kernel+initrd, qcow2")
+    return found
+
+
+def _port(text: str) -> tuple[str, int, int]:
+    *address, host, guest = text.split(":")
+    ports = [int(each) if each.isascii() and each.isdigit() else -1 for each in (host, guest)] if host else [-1]
+    if len(address) > 1 or not all(0 < each < 1 << 16 for each in ports):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not HOST:GUEST or ADDRESS:HOST:GUEST, with ports from 1 to 65535"
+        )
+    return (address[0] if address else "127.0.0.1"), ports[0], ports[1]
+
+
+def _volume(text: str) -> tuple[Path, str, bool]:
+    rest = text.removesuffix(":ro")
+    host, separator, guest = rest.rpartition(":")
+    if not host or not separator or not guest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:GUEST or HOST:GUEST:ro")
+    return Path(host), guest, rest == text
+
+
+# Commands.
+
+
+def _build(options: argparse.Namespace) -> int:
+    from unikernel import build
+
+    if options.app is None and (options.config or options.link_all_capabilities):
+        raise UsageError(
+            "a function service has no slightfile, as its module comes later; name a module, or leave it out"
+        )
+    output = options.output or Path(f"{options.app.stem if options.app else 'service'}.img")
+    written = build.build(
+        options.app,
+        options.config,
+        output,
+        formats=options.format,
+        cpu=options.cpu,
+        kernel=options.kernel,
+        smp=options.smp,
+        link_all=options.link_all_capabilities,
+        progress=_say,
+    )
+    for path in written:
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"slight-py: {line}", file=sys.stderr, flush=True)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from unikernel import image, launch
+
+    return asyncio.run(launch.run(image.read(options.image), _run_options(options)))
+
+
+def _run_options(options: argparse.Namespace) -> RunOptions:
+    from unikernel.launch import RunOptions
+
+    return RunOptions(
+        memory=options.memory,
+        cpus=options.cpus,
+        ports=tuple(options.port),
+        env=dict(options.env),
+        args=tuple(options.arguments),
+        volumes=tuple(options.volume),
+        accel=options.accel,
+        slightfile=options.config,
+        channel=options.channel,
+        snapshot=options.snapshot,
+        restore=options.restore,
+        boot_timeout=options.boot_timeout,
+        verbose=options.verbose,
+        limits={
+            "max_memory": options.max_memory,
+            "max_body": options.max_body,
+            "request_timeout": options.request_timeout,
+            "max_concurrent": options.max_concurrent,
+            "drain_timeout": options.drain_timeout,
+            "access_log": options.access_log,
+        },
+    )
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from unikernel import image, inspection
+
+    report = inspection.inspect(image.read(options.image))
+    print(inspection.as_json(report) if options.json else inspection.as_text(report), flush=True)
+    return 0

@@ -1,0 +1,352 @@
+"""The control channel between launcher and guest: JSON, a message a line.
+
+Each message is an object with one key that says what it is, and `at` where it comes from the guest: seconds since boot
+(CLOCK_BOOTTIME). The launcher takes the guest to be hostile: whatever bytes arrive, there is a checked message or a
+`ControlError`. Process 1 imports this before anything else, so it is kept light: no dataclasses, no typing.
+
+guest to launcher                                  launcher to guest
+  {"hello": {"at": seconds}}     first               {"boot": {...}}                  in answer to hello, see `boot`
+  {"phase": "loaded"}            for measurements    {"signal": 2 or 15}
+  {"serving": {"address", "port"}}                   {"ping": N}
+  {"pong": N}                                        {"resume": {"time", "seed"}}     after a snapshot was restored
+  {"errors": [lines]}
+  {"exit": code}                 last
+"""
+
+from __future__ import annotations
+
+import json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+CONTROL, STDIN, STDIO, STDERR = "slight.control", "slight.stdin", "slight.stdio", "slight.stderr"
+"""The names of the virtio ports. Input has its own, so that its end can be told without that of the output."""
+
+COMMAND, DATA = "slight.command", "slight.data"
+"""Those of a function service."""
+
+COMMAND_VSOCK, DATA_VSOCK = 1, 2
+"""The same as vsock ports, where a launcher has vsock and no virtio-serial; the guest listens."""
+
+LIMIT = 1 << 20
+"""Bytes in a line, its end included."""
+
+PHASES = ("imported", "loaded", "entered")
+
+SEED_BYTES = 64
+"""Of random data that the launcher gives with `boot` and `resume`."""
+
+OPTIONS = {
+    "max_memory": int,
+    "max_body": int,
+    "request_timeout": float,
+    "max_concurrent": int,
+    "drain_timeout": float,
+    "access_log": str,
+    "verbose": bool,
+}
+"""What `boot` may say of the limits, as the command line has them: bytes, seconds, `plain` or `json`."""
+
+
+class ControlError(Exception):
+    """What arrived is no message; str() says why, in printable text without what was sent."""
+
+
+class Message:
+    """One message: its `kind`, its `value` as the module's docstring has it, and `at` in seconds since boot."""
+
+    __slots__ = ("at", "kind", "value")
+
+    def __init__(self, kind: str, value: Any, at: float | None = None) -> None:
+        self.kind = kind
+        self.value = value
+        self.at = at
+
+    def __repr__(self) -> str:
+        return f"Message({self.kind!r}, {self.value!r}, at={self.at})"
+
+
+class Lines:
+    """Cuts what arrives into lines, and keeps no more than `LIMIT` bytes."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, received: bytes) -> list[bytes]:
+        """The lines that are complete now, without their ends. Raises ControlError for one past the limit."""
+        *lines, rest = received.split(b"\n")
+        if lines:
+            lines[0] = bytes(self._rest) + lines[0]
+            self._rest.clear()
+        self._rest += rest
+        if len(self._rest) >= LIMIT or any(len(each) >= LIMIT for each in lines):
+            self._rest.clear()
+            raise ControlError(f"a line is longer than {LIMIT} bytes")
+        return lines
+
+
+# Writing.
+
+
+def encode(kind: str, value: Any, at: float | None = None) -> bytes:
+    """A message as the line that is sent. Raises ControlError where it is past the limit."""
+    message = {kind: value} if at is None else {kind: value, "at": round(at, 6)}
+    line = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    if len(line) > LIMIT:
+        raise ControlError(f"the message {kind!r} takes {len(line)} bytes, and {LIMIT} is the limit")
+    return line
+
+
+def boot(
+    *,
+    env: Mapping[str, str],
+    args: Sequence[str],
+    values: Mapping[str, str],
+    volumes: Sequence[tuple[str, str, bool]],
+    time: int,
+    seed: bytes,
+    options: Mapping[str, Any],
+    channel: bool,
+) -> bytes:
+    """The answer to `hello`: all that the guest is told.
+
+    `values` are those that the slightfile left out, by the name they are taken from; `volumes` a 9p tag, the guest's
+    path, and whether it may be written to; `time` nanoseconds since the epoch; `options` as `OPTIONS`, None for
+    what is not set. Raises ControlError where it is past the limit.
+    """
+    return encode(
+        "boot",
+        {
+            "env": dict(env),
+            "args": list(args),
+            "values": dict(values),
+            "volumes": [{"tag": tag, "path": path, "writable": writable} for tag, path, writable in volumes],
+            "time": time,
+            "seed": _base64(seed),
+            "options": dict(options),
+            "channel": channel,
+        },
+    )
+
+
+def resume(time: int, seed: bytes) -> bytes:
+    """What a guest is told after a restore: nanoseconds since the epoch, and new random data."""
+    return encode("resume", {"time": time, "seed": _base64(seed)})
+
+
+def signal(number: int) -> bytes:
+    return encode("signal", number)
+
+
+def ping(number: int) -> bytes:
+    return encode("ping", number)
+
+
+# Reading.
+
+
+def from_guest(line: bytes) -> Message:
+    """What a guest says. Raises ControlError for anything that is not one of its messages, and nothing else.
+
+    Texts come back printable: they may go to a terminal.
+    """
+    return _parse(line, _FROM_GUEST)
+
+
+def from_launcher(line: bytes) -> Message:
+    """What a launcher says; a seed comes back as bytes. Raises ControlError."""
+    return _parse(line, _FROM_LAUNCHER)
+
+
+def _parse(line: bytes, kinds: Mapping[str, Callable[[Any], Any]]) -> Message:
+    if len(line) > LIMIT:
+        raise ControlError(f"a line is longer than {LIMIT} bytes")
+    try:
+        message = json.loads(line.decode())
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError among them
+        raise ControlError("a line is not JSON") from None
+    if not isinstance(message, dict):
+        raise ControlError("a message is not an object")
+    at = message.pop("at", None)
+    if len(message) != 1:
+        raise ControlError("a message has not one kind")
+    ((kind, value),) = message.items()
+    if kind not in kinds:
+        raise ControlError(f"there is no message {printable(kind)[:40]!r}")
+    try:
+        return Message(kind, kinds[kind](value), None if at is None else _seconds(at))
+    except ControlError as error:
+        raise ControlError(f"in the message {kind!r}: {error}") from None
+
+
+def printable(text: str) -> str:
+    """A text without what would move a terminal's cursor or can't be encoded."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+# Checks, each of which gives the value or raises ControlError.
+
+
+def _hello(value: Any) -> dict[str, float]:
+    fields = _fields(value, ("at",))
+    return {"at": _seconds(fields["at"])}
+
+
+def _serving(value: Any) -> dict[str, Any]:
+    fields = _fields(value, ("address", "port"))
+    return {"address": printable(_text(fields["address"], 300)), "port": _number(fields["port"], 1, 65535)}
+
+
+def _errors(value: Any) -> list[str]:
+    return [printable(_text(each)) for each in _list(value)]
+
+
+def _phase(value: Any) -> str:
+    if value not in PHASES:
+        raise ControlError("no such phase")
+    return str(value)
+
+
+def _exit(value: Any) -> int:
+    return _number(value, 0, 255)
+
+
+def _count(value: Any) -> int:
+    return _number(value, 0, (1 << 53) - 1)
+
+
+def _boot(value: Any) -> dict[str, Any]:
+    names = ("env", "args", "values", "volumes", "time", "seed", "options", "channel")
+    fields = _fields(value, names)
+    return {
+        "env": _texts(fields["env"]),
+        "args": [_text(each) for each in _list(fields["args"])],
+        "values": _texts(fields["values"]),
+        "volumes": [_volume(each) for each in _list(fields["volumes"])],
+        "time": _count_of_ns(fields["time"]),
+        "seed": _seed(fields["seed"]),
+        "options": _options(fields["options"]),
+        "channel": _flag(fields["channel"]),
+    }
+
+
+def _volume(value: Any) -> dict[str, Any]:
+    fields = _fields(value, ("tag", "path", "writable"))
+    return {
+        "tag": _text(fields["tag"], 31),
+        "path": _text(fields["path"], 4096),
+        "writable": _flag(fields["writable"]),
+    }
+
+
+def _options(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ControlError("the options are not an object")
+    found: dict[str, Any] = {}
+    for name, each in value.items():
+        kind = OPTIONS.get(name)
+        if kind is None:
+            raise ControlError(f"there is no option {printable(name)[:40]!r}")
+        if each is None:
+            continue
+        if kind is float and type(each) is int:
+            each = float(each)
+        if type(each) is not kind:
+            raise ControlError(f"the option {name!r} has a wrong value")
+        found[name] = each
+    return found
+
+
+def _resume(value: Any) -> dict[str, Any]:
+    fields = _fields(value, ("time", "seed"))
+    return {"time": _count_of_ns(fields["time"]), "seed": _seed(fields["seed"])}
+
+
+def _signal(value: Any) -> int:
+    if value not in (2, 15):
+        raise ControlError("no signal that is passed on")
+    return int(value)
+
+
+def _fields(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict) or value.keys() != set(names):
+        raise ControlError(f"the fields are not {', '.join(names)}")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ControlError("a list is none")
+    return value
+
+
+def _texts(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ControlError("a table of texts is none")
+    return {_text(key): _text(each) for key, each in value.items()}
+
+
+def _text(value: Any, limit: int = LIMIT) -> str:
+    if not isinstance(value, str) or len(value) > limit:
+        raise ControlError("a text is none, or too long")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ControlError("neither true nor false")
+    return value
+
+
+def _number(value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ControlError(f"not a number from {least} to {most}")
+    return value
+
+
+def _count_of_ns(value: Any) -> int:
+    return _number(value, 0, (1 << 63) - 1)
+
+
+def _seconds(value: Any) -> float:
+    # NaN and infinities, which Python reads as JSON, fail the comparison; `bool` is no time.
+    if type(value) not in (int, float) or not 0 <= value < 1e10:
+        raise ControlError("not a time in seconds")
+    return float(value)
+
+
+def _base64(content: bytes) -> str:
+    import binascii
+
+    return binascii.b2a_base64(content, newline=False).decode()
+
+
+def _seed(value: Any) -> bytes:
+    import binascii
+
+    try:
+        return binascii.a2b_base64(_text(value, 1024), strict_mode=True)
+    except ValueError:
+        raise ControlError("the seed is not base64") from None
+
+
+_FROM_GUEST: dict[str, Callable[[Any], Any]] = {
+    "hello": _hello,
+    "phase": _phase,
+    "serving": _serving,
+    "pong": _count,
+    "errors": _errors,
+    "exit": _exit,
+}
+
+_FROM_LAUNCHER: dict[str, Callable[[Any], Any]] = {
+    "boot": _boot,
+    "signal": _signal,
+    "ping": _count,
+    "resume": _resume,
+}

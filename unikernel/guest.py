@@ -1,0 +1,349 @@
+"""What process 1 runs: the application of the image, or the function service, with what the launcher handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import resource
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bindgen.support import Import, Lift
+from slight_py import logs, loop
+from slight_py.engine import WASI, Engine, Instance, InvalidModule, Limits
+from slight_py.errors import UsageError
+from unikernel import control, init
+
+if TYPE_CHECKING:
+    from capabilities.http.routes import RouteTable
+    from capabilities.keyvalue.memory import MemoryStores
+    from slight_py.runner import Loaded, Run, RunConfig, Running
+    from slight_py.slightfile import Grant, Slightfile
+    from slight_py.wasi import Directory
+
+log = logging.getLogger("slight_py")
+
+APP = Path("/app")
+"""`app.json`, `module.cwasm` and `custom/N/`, see image.py."""
+
+OPEN_FILES = 1 << 16
+"""Connections and files at once."""
+
+MEMORY, CONCURRENT, TIMEOUT = 256 << 20, 1000, 30.0
+"""The limits where the launcher says nothing, those of `slight-py run`."""
+
+_WITHOUT_FILES = ("http", "keyvalue.memory", "keyvalue.redis", "kv.redis")
+"""Resource types that write no files."""
+
+ROOM = 6 << 20
+"""Bytes that the system must be able to give once the application is loaded, and once a server is. With 3.5 MiB a
+server was seen to get nowhere; with 7.5 it served."""
+
+_POLL = 0.02
+"""Seconds between two looks at whether a channel has a client."""
+
+
+def main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
+    """Runs the application to its end; returns its exit code. Raises UsageError, and MemoryError."""
+    logs.configure(boot["options"].get("verbose", False))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    manifest = json.loads((APP / "app.json").read_bytes())
+    directories = _mount(boot["volumes"], manifest["grants"])
+    if manifest["app"] is None:
+        return _serve_functions(launcher, boot)
+    config = _config(manifest, boot, directories)
+    loaded = _load(config, manifest)
+    _check_memory()
+    launcher.send("phase", "loaded")
+    try:
+        application = _application(config, loaded, launcher)
+    except InvalidModule as error:
+        raise UsageError(f"{config.app}: the module can't be run: {error}") from None
+    # What there is now stays: the collector needn't look at it again and again.
+    gc.freeze()
+    return loop.run(_controlled(launcher, application.main))
+
+
+# What the image and the launcher give.
+
+
+def _config(manifest: Mapping[str, Any], boot: Mapping[str, Any], directories: list[Directory]) -> RunConfig:
+    from capabilities.http.settings import HttpSettings
+    from slight_py.runner import RunConfig, cors
+    from slight_py.wasi import WasiSettings
+
+    options = boot["options"]
+    app = manifest["app"]["name"]
+    slightfile = _slightfile(manifest, boot["values"])
+    # A module that serves no requests has one instance; to make room for more takes time.
+    serves = any(each["family"] == "http" for each in manifest["grants"])
+    requests = options.get("max_concurrent", CONCURRENT) if serves else 0
+    names = ("max_body", "request_timeout", "max_concurrent", "drain_timeout")
+    http = {name: options[name] for name in names if name in options}
+    return RunConfig(
+        app=Path(app),
+        slightfile=slightfile,
+        wasi=WasiSettings((app, *boot["args"]), boot["env"], tuple(directories)),
+        limits=Limits(memory=options.get("max_memory", MEMORY), instances=requests + 16),
+        http=HttpSettings(**http, cors=cors(slightfile)),
+        access_log=options.get("access_log"),
+        verbose=options.get("verbose", False),
+    )
+
+
+def _slightfile(manifest: Mapping[str, Any], values: Mapping[str, str]) -> Slightfile:
+    """The slightfile that the image was built with, and the values that it left out. Raises UsageError."""
+    from slight_py.slightfile import Slightfile
+
+    path = Path(manifest["slightfile"]) if manifest["slightfile"] else None
+    grants, missing = [], []
+    for number, each in enumerate(manifest["grants"]):
+        place = f"{path}:{each['line']}: " if path and each["line"] else ""
+        grant, lacks = _grant(each, number, values, place)
+        grants.append(grant)
+        missing += [f"{place}{each['resource']}: {lack}" for lack in lacks]
+    if missing:
+        raise UsageError(*missing)
+    return Slightfile(path, manifest["specversion"], tuple(grants))
+
+
+def _grant(each: Mapping[str, Any], number: int, values: Mapping[str, str], place: str) -> tuple[Grant, list[str]]:
+    """An entry of the slightfile, and what is missing to it."""
+    from capabilities import registry
+    from slight_py.slightfile import Grant
+
+    name = each["resource"]
+    file, colon, class_name = name.rpartition(":")
+    try:
+        if colon and file.endswith(".py"):
+            from capabilities import custom
+
+            path = APP / "custom" / str(number) / os.path.basename(file)
+            kind, family = custom.declared(name, str(path), class_name)
+        else:
+            found, found_family = registry.resource_type(name), registry.family(each["family"])
+            assert found is not None, name
+            assert found_family is not None, each["family"]
+            kind, family = found, found_family
+    except registry.RegistryError as error:
+        raise UsageError(f"{place}{name}: {error}") from error
+    configs, missing = {}, []
+    for key, value in each["configs"].items():
+        if "value" in value:
+            configs[key] = value["value"]
+        elif value["from"] in values:
+            configs[key] = values[value["from"]]
+        else:
+            missing.append(f"the value of {key} is handed over at the start, and {value['from']!r} is not; set it")
+    return Grant(kind, family, each["name"], configs, each["line"]), missing
+
+
+def _mount(volumes: list[dict[str, Any]], grants: list[dict[str, Any]]) -> list[Directory]:
+    """Mounts the directories of the host; returns them as the module sees them."""
+    if volumes or any(each["resource"] not in _WITHOUT_FILES for each in grants):
+        init.make_root_writable()
+    if not volumes:
+        return []
+    from slight_py.wasi import Directory
+
+    return [
+        Directory(Path(init.mount_volume(each["tag"], each["path"], each["writable"])), each["path"], each["writable"])
+        # What lies in another one is mounted after it.
+        for each in sorted(volumes, key=lambda each: os.path.normpath(each["path"]))
+    ]
+
+
+def _load(config: RunConfig, manifest: Mapping[str, Any]) -> Loaded:
+    """Takes the module as it was compiled. Raises UsageError."""
+    from slight_py.engine import describe
+    from slight_py.runner import Loaded
+
+    engine = _engine(config.limits)
+    try:
+        module = engine.load((APP / "module.cwasm").read_bytes())
+    except InvalidModule as error:
+        hint = "; build the image with --cpu portable" if manifest["cpu"] == "native" else "; build the image again"
+        raise UsageError(f"{config.app}: this machine doesn't run it as it was compiled: {error}{hint}") from None
+    return Loaded(engine, module, describe(module), config.slightfile, (RANDOM_GET,))
+
+
+def _check_memory() -> None:
+    """Raises MemoryError where what is left is too little to run anything: the machine would read its own programs from
+    the disk over and over, and be taken for hung."""
+    with open("/proc/meminfo") as file:
+        facts = dict(line.split(":") for line in file)
+    available, _, _ = facts["MemAvailable"].strip().partition(" ")
+    if int(available) << 10 < ROOM:
+        raise MemoryError
+
+
+def _engine(limits: Limits) -> Engine:
+    try:
+        return Engine(limits)
+    except InvalidModule as error:
+        raise UsageError(str(error)) from None
+
+
+async def _random_get(_host: None, guest: Instance, args: tuple[Any, ...]) -> int:
+    """Random numbers of the kernel's. wasmtime's are a stream of its own, which a snapshot would hold, and repeat each
+    time that it is restored."""
+    at, count = args
+    Lift(guest, f"{WASI}: random_get", "buf").range(at, count)
+    end = at + count
+    while at < end:
+        size = min(end - at, 1 << 16)
+        guest.memory[at : at + size] = os.urandom(size)
+        at += size
+        await asyncio.sleep(0)
+    return 0
+
+
+RANDOM_GET = Import(WASI, "random_get", "ii", "i", _random_get)
+
+
+# Running.
+
+
+def _application(config: RunConfig, loaded: Loaded, launcher: init.Launcher) -> Run:
+    """The application as `slight-py run` has it, but that it listens at the machine's address, and says so."""
+    from slight_py.runner import Run
+
+    @cache
+    def stores() -> MemoryStores:
+        from capabilities.keyvalue.memory import MemoryStores
+
+        return MemoryStores()
+
+    async def start(address: str, table: RouteTable) -> Running:
+        from capabilities.http.listen import bind, parse
+        from capabilities.http.server import HttpService
+        from slight_py import access
+
+        _check_memory()
+        _, port = parse(address)
+        service = HttpService(application.handlers, config.http, access.logger(config.access_log))
+        # The launcher forwards to this one address, from the one that was asked for.
+        sockets = bind(f"0.0.0.0:{port}")
+        await service.start(sockets, table)
+        launcher.send("serving", {"address": address, "port": sockets[0].getsockname()[1]})
+        return service
+
+    application = Run(config, loaded, stores, start)
+    return application
+
+
+async def _controlled(launcher: init.Launcher, run: Callable[[], Awaitable[int]]) -> int:
+    """Runs something, and does meanwhile what the launcher says."""
+    running = asyncio.ensure_future(run())
+    # It handles signals once it has begun. Until then they wait in the channel, as process 1 would lose them.
+    await asyncio.sleep(0)
+    launcher.send("phase", "entered")
+    if launcher.file is not None:
+        asyncio.get_running_loop().add_reader(launcher.file, _listen, launcher)
+        # What came along with an earlier message makes nothing readable.
+        _obey(launcher, launcher.take())
+    return await running
+
+
+def _listen(launcher: init.Launcher) -> None:
+    try:
+        _obey(launcher, launcher.read())
+    except init.LauncherGone:
+        init.end()
+
+
+def _obey(launcher: init.Launcher, lines: list[bytes]) -> None:
+    """Does what the launcher says. The answer to a ping comes from the event loop: one that is stuck shows.
+
+    A loop may wait for a file of the host's, too, so a launcher should wait for 30 seconds, as for any request.
+    """
+    for line in lines:
+        try:
+            message = control.from_launcher(line)
+        except control.ControlError as error:
+            log.warning("the launcher said what can't be understood: %s", error)
+            continue
+        if message.kind == "signal":
+            os.kill(os.getpid(), message.value)
+        elif message.kind == "ping":
+            launcher.send("pong", message.value)
+        elif message.kind == "resume":
+            init.renew(message.value)
+
+
+# The function service.
+
+
+def _serve_functions(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
+    """Serves one client after the other, until a signal; returns the exit code."""
+    if not boot["channel"]:
+        raise UsageError("the image is a function service, which is reached over a channel; run it with --channel DIR")
+    options = boot["options"]
+    engine = _engine(Limits(memory=options.get("max_memory", MEMORY), instances=4))
+    _check_memory()
+    gc.freeze()
+    clients = _port_clients if launcher.file is not None else _vsock_clients
+    return loop.run(
+        _controlled(launcher, lambda: _until_signal(clients(engine, options.get("request_timeout", TIMEOUT))))
+    )
+
+
+async def _until_signal(serving: Awaitable[None]) -> int:
+    import signal
+
+    this = asyncio.ensure_future(serving)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
+    # A service ends when it is told to, and as it should: with 0, like a server.
+    with suppress(asyncio.CancelledError):
+        await this
+    return 0
+
+
+async def _port_clients(engine: Engine, time_limit: float) -> None:
+    """Serves whoever holds the other end of the two virtio ports."""
+    from unikernel import service
+
+    command, data = (init.open_port(name, init.PORT_TIME) for name in (control.COMMAND, control.DATA))
+    if command is None or data is None:
+        raise UsageError("the machine has no channel for the function service; run the image with --channel DIR")
+    while True:
+        while service.hung_up(command) or service.hung_up(data):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(_POLL)
+        await service.serve(command, data, engine, time_limit, (RANDOM_GET,))
+        # What the client left behind is not the next one's.
+        for file in (command, data):
+            with suppress(OSError):
+                while os.read(file, 1 << 16):
+                    pass
+
+
+async def _vsock_clients(engine: Engine, time_limit: float) -> None:
+    """Serves who connects to the two vsock ports, one after the other."""
+    from unikernel import service
+
+    current = asyncio.get_running_loop()
+    listeners = [_vsock_listener(port) for port in (control.COMMAND_VSOCK, control.DATA_VSOCK)]
+    while True:
+        opened = [(await current.sock_accept(each))[0] for each in listeners]
+        await service.serve(opened[0].fileno(), opened[1].fileno(), engine, time_limit, (RANDOM_GET,))
+        for each in opened:
+            each.close()
+
+
+def _vsock_listener(port: int) -> socket.socket:
+    try:
+        listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        listener.bind((socket.VMADDR_CID_ANY, port))
+    except OSError as error:
+        raise UsageError(f"the machine has no channel for the function service: vsock: {error.strerror}") from None
+    listener.setblocking(False)
+    listener.listen()
+    return listener

@@ -1,0 +1,460 @@
+"""The image file: a kernel, a root file system and a manifest in one file, which is a kernel and a disk at once.
+
+    0         the kernel, an uncompressed ELF file with a PVH entry point
+    400       in the padding after its program headers: our header, and from 440 a partition table (MBR)
+    4096 * N  the root file system: erofs, which partition 1 is, or an initramfs
+    4096 * M  the manifest, JSON
+
+A launcher boots the file as a kernel, and gives the same file to the machine as its disk. An image is input, from
+anywhere: all that is read of it is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from slight_py.errors import UsageError
+from unikernel import elf
+
+BLOCK = 4096
+"""Bytes: where the parts begin is a multiple of it."""
+
+VERSION = 1
+
+FRONT, END = 400, 512
+"""The bytes of the first sector that are ours and not the kernel's."""
+
+_MAGIC = b"slightVM"
+_HEADER = struct.Struct("<8sIIQQQ")
+"""Magic, version, 0, size of the file, where the manifest begins, its length."""
+
+_SIGNATURE = 440
+_PARTITION = struct.Struct("<B3sB3sII")
+_NO_CYLINDERS = b"\xfe\xff\xff"
+"""What a partition table has where a place is given by its sector alone."""
+
+_LINUX = 0x83
+_SECTOR = 512
+_MANIFEST_LIMIT = 1 << 20
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The module that the image runs. `sha256` and `size` are those of the .wasm file, `entry` is where it begins."""
+
+    name: str
+    sha256: str
+    size: int
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A value of a grant's configuration: `value` where it is in the image, else the name `source` that it is handed
+    over under at boot."""
+
+    value: str | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.value is None) != (self.source is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One entry of the slightfile. What a class in a Python file needs lies in /app/custom/N, where N is the entry's
+    number, from 0."""
+
+    resource: str
+    family: str
+    name: str
+    line: int
+    configs: Mapping[str, Config]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """`sha256` is of the kernel as it is in the image, with zeros for the bytes that are the image's own."""
+
+    version: str
+    source: Literal["built", "cloud", "given"]
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The root file system. `offset` counts from the beginning of the image."""
+
+    type: Literal["erofs", "initramfs"]
+    offset: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the image by what it is for, with the bytes that it takes there."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is in an image. `app` and `slightfile` are None in an image of the function service."""
+
+    slight_py: str
+    python: str
+    wasmtime: str
+    cpu: Literal["portable", "native"]
+    app: App | None
+    slightfile: str | None
+    specversion: str
+    grants: tuple[Grant, ...]
+    kernel: Kernel
+    root: Root
+    parts: tuple[Part, ...]
+    packages: Mapping[str, str]
+    """Versions of the packages of others, by name."""
+    needs_network: bool
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the values that are handed over at boot, sorted."""
+        configs = (config for grant in self.grants for config in grant.configs.values())
+        return tuple(sorted({config.source for config in configs if config.source is not None}))
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image file that was found to be one."""
+
+    path: Path
+    manifest: Manifest
+    size: int
+
+    @property
+    def kernel_size(self) -> int:
+        return self.manifest.kernel.size
+
+    @property
+    def root(self) -> Root:
+        return self.manifest.root
+
+
+def command_line(root: str) -> str:
+    """The kernel's command line for an image whose root file system is of that type."""
+    network = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off"
+    mount = "root=/dev/vda1 rootfstype=erofs ro " if root == "erofs" else ""
+    return f"console=ttyS0 quiet panic=-1 reboot=t {mount}{network}"
+
+
+# The manifest as JSON.
+
+
+def to_json(manifest: Manifest) -> str:
+    return json.dumps(_plain(manifest), indent=1, ensure_ascii=False) + "\n"
+
+
+def app_json(manifest: Manifest) -> str:
+    """What the machine itself reads, from /app/app.json: all but the parts of the image, of which it is one."""
+    plain = {key: value for key, value in _plain(manifest).items() if key not in ("kernel", "root", "parts")}
+    return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+
+
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    plain = asdict(manifest)
+    for grant, each in zip(manifest.grants, plain["grants"], strict=True):
+        each["configs"] = {key: _plain_config(config) for key, config in grant.configs.items()}
+    return plain
+
+
+def _plain_config(config: Config) -> dict[str, str | None]:
+    return {"from": config.source} if config.value is None else {"value": config.value}
+
+
+def from_json(text: str | bytes) -> Manifest:
+    """Raises ValueError, with what is wrong, for what is no manifest of this version."""
+    try:
+        top = _Table(json.loads(text), "the manifest")
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    app = top.optional_table("app")
+    kernel, root = top.table("kernel"), top.table("root")
+    return Manifest(
+        slight_py=top.text("slight_py"),
+        python=top.text("python"),
+        wasmtime=top.text("wasmtime"),
+        cpu="native" if top.choice("cpu", "portable", "native") == "native" else "portable",
+        app=App(app.text("name"), app.hash("sha256"), app.number("size"), app.text("entry")) if app else None,
+        slightfile=top.optional_text("slightfile"),
+        specversion=top.choice("specversion", "0.1", "0.2"),
+        grants=grants_from(top),
+        kernel=Kernel(kernel.text("version"), _kernel_source(kernel), kernel.number("size"), kernel.hash("sha256")),
+        root=Root(
+            "erofs" if root.choice("type", "erofs", "initramfs") == "erofs" else "initramfs",
+            *(root.number("offset"), root.number("size"), root.hash("sha256")),
+        ),
+        parts=tuple(Part(part.text("name"), part.number("size")) for part in top.tables("parts")),
+        packages=top.texts("packages"),
+        needs_network=top.flag("needs_network"),
+    )
+
+
+def _kernel_source(kernel: _Table) -> Literal["built", "cloud", "given"]:
+    match kernel.choice("source", "built", "cloud", "given"):
+        case "built":
+            return "built"
+        case "cloud":
+            return "cloud"
+        case _:
+            return "given"
+
+
+def grants_from(top: _Table) -> tuple[Grant, ...]:
+    return tuple(
+        Grant(
+            *(each.text("resource"), each.text("family"), each.text("name"), each.number("line")),
+            {key: _config(value) for key, value in each.table("configs").tables_by_name().items()},
+        )
+        for each in top.tables("grants")
+    )
+
+
+def _config(table: _Table) -> Config:
+    value, source = table.optional_text("value"), table.optional_text("from")
+    if (value is None) == (source is None):
+        raise ValueError(f"{table.what} must have a value, or the name that it comes from")
+    return Config(value, source)
+
+
+class _Table:
+    """A JSON object whose members are taken as what they must be. Each method raises ValueError."""
+
+    def __init__(self, value: object, what: str) -> None:
+        if not isinstance(value, dict):
+            raise ValueError(f"{what} is not a table")
+        self._value: dict[str, object] = value
+        self.what = what
+
+    def _of(self, key: str, kind: type) -> Any:
+        value = self._value.get(key)
+        # bool is an int of Python's, and not of JSON's.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ValueError(f"{self.what} has no {key!r}, or one of another kind")
+        return value
+
+    def text(self, key: str) -> str:
+        text: str = self._of(key, str)
+        return text
+
+    def optional_text(self, key: str) -> str | None:
+        return None if self._value.get(key) is None else self.text(key)
+
+    def choice(self, key: str, *choices: str) -> str:
+        text = self.text(key)
+        if text not in choices:
+            raise ValueError(f"{key!r} of {self.what} is {text!r}, which is none of {', '.join(choices)}")
+        return text
+
+    def number(self, key: str) -> int:
+        number: int = self._of(key, int)
+        if not 0 <= number < 1 << 63:
+            raise ValueError(f"{key!r} of {self.what} is out of range")
+        return number
+
+    def flag(self, key: str) -> bool:
+        flag: bool = self._of(key, bool)
+        return flag
+
+    def hash(self, key: str) -> str:
+        text = self.text(key)
+        if len(text) != 64 or text.strip("0123456789abcdef"):
+            raise ValueError(f"{key!r} of {self.what} is not a SHA-256 hash")
+        return text
+
+    def texts(self, key: str) -> dict[str, str]:
+        table = self.table(key)
+        return {name: table.text(name) for name in table._value}
+
+    def table(self, key: str) -> _Table:
+        return _Table(self._value.get(key), f"{key!r} of {self.what}")
+
+    def optional_table(self, key: str) -> _Table | None:
+        return None if self._value.get(key) is None else self.table(key)
+
+    def tables(self, key: str) -> list[_Table]:
+        return [_Table(each, f"an entry of {key!r}") for each in self._of(key, list)]
+
+    def tables_by_name(self) -> dict[str, _Table]:
+        return {key: self.table(key) for key in self._value}
+
+
+# Writing.
+
+
+def check_kernel(path: Path, kernel: bytes) -> None:
+    """Raises UsageError for a kernel that can't be the beginning of an image."""
+    segments = elf.segments(kernel, str(path))
+    # Program headers, which may lie there too, are not zero.
+    taken = any(each.size and each.offset < END and each.end > FRONT for each in segments)
+    if taken or len(kernel) < END or any(kernel[FRONT:END]):
+        raise UsageError(
+            f"{path}: the kernel has something of its own in its bytes {FRONT} to {END}, where an image has its "
+            "partition table; link it with its headers and segments elsewhere"
+        )
+
+
+def padded(size: int) -> int:
+    """A size up to the end of its last block."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def write(path: Path, kernel: bytes, root: bytes, manifest: Manifest) -> int:
+    """Writes an image in one step, and returns its size. `check_kernel` has been satisfied, and the manifest's root
+    begins at `padded(len(kernel))`."""
+    assert manifest.root.offset == padded(len(kernel))
+    text = to_json(manifest).encode()
+    at = padded(manifest.root.offset + len(root))
+    total = at + padded(len(text))
+    with replacing(path) as file:
+        file.write(kernel[:FRONT] + _front(manifest, total, at, len(text)) + kernel[END:])
+        file.seek(manifest.root.offset)
+        file.write(root)
+        file.seek(at)
+        file.write(text)
+        file.truncate(total)
+    return total
+
+
+def _front(manifest: Manifest, total: int, at: int, length: int) -> bytes:
+    """Our header and the partition table, bytes FRONT to END of an image."""
+    header = _HEADER.pack(_MAGIC, VERSION, 0, total, at, length)
+    if manifest.root.type != "erofs":
+        return header.ljust(END - FRONT, b"\0")
+    # The signature tells disks apart. It comes from the content: the same image has the same one.
+    signature = bytes.fromhex(manifest.root.sha256)[:4] + b"\0\0"
+    first, count = manifest.root.offset // _SECTOR, padded(manifest.root.size) // _SECTOR
+    entry = _PARTITION.pack(0, _NO_CYLINDERS, _LINUX, _NO_CYLINDERS, first, count)
+    return header + (signature + entry).ljust(END - _SIGNATURE - 2, b"\0") + b"\x55\xaa"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` when it is whole, and leaves nothing where it doesn't get that far.
+
+    Raises UsageError where it can't be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                yield file
+                mask = os.umask(0)
+                os.umask(mask)
+                os.fchmod(file.fileno(), 0o666 & ~mask)
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise UsageError(f"{path}: it can't be written: {error.strerror}; give another place with -o") from error
+
+
+# Reading.
+
+
+def read(path: Path) -> Image:
+    """What an image says of itself. Raises UsageError for a file that is no image, or not a whole one.
+
+    Its parts are not read: see `verify`.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            front = file.read(END)
+            total, at, length = _header(path, front, size)
+            file.seek(at)
+            text = file.read(length)
+    except OSError as error:
+        raise UsageError(f"{path}: it can't be read: {error.strerror}") from None
+    try:
+        manifest = from_json(text)
+    except ValueError as error:
+        reason = "it is not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
+        raise _damaged(path, f"its manifest can't be read: {reason}") from None
+    kernel, root = manifest.kernel, manifest.root
+    if kernel.size > root.offset or root.offset % BLOCK or root.offset + root.size > at:
+        raise _damaged(path, "its parts lie outside of it")
+    if front[FRONT:] != _front(manifest, total, at, length):
+        raise _damaged(path, "its partition table is not that of its manifest")
+    return Image(path, manifest, size)
+
+
+def _header(path: Path, front: bytes, size: int) -> tuple[int, int, int]:
+    """The size that an image must have, and where its manifest is. Raises UsageError."""
+    if len(front) < END or front[:4] != b"\x7fELF" or front[FRONT : FRONT + len(_MAGIC)] != _MAGIC:
+        is_module = front.startswith(b"\0asm")
+        hint = f"this is a module; `slight-py image build {path}` makes an image of it"
+        raise UsageError(f"{path}: {hint if is_module else 'this is not an image that slight-py image build made'}")
+    _, version, _, total, at, length = _HEADER.unpack_from(front, FRONT)
+    if version != VERSION:
+        raise UsageError(
+            f"{path}: an image of format {version}, and this slight-py reads format {VERSION}; build it again"
+        )
+    if size < total:
+        raise UsageError(f"{path}: the image is cut short: it has {size:,} of {total:,} bytes; copy or build it again")
+    if size > total:
+        raise _damaged(path, f"it has {size - total:,} bytes behind its end")
+    if length > _MANIFEST_LIMIT or at + length > total:
+        raise _damaged(path, "its manifest lies outside of it")
+    return total, at, length
+
+
+def _damaged(path: Path, what: str) -> UsageError:
+    return UsageError(f"{path}: the image is damaged: {what}; copy or build it again")
+
+
+def verify(image: Image) -> None:
+    """Compares the parts of an image with the hashes in its manifest. Raises UsageError where they differ."""
+    kernel, root = image.manifest.kernel, image.manifest.root
+    try:
+        with image.path.open("rb") as file:
+            front = file.read(END)
+            found = hashlib.sha256(front[:FRONT] + bytes(END - FRONT))
+            _hash(file, kernel.size - END, found)
+            if found.hexdigest() != kernel.sha256:
+                raise _damaged(image.path, "its kernel is not the one that it was built with")
+            found = hashlib.sha256()
+            file.seek(root.offset)
+            _hash(file, root.size, found)
+            if found.hexdigest() != root.sha256:
+                raise _damaged(image.path, "its root file system is not the one that it was built with")
+    except OSError as error:
+        raise UsageError(f"{image.path}: it can't be read: {error.strerror}") from None
+
+
+def _hash(file: IO[bytes], size: int, into: Any) -> None:
+    while size > 0 and (chunk := file.read(min(size, _CHUNK))):
+        into.update(chunk)
+        size -= len(chunk)
+
+
+def copy_part(image: Image, offset: int, size: int, to: IO[bytes]) -> None:
+    """Copies bytes of an image, such as its initramfs, to a file."""
+    with image.path.open("rb") as file:
+        file.seek(offset)
+        while size > 0 and (chunk := file.read(min(size, _CHUNK))):
+            to.write(chunk)
+            size -= len(chunk)

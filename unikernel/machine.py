@@ -1,0 +1,221 @@
+"""The machine that QEMU makes of an image: its command line, and the process.
+
+The machine is QEMU's `microvm`: virtio devices on virtio-mmio, one serial port for the kernel's messages, no PCI and
+no ACPI. See QEMU's manual, "microvm (i386 virtual platform)".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from slight_py.errors import UsageError
+from unikernel.image import Image
+
+QEMU = "qemu-system-x86_64"
+
+Accel: TypeAlias = Literal["kvm", "tcg"]
+
+GUEST_ADDRESS, HOST_ADDRESS = "10.0.2.15", "10.0.2.2"
+"""The machine in QEMU's user network, and the host's loopback as the machine sees it."""
+
+NETWORK = "network"
+"""The id of the user network, for QEMU's monitor."""
+
+SHARES_LIMIT = 4
+"""Of the eight virtio-mmio devices that a microvm has, disk, network, serial ports and random numbers take four."""
+
+_COMMAND_LINE = (
+    "console=ttyS0",
+    "quiet",
+    # A panic reboots, which ends QEMU. `t` is a triple fault: there is nothing else to reset this machine with.
+    "panic=-1",
+    "reboot=t",
+    f"ip={GUEST_ADDRESS}::{HOST_ADDRESS}:255.255.255.0::eth0:off",
+)
+_ON_DISK = ("root=/dev/vda1", "rootfstype=erofs", "ro")
+
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+"""What QEMU denies itself, so that a guest that breaks out of it starts no process."""
+
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+_CAP_DAC_OVERRIDE, _CAP_NET_BIND_SERVICE = 1, 10
+_KEPT = (_CAP_DAC_OVERRIDE, _CAP_NET_BIND_SERVICE)
+"""What a root user's QEMU needs: volumes of other users, ports below 1024. It makes no device nodes."""
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A port of the host (an IPv4 address) that leads to a port of the machine."""
+
+    host: str
+    port: int
+    guest: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def rule(self) -> str:
+        """As QEMU has it."""
+        return f"tcp:{self.host}:{self.port}-{GUEST_ADDRESS}:{self.guest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A directory of the host that the machine finds as a 9p file system under `tag`."""
+
+    tag: str
+    folder: Path
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ram:
+    """A file that the machine's memory begins as, and is `kept` in; else what changes is the machine's own."""
+
+    path: Path
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine for an image. The console and the serial ports are chardevs, QEMU's word for the host's end of them."""
+
+    image: Image
+    memory: int
+    """Bytes."""
+    cpus: int
+    accel: Accel
+    console: str
+    """A chardev without its id, such as `stdio` or `socket,fd=5`."""
+    serial: Sequence[tuple[str, str]] = ()
+    """Names of virtio-serial ports, each with its chardev."""
+    initrd: Path | None = None
+    """The root file system of an image whose root is an initramfs."""
+    shares: Sequence[Share] = ()
+    forwards: Sequence[Forward] = ()
+    ram: Ram | None = None
+
+
+def arguments(machine: Machine) -> list[str]:
+    """The machine as QEMU's arguments, for whatever controls it."""
+    words = ["-M", "microvm,acpi=off" + (",memory-backend=ram" if machine.ram else "")]
+    if machine.ram:
+        words += ["-object", f"memory-backend-file,id=ram,size={machine.memory}B,{_ram(machine.ram)}"]
+    words += ["-cpu", "max", "-accel", machine.accel]
+    words += ["-m", f"size={machine.memory}B", "-smp", str(machine.cpus)]
+    words += ["-nodefaults", "-no-user-config", "-display", "none"]
+    words += ["-kernel", str(machine.image.path)]
+    command_line = list(_COMMAND_LINE)
+    if machine.initrd is None:
+        command_line += _ON_DISK
+        words += ["-blockdev", f"driver=file,node-name=disk,read-only=on,filename={_escaped(machine.image.path)}"]
+        words += ["-device", "virtio-blk-device,drive=disk"]
+    else:
+        words += ["-initrd", str(machine.initrd)]
+    words += ["-append", " ".join(command_line)]
+    words += _network(machine)
+    words += ["-device", "virtio-rng-device"]
+    words += [*_chardev("console", machine.console), "-serial", "chardev:console"]
+    if machine.serial:
+        # Port 0 is for consoles. Each port that there could be takes memory of the machine, and time at boot.
+        words += ["-device", f"virtio-serial-device,max_ports={len(machine.serial) + 1}"]
+    for name, chardev in machine.serial:
+        words += [*_chardev(name, chardev), "-device", f"virtserialport,chardev={name},id={name},name={name}"]
+    for share in machine.shares:
+        words += _share(share)
+    return words
+
+
+def _ram(ram: Ram) -> str:
+    return f"mem-path={_escaped(ram.path)},share={'on' if ram.kept else 'off'}"
+
+
+def _network(machine: Machine) -> list[str]:
+    # What needs no network reaches nothing through it: it is there for the forwarded ports alone.
+    rules = "".join(f",hostfwd={each.rule}" for each in machine.forwards)
+    restrict = "off" if machine.image.manifest.needs_network else "on"
+    netdev = f"user,id={NETWORK},ipv6=off,restrict={restrict}{rules}"
+    return ["-netdev", netdev, "-device", f"virtio-net-device,netdev={NETWORK}"]
+
+
+def _share(share: Share) -> list[str]:
+    # `none` is for QEMU without root: files belong to the user who runs it, and attributes that only root may set
+    # are left. `remap` tells files of several file systems below the folder apart.
+    fsdev = f"local,id={share.tag},path={_escaped(share.folder)},security_model=none,multidevs=remap"
+    fsdev += "" if share.writable else ",readonly=on"
+    return ["-fsdev", fsdev, "-device", f"virtio-9p-device,fsdev={share.tag},mount_tag={share.tag}"]
+
+
+def _chardev(name: str, chardev: str) -> list[str]:
+    backend, comma, rest = chardev.partition(",")
+    return ["-chardev", f"{backend},id={name}{comma}{rest}"]
+
+
+def _escaped(path: Path) -> str:
+    """A path as a value in one of QEMU's comma-separated lists."""
+    return str(path).replace(",", ",,")
+
+
+def command_line(image: Image, memory: int, accel: Accel, forwards: Sequence[Forward] = ()) -> list[str]:
+    """What boots an image by hand, with its console on the terminal and no control channel."""
+    machine = Machine(image, memory, 1, accel, "stdio", forwards=forwards)
+    return [QEMU, *arguments(machine), "-no-reboot"]
+
+
+def find() -> Path:
+    """The QEMU of this machine. Raises UsageError."""
+    found = shutil.which(QEMU)
+    if found is None:
+        raise UsageError(f"{QEMU} is not installed, and images run in it; install it: sudo apt install qemu-system-x86")
+    return Path(found)
+
+
+async def start(qemu: Path, words: Sequence[str], fds: Sequence[int]) -> asyncio.subprocess.Process:
+    """Starts QEMU, with `fds` of this process as they are and nothing else of it. It ends when this thread does.
+
+    Raises UsageError if it can't be started. Its standard error is a pipe.
+    """
+    environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    parent = os.getpid()
+
+    def prepare() -> None:
+        # Between fork and exec, so nothing here imports, logs or allocates much.
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+        # A core file would hold the machine's memory, with the values that were handed over.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for capability in range(64):
+            if capability not in _KEPT:
+                _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+    try:
+        return await asyncio.create_subprocess_exec(
+            str(qemu),
+            *("-sandbox", _SANDBOX),
+            # The end of the machine doesn't end QEMU: what the machine wrote last may still be on its way to us.
+            *("-action", "reboot=shutdown,shutdown=pause"),
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=tuple(fds),
+            env=environment,
+            # Its own session: Ctrl-C reaches the launcher alone, which tells the machine.
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+    except OSError as error:
+        raise UsageError(f"{qemu}: it can't be started: {error.strerror}") from None
