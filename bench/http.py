@@ -33,27 +33,11 @@ from bench.processes import (
     spread,
     wrk,
 )
+from bench.table import Row, line, table
 
 HERE = Path(__file__).resolve().parent
 GUEST = ROOT / "examples/build/http-server-demo-rust.wasm"
 RESULTS = ROOT / "docs/performance.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: a measured thing, what it is compared with, and the ratio it should reach."""
-
-    name: str
-    unit: str
-    ours: float
-    floor: float | None
-    spread: float
-    target: str
-    met: bool | None
-
-    @property
-    def ratio(self) -> float | None:
-        return self.ours / self.floor if self.floor else None
 
 
 @contextmanager
@@ -185,19 +169,6 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
 }
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = ["| what | ours | floor | ratio | spread | target |", "| --- | --- | --- | --- | --- | --- |"]
-    for row in rows:
-        digits = 0 if row.ours >= 100 else 2
-        floor = f"{row.floor:,.{digits}f}" if row.floor is not None else ""
-        ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
-        verdict = {True: "✓ ", False: "✗ ", None: ""}[row.met]
-        ours = f"{row.ours:,.{digits}f} {row.unit}"
-        lines.append(f"| {row.name} | {ours} | {floor} | {ratio} | ±{row.spread:.0%} | {verdict}{row.target} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.http", description="Measures HTTP through a guest.")
     parser.add_argument("rows", nargs="*", choices=[[], *ROWS], help="which rows (all)")
@@ -210,13 +181,11 @@ def main() -> None:
     for name in options.rows or ROWS:
         for row in ROWS[name](Bench(options.seconds, options.rounds)):
             rows.append(row)
-            print(table([row]).splitlines()[-1], flush=True)
+            print(line(row), flush=True)
     print()
     print(table(rows))
     if options.save:
-        RESULTS.write_text(
-            json.dumps([{name: getattr(row, name) for name in Row.__slots__} for row in rows], indent=1) + "\n"
-        )
+        RESULTS.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes] | None = None, seconds:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process is not None and process.poll() is not None:
-            raise SystemExit(f"bench: {process.args} ended with {process.returncode}")
+            raise SystemExit(f"bench: {process.args!r} ended with {process.returncode}")
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:

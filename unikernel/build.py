@@ -33,25 +33,30 @@ def build(
     *,
     formats: Sequence[str] = ("img",),
     cpu: Literal["portable", "native"] = "portable",
-    kernel: Path | None = None,
+    kernel: Path | Literal["cloud"] | None = None,
     smp: bool = False,
     link_all: bool = False,
     progress: Progress = lambda line: None,
 ) -> list[Path]:
     """Builds an image, in each of the `formats`, and returns the files that were written.
 
-    Without an `app` it is a function service, which gets its modules when it runs. `kernel` is one in place of ours.
+    Without an `app` it is a function service, which gets its modules when it runs. `kernel` is one in place of ours, or
+    `cloud` for Debian's.
     `progress` is told what the user should know. Raises UsageError.
     """
     from unikernel import kernel as kernels
 
-    for each in filter(None, (app, slightfile, kernel)):
+    given = kernel if isinstance(kernel, Path) else None
+    for each in filter(None, (app, slightfile, given)):
         if output.exists() and each.exists() and output.samefile(each):
             raise UsageError(f"{output}: the image would take the place of what it is made from; name another with -o")
     application = applications.load(app, slightfile, cpu, link_all) if app else Application()
     for line in applications.left_out(application):
         progress(line)
-    taken = kernels.given(kernel) if kernel else kernels.obtain(smp=smp, progress=progress)
+    if given is not None:
+        taken = kernels.given(given)
+    else:
+        taken = kernels.obtain(smp, progress, "cloud" if kernel == "cloud" else "any")
     root = Contents(application, taken)
     manifest = _manifest(application, cpu, taken, root.packages)
     root.add_app(manifest)

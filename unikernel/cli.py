@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from slight_py.arguments import Formatter, add_limits, count, seconds, size, variable
 from slight_py.errors import UsageError
@@ -68,7 +68,10 @@ def _add_build(commands: argparse._SubParsersAction) -> None:  # type: ignore[ty
         help="what the module is compiled for: any x86-64, or processors like this one (portable)",
     )  # fmt: skip
     command.add_argument(
-        "--kernel", type=Path, metavar="FILE", help="a kernel in place of ours: a PVH vmlinux or a bzImage"
+        "--kernel",
+        type=_kernel,
+        metavar="FILE",
+        help="a kernel in place of ours: a PVH vmlinux, a bzImage, or `cloud` for Debian's",
     )
     command.add_argument("--smp", action="store_true", help="a kernel that uses more than one processor")
 
@@ -143,6 +146,10 @@ def _formats(text: str) -> tuple[str, ...]:
         if each not in FORMATS:
             raise argparse.ArgumentTypeError(f"{each!r} is not a format; there are raw (or img), kernel+initrd, qcow2")
     return found
+
+
+def _kernel(text: str) -> Path | Literal["cloud"]:
+    return "cloud" if text == "cloud" else Path(text)
 
 
 def _port(text: str) -> tuple[str, int, int]:

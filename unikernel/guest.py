@@ -42,9 +42,9 @@ MEMORY, CONCURRENT, TIMEOUT = 256 << 20, 1000, 30.0
 _WITHOUT_FILES = ("http", "keyvalue.memory", "keyvalue.redis", "kv.redis")
 """Resource types that write no files."""
 
-ROOM = 6 << 20
-"""Bytes that the system must be able to give once the application is loaded, and once a server is. With 3.5 MiB a
-server was seen to get nowhere; with 7.5 it served."""
+ROOM, ROOM_TO_SERVE = 6 << 20, 14 << 20
+"""Bytes that the system must be able to give once the application is loaded; the second where it is yet to import the
+HTTP server, which takes 8 MiB. With 3.5 MiB left a server was seen to get nowhere, with 7.5 it served."""
 
 _POLL = 0.02
 """Seconds between two looks at whether a channel has a client."""
@@ -59,8 +59,10 @@ def main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
     if manifest["app"] is None:
         return _serve_functions(launcher, boot)
     config = _config(manifest, boot, directories)
+    room = ROOM_TO_SERVE if _serves(manifest) else ROOM
+    _check_memory(room)
     loaded = _load(config, manifest)
-    _check_memory()
+    _check_memory(room)
     launcher.send("phase", "loaded")
     try:
         application = _application(config, loaded, launcher)
@@ -83,8 +85,7 @@ def _config(manifest: Mapping[str, Any], boot: Mapping[str, Any], directories: l
     app = manifest["app"]["name"]
     slightfile = _slightfile(manifest, boot["values"])
     # A module that serves no requests has one instance; to make room for more takes time.
-    serves = any(each["family"] == "http" for each in manifest["grants"])
-    requests = options.get("max_concurrent", CONCURRENT) if serves else 0
+    requests = options.get("max_concurrent", CONCURRENT) if _serves(manifest) else 0
     names = ("max_body", "request_timeout", "max_concurrent", "drain_timeout")
     http = {name: options[name] for name in names if name in options}
     return RunConfig(
@@ -96,6 +97,10 @@ def _config(manifest: Mapping[str, Any], boot: Mapping[str, Any], directories: l
         access_log=options.get("access_log"),
         verbose=options.get("verbose", False),
     )
+
+
+def _serves(manifest: Mapping[str, Any]) -> bool:
+    return any(each["family"] == "http" for each in manifest["grants"])
 
 
 def _slightfile(manifest: Mapping[str, Any], values: Mapping[str, str]) -> Slightfile:
@@ -174,13 +179,13 @@ def _load(config: RunConfig, manifest: Mapping[str, Any]) -> Loaded:
     return Loaded(engine, module, describe(module), config.slightfile, (RANDOM_GET,))
 
 
-def _check_memory() -> None:
+def _check_memory(room: int) -> None:
     """Raises MemoryError where what is left is too little to run anything: the machine would read its own programs from
     the disk over and over, and be taken for hung."""
     with open("/proc/meminfo") as file:
         facts = dict(line.split(":") for line in file)
     available, _, _ = facts["MemAvailable"].strip().partition(" ")
-    if int(available) << 10 < ROOM:
+    if int(available) << 10 < room:
         raise MemoryError
 
 
@@ -226,7 +231,6 @@ def _application(config: RunConfig, loaded: Loaded, launcher: init.Launcher) -> 
         from capabilities.http.server import HttpService
         from slight_py import access
 
-        _check_memory()
         _, port = parse(address)
         service = HttpService(application.handlers, config.http, access.logger(config.access_log))
         # The launcher forwards to this one address, from the one that was asked for.
@@ -287,7 +291,7 @@ def _serve_functions(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
         raise UsageError("the image is a function service, which is reached over a channel; run it with --channel DIR")
     options = boot["options"]
     engine = _engine(Limits(memory=options.get("max_memory", MEMORY), instances=4))
-    _check_memory()
+    _check_memory(ROOM)
     gc.freeze()
     clients = _port_clients if launcher.file is not None else _vsock_clients
     return loop.run(

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_MOVE = 1, 2, 4, 8, 4096, 8192
 RB_AUTOBOOT = 0x01234567
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
-SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+SIOCSIFFLAGS, SIOCGIFADDR, SIOCSIFADDR, SIOCSIFNETMASK, IFF_UP = 0x8914, 0x8915, 0x8916, 0x891C, 1
+SIOCADDRT, RTF_UP, RTF_GATEWAY = 0x890B, 1, 2
 SYS_FINIT_MODULE = 313
 
 PORTS = "/sys/class/virtio-ports"
@@ -113,6 +114,8 @@ def main() -> NoReturn:
         _say_why(launcher)
     try:
         _finish(launcher, code)
+    except LauncherGone:
+        pass
     finally:
         end()
 
@@ -122,7 +125,7 @@ def _come_up(began: float) -> Launcher:
     _load_modules()
     launcher = _find_launcher()
     launcher.send("hello", {"at": began}, at=False)
-    _bring_up_loopback()
+    _bring_up_network()
     return launcher
 
 
@@ -342,14 +345,39 @@ def _first_line(path: str) -> str:
         return ""
 
 
-def _bring_up_loopback() -> None:
-    """The kernel does it where it configures a network, and not in a machine without one."""
+def _bring_up_network() -> None:
+    """What the kernel has not done: loopback in a machine without a network, all of it where it doesn't know `ip=`."""
     import fcntl
     import socket
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        # struct ifreq: a name of 16 bytes, flags.
-        fcntl.ioctl(any_socket, SIOCSIFFLAGS, b"lo".ljust(16, b"\0") + IFF_UP.to_bytes(2, sys.byteorder) + bytes(22))
+
+        def set_up(interface: str, request: int, value: bytes) -> None:
+            # struct ifreq: a name of 16 bytes, a union of 24.
+            fcntl.ioctl(any_socket, request, interface.encode().ljust(16, b"\0") + value.ljust(24, b"\0"))
+
+        set_up("lo", SIOCSIFFLAGS, IFF_UP.to_bytes(2, sys.byteorder))
+        words = [
+            word.removeprefix("ip=").split(":") for word in _first_line("/proc/cmdline").split() if word[:3] == "ip="
+        ]
+        if not words or len(words[0]) < 6 or not os.path.exists(f"/sys/class/net/{words[0][5]}"):
+            return
+        address, _, gateway, mask, _, interface = words[0][:6]
+        # struct sockaddr_in: the family, a port, four bytes.
+        family = socket.AF_INET.to_bytes(2, sys.byteorder) + bytes(2)
+        places = {
+            each: (family + socket.inet_aton(each)).ljust(16, b"\0") for each in (address, gateway, mask, "0.0.0.0")
+        }
+        with suppress(OSError):
+            set_up(interface, SIOCGIFADDR, b"")
+            return  # there is one
+        set_up(interface, SIOCSIFADDR, places[address])
+        set_up(interface, SIOCSIFNETMASK, places[mask])
+        set_up(interface, SIOCSIFFLAGS, IFF_UP.to_bytes(2, sys.byteorder))
+        # struct rtentry: padding, destination, gateway, mask, flags.
+        nothing = places["0.0.0.0"]
+        flags = (RTF_UP | RTF_GATEWAY).to_bytes(2, sys.byteorder)
+        fcntl.ioctl(any_socket, SIOCADDRT, bytes(8) + nothing + places[gateway] + nothing + flags + bytes(62))
 
 
 # The end.
@@ -377,6 +405,10 @@ def _finish(launcher: Launcher, code: int) -> None:
             stream.flush()
     os.sync()
     launcher.send("exit", code & 0xFF)
+    # What was written is the launcher's to fetch, and a reset would take it away: the launcher ends the machine.
+    while launcher.file is not None:
+        with suppress(control.ControlError):
+            launcher.read()
 
 
 def end() -> NoReturn:

@@ -131,6 +131,10 @@ def _check(image: Image, options: RunOptions) -> Snapshot | None:
         raise UsageError(f"{image.path}: this is a function service, which is reached through --channel DIR; give one")
     if image.manifest.app is not None and options.channel is not None:
         raise UsageError(f"{image.path}: --channel is for a function service, and this image has an app; leave it out")
+    if image.manifest.kernel.source == "cloud" and options.volumes:
+        raise UsageError(
+            f"{image.path}: Debian's cloud kernel has no --volume; build the image with a C compiler there"
+        )
     if (options.snapshot or options.restore) and options.volumes:
         raise UsageError("--volume and snapshots exclude each other: QEMU can't save a shared directory; leave one out")
     if options.memory < _ENOUGH and options.memory <= (least := _least_memory(image)):
@@ -431,7 +435,11 @@ class Launch:
                 raise Failure(what)
             case Hung():
                 self._show_console()
-                raise Failure(f"the guest has not answered for {PINGS * PING_INTERVAL:g} s, and was ended")
+                memory = snapshot.size_text(self._options.memory)
+                raise Failure(
+                    f"the guest has not answered for {PINGS * PING_INTERVAL:g} s, and was ended; "
+                    f"if it has too little memory, give it more than --memory {memory}"
+                )
             case Down():
                 await self._finish()
             case Gone():

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import mmap
 import os
 import resource
 import shutil
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from slight_py.errors import UsageError
+from unikernel import image
 from unikernel.image import Image
 
 QEMU = "qemu-system-x86_64"
@@ -32,16 +35,6 @@ NETWORK = "network"
 
 SHARES_LIMIT = 4
 """Of the eight virtio-mmio devices that a microvm has, disk, network, serial ports and random numbers take four."""
-
-_COMMAND_LINE = (
-    "console=ttyS0",
-    "quiet",
-    # A panic reboots, which ends QEMU. `t` is a triple fault: there is nothing else to reset this machine with.
-    "panic=-1",
-    "reboot=t",
-    f"ip={GUEST_ADDRESS}::{HOST_ADDRESS}:255.255.255.0::eth0:off",
-)
-_ON_DISK = ("root=/dev/vda1", "rootfstype=erofs", "ro")
 
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 """What QEMU denies itself, so that a guest that breaks out of it starts no process."""
@@ -110,21 +103,22 @@ class Machine:
 
 def arguments(machine: Machine) -> list[str]:
     """The machine as QEMU's arguments, for whatever controls it."""
-    words = ["-M", "microvm,acpi=off" + (",memory-backend=ram" if machine.ram else "")]
+    # Debian's kernel finds virtio devices through ACPI alone.
+    acpi = "on" if machine.image.manifest.kernel.source == "cloud" else "off"
+    words = ["-M", f"microvm,acpi={acpi}" + (",memory-backend=ram" if machine.ram else "")]
     if machine.ram:
         words += ["-object", f"memory-backend-file,id=ram,size={machine.memory}B,{_ram(machine.ram)}"]
     words += ["-cpu", "max", "-accel", machine.accel]
     words += ["-m", f"size={machine.memory}B", "-smp", str(machine.cpus)]
     words += ["-nodefaults", "-no-user-config", "-display", "none"]
     words += ["-kernel", str(machine.image.path)]
-    command_line = list(_COMMAND_LINE)
     if machine.initrd is None:
-        command_line += _ON_DISK
         words += ["-blockdev", f"driver=file,node-name=disk,read-only=on,filename={_escaped(machine.image.path)}"]
         words += ["-device", "virtio-blk-device,drive=disk"]
     else:
         words += ["-initrd", str(machine.initrd)]
-    words += ["-append", " ".join(command_line)]
+    line = image.command_line("erofs" if machine.initrd is None else "initramfs")
+    words += ["-append", " ".join([line, *_clock(machine)])]
     words += _network(machine)
     words += ["-device", "virtio-rng-device"]
     words += [*_chardev("console", machine.console), "-serial", "chardev:console"]
@@ -140,6 +134,37 @@ def arguments(machine: Machine) -> list[str]:
 
 def _ram(ram: Ram) -> str:
     return f"mem-path={_escaped(ram.path)},share={'on' if ram.kept else 'off'}"
+
+
+def _clock(machine: Machine) -> list[str]:
+    """What spares an emulated machine the measuring of its clocks, or has it succeed."""
+    if machine.accel == "kvm":
+        return []
+    if machine.image.manifest.kernel.source == "cloud":
+        return [f"tsc_early_khz={tsc_khz()}"]
+    # 0.2 s of loops that calibrate the timer of a local APIC; one processor can do without.
+    return ["nolapic_timer", "no_timer_check"] if machine.cpus == 1 else []
+
+
+def tsc_khz() -> int:
+    """The rate of this processor's time stamp counter, which an emulated one shares.
+
+    Debian's kernel measures it in a few milliseconds in which the host must not be busy, or never gets a clock: on a
+    machine with ACPI and nothing else it has no second one to compare with.
+    """
+    page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    page.write(b"\x0f\x31\x48\xc1\xe2\x20\x48\x09\xd0\xc3")  # rdtsc; shl rdx, 32; or rax, rdx; ret
+    read = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+
+    def both() -> tuple[int, int]:
+        """Nanoseconds and ticks, from the try that took the least time."""
+        tries = [(time.monotonic_ns(), read(), time.monotonic_ns()) for _ in range(50)]
+        return min(tries, key=lambda each: each[2] - each[0])[:2]
+
+    first = both()
+    time.sleep(0.05)
+    last = both()
+    return round((last[1] - first[1]) * 1_000_000 / (last[0] - first[0]))
 
 
 def _network(machine: Machine) -> list[str]:

@@ -162,14 +162,19 @@ class Guest:
         filled = {"env": {}, "values": {}, "volumes": [], "time": time.time_ns(), "seed": SEED, "options": {}}
         self.say(control.boot(args=args, **(filled | {"channel": False} | given)))
 
+    def wait(self) -> int:
+        """Hangs up, as the launcher does when it has heard the exit code, on which the machine ends."""
+        self.ends[CONTROL].close()
+        return self.process.wait(SECONDS)
+
     def err(self) -> str:
         """What it wrote on standard error, once it has ended."""
-        self.process.wait(SECONDS)
+        self.wait()
         return b"".join(iter(lambda: self.ends[STDERR].recv(65536), b"")).decode()
 
     def out(self) -> bytes:
         """All that it wrote on standard output, once it has ended."""
-        self.process.wait(SECONDS)
+        self.wait()
         return b"".join(iter(lambda: self.ends[STDIO].recv(65536), b""))
 
 
@@ -245,7 +250,7 @@ def test_the_guest_says_how_far_it_is_and_how_it_ended() -> None:
     with booted(probe()) as found:
         found.boot(["exit", "7"], env={"A": "b"})
         said = found.until("exit")
-        found.process.wait(SECONDS)
+        found.wait()
     assert [(each.kind, each.value) for each in said] == [
         ("phase", "imported"), ("phase", "loaded"), ("phase", "entered"), ("exit", 7)
     ]  # fmt: skip
@@ -297,8 +302,7 @@ def test_the_guest_ends_when_the_launcher_has_gone() -> None:
         found.boot(["sleep"])
         while found.hear().value != "entered":
             pass
-        found.ends[CONTROL].close()
-        assert found.process.wait(SECONDS) == 0
+        assert found.wait() == 0
 
 
 def test_a_start_that_is_none_is_refused() -> None:
@@ -386,6 +390,13 @@ def test_a_volume_cant_take_the_place_of_the_runtime(tmp_path: Path) -> None:
     assert done.code == 2
     assert "/usr" in done.err
     assert "choose" in done.err
+
+
+def test_too_little_memory_is_named_as_such() -> None:
+    run = ("image", "run", "--accel", "tcg", "--memory", "62M", server().path, "--env", "ADDRESS=127.0.0.1:0")
+    done = slight_py(*run, seconds=SECONDS)
+    assert done.code == 1
+    assert "not enough memory for the runtime and the application; give more with --memory" in done.err
 
 
 # Without a machine.

@@ -8,7 +8,6 @@ import functools
 import gzip
 import hashlib
 import lzma
-import mmap
 import os
 import re
 import struct
@@ -24,6 +23,7 @@ from slight_py.errors import UsageError
 from slight_py.modules import cache_directory
 from unikernel import elf, kernel
 from unikernel.kernel import Kernel
+from unikernel.machine import tsc_khz
 
 SECONDS = 60.0
 
@@ -135,27 +135,6 @@ def boot(
 
 def devices(folder: Path) -> list[str]:
     return DEVICES.format(folder=folder / "empty").split()
-
-
-def tsc_khz() -> int:
-    """The rate of this processor's time stamp counter, which an emulated one shares.
-
-    Debian's kernel measures it in a few milliseconds in which the host must not be busy, or never gets a clock: on a
-    machine with ACPI and nothing else it has no second one to compare with.
-    """
-    page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    page.write(b"\x0f\x31\x48\xc1\xe2\x20\x48\x09\xd0\xc3")  # rdtsc; shl rdx, 32; or rax, rdx; ret
-    read = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
-
-    def both() -> tuple[int, int]:
-        return min(((time.monotonic_ns(), read(), time.monotonic_ns()) for _ in range(50)), key=lambda t: t[2] - t[0])[
-            :2
-        ]
-
-    first = both()
-    time.sleep(0.05)
-    last = both()
-    return round((last[1] - first[1]) * 1_000_000 / (last[0] - first[0]))
 
 
 # The configuration.
