@@ -183,7 +183,7 @@ class Engine:
         _pool_delete(pool)
         self.pointer: int = _engine_new(config)  # which takes the configuration over
         self._owned = Owned(self.pointer, _engine_delete)
-        self._ticker = _Ticker(self._owned)
+        self.ticker = _Ticker(self._owned)
         self._waiting = 0
 
     @property
@@ -208,10 +208,6 @@ class Engine:
         found = c_void_p()
         _check(make(self.pointer, content, len(content), byref(found)))
         return Module(found.value or 0, _module_delete)
-
-    def busy(self) -> contextlib.AbstractContextManager[None]:
-        """Keeps the clock going for as long as a guest runs."""
-        return self._ticker
 
     async def turn(self) -> None:
         """Waits for the next turn of a guest that computes.
@@ -271,7 +267,8 @@ class _Ticker:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
+        """A guest begins to run. `leave` must follow."""
         self._running += 1
         if self._thread is None:
             with self._lock:
@@ -279,7 +276,7 @@ class _Ticker:
                     self._thread = threading.Thread(target=self._run, name="epoch", daemon=True)
                     self._thread.start()
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
         self._running -= 1
 
     def _run(self) -> None:
@@ -328,6 +325,11 @@ class ModuleInfo:
     functions: dict[str, ExportedFunction] = field(default_factory=dict)
     memory: int | None = None
     """The place of the exported memory among the exports."""
+
+    def function(self, name: str, params: str, result: str) -> ExportedFunction | None:
+        """The exported function of that name, if it has that signature."""
+        found = self.functions.get(name)
+        return found if found is not None and (found.params, found.result) == (params, result) else None
 
 
 def describe(module: Module) -> ModuleInfo:
@@ -397,6 +399,9 @@ class Program:
         _check(_linker_pre(self._linker.pointer, module.pointer, byref(pre)))
         self.pre = pre.value or 0
         self._owned = Owned(self.pre, _pre_delete)
+        self.realloc = self.info.function(REALLOC, *_SIGNATURES[REALLOC])
+        self.initializer = self.info.function("_initialize", "", "")
+        """What a reactor has called before any other of its functions."""
 
     def _define(self, definition: Import, host: Any) -> None:
         # A vector takes its types over, and the function's type its vectors.
@@ -451,8 +456,6 @@ class Instance:
     __slots__ = ("_ended", "_program", "_store", "_thread", "handles", "resources", "reused", "started")
 
     def __init__(self, program: Program, in_thread: bool, reused: bool, wasi: int) -> None:
-        self.handles = Handles()
-        self.resources = Resources()
         self.reused = reused
         self.started = time.monotonic_ns() if wasi else 0
         """When the guest's own monotonic clock began, by `time.monotonic_ns()`."""
@@ -465,7 +468,9 @@ class Instance:
         _instances.add(self)
 
     async def _start(self) -> None:
-        with self._program.engine.busy():
+        ticker = self._program.engine.ticker
+        ticker.enter()
+        try:
             if self._thread is None:
                 state = self._store.start(self._program.pre)
             else:
@@ -473,9 +478,20 @@ class Instance:
                 state = await self._thread.run(self._store.advance)
             if state:
                 await self._drive("the start function", state)
+        finally:
+            ticker.leave()
         self._store.end()
         if self._program.info.memory is not None:
             self._store.set_memory(self._program.info.memory)
+
+    def __getattr__(self, name: str) -> Any:
+        """Makes the tables of handles when they are first asked for: most instances hold none."""
+        made = {"handles": Handles, "resources": Resources}.get(name)
+        if made is None:
+            raise AttributeError(name)
+        table = made()
+        setattr(self, name, table)
+        return table
 
     def close(self) -> None:
         """Ends the instance and releases what it held.
@@ -509,16 +525,13 @@ class Instance:
 
     async def initialize(self) -> None:
         """Calls a reactor's `_initialize`, which comes before any other of its functions."""
-        function = self._program.info.functions.get("_initialize")
-        if function is not None and (function.params, function.result) == ("", ""):
-            await self.call(function, ())
+        if self._program.initializer is not None:
+            await self.call(self._program.initializer, ())
 
     async def allocate(self, lower: Lower) -> None:
-        if lower.blocks:
-            realloc = self._own_function(REALLOC, REALLOC, f"{lower.where}: ")
-            calls = [(0, 0, align, size) for size, align, _ in lower.blocks]
-            pointers = await self._call(realloc, calls, True)
-            lower.place(pointers)
+        if blocks := lower.blocks:
+            realloc = self._program.realloc or self._own_function(REALLOC, REALLOC, f"{lower.where}: ")
+            lower.place(await self._call(realloc, [(0, 0, align, size) for size, align, _ in blocks], True))
 
     async def free(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         if blocks:
@@ -529,9 +542,9 @@ class Instance:
 
     def _own_function(self, name: str, kind: str, where: str = "") -> ExportedFunction:
         """A function that the binary interface asks of a guest."""
-        function = self._program.info.functions.get(name)
         params, result = _SIGNATURES[kind]
-        if function is None or (function.params, function.result) != (params, result):
+        function = self._program.info.function(name, params, result)
+        if function is None:
             signature = f"({', '.join(['i32'] * len(params))}){' -> i32' if result else ''}"
             raise GuestFault(f"{where}the guest does not export {name}{signature}")
         return function
@@ -542,24 +555,30 @@ class Instance:
         """Calls a function once for each of `calls`, and returns the results. `guarded` refuses it the imports."""
         if self._ended is not None:
             raise self._ended
-        with self._program.engine.busy():
-            call = (export.index, export.params, export.result, calls, guarded)
+        call = (export.index, export.params, export.result, calls, guarded)
+        ticker = self._program.engine.ticker
+        ticker.enter()
+        try:
             try:
                 if self._thread is None:
-                    done = self._store.call(*call)
-                    if not isinstance(done, int):
-                        return done  # at once, which is how most calls go
+                    state = self._store.call(*call)
+                    if not isinstance(state, int):
+                        return state  # at once, which is how most calls go
                 else:
                     self._store.begin(*call)
-                    done = await self._thread.run(self._store.advance)
+                    state = YIELDED
             except RecursionError:
                 raise GuestFault(f"calls into the guest and from it are nested {store.MAX_DEPTH} deep") from None
             try:
-                await self._drive(export.name, done)
+                if self._thread is not None:
+                    state = await self._thread.run(self._store.advance)
+                await self._drive(export.name, state)
                 return self._store.results()
             finally:
                 if not self.abandoned:
                     self._store.end()
+        finally:
+            ticker.leave()
 
     async def _drive(self, name: str, state: int) -> None:
         """Goes on from `state`, which `advance` said, until the innermost calls are made: answers what the guest asks

@@ -36,20 +36,27 @@ ONE_WRITE = 64 * 1024
 _log = logging.getLogger("slight_py.http")
 
 
-async def send(request: web.BaseRequest, head: bytes, body: bytes) -> None:
+async def send(request: web.BaseRequest, head: bytes, body: bytes, goes_on: bool = False) -> None:
     """Writes a response, and waits until the connection has room for more, as a client may not read what it asked for.
+
+    Where the connection `goes_on`, a short response goes out at the end of this turn of the event loop, together with
+    those to others: a client that sleeps is woken once for all of them, and each waking costs more than the write.
 
     Raises ConnectionError where the client is gone, or took nothing for SEND_STALL.
     """
-    transport = request.transport
+    connection = cast(Connection, request.protocol)
+    transport = connection.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client is gone")
     if len(body) <= ONE_WRITE:
-        transport.write(head + body)
+        connection.write_soon(head + body)
+        if not goes_on:
+            connection.flush()
     else:
-        transport.write(head)
+        connection.write_soon(head)
+        connection.flush()
         transport.write(body)
-    if request.protocol.writing_paused:
+    if connection.writing_paused:
         await _drain(request.writer, transport)
 
 
@@ -106,6 +113,18 @@ class Server(web.Server):
     ) -> None:
         super().__init__(serve, handler_cancellation=True)
         self.refuse_unparsed = refuse_unparsed
+        self._unwritten: list[Connection] = []
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Has the connection flush at the end of this turn of the event loop."""
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unwritten.append(connection)
+
+    def _flush(self) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        for connection in unwritten:
+            connection.flush()
 
     def __call__(self) -> web.RequestHandler:
         return Connection(
@@ -125,14 +144,36 @@ class Server(web.Server):
 class Connection(web.RequestHandler):
     """aiohttp's protocol, with our word for what it says to clients and to the log itself."""
 
-    __slots__ = ("_receiving", "_refuse_unparsed", "busy")
+    __slots__ = ("_flush_soon", "_receiving", "_refuse_unparsed", "_unwritten", "busy")
 
     def __init__(self, server: Server, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
+        self._flush_soon = server.flush_soon
         self._refuse_unparsed = server.refuse_unparsed
+        self._unwritten = b""
+        """What is to be written at the end of this turn of the event loop."""
         self.busy = False
         """Whether a request is under way."""
         self._receiving: StreamReader | None = None
+
+    def write_soon(self, data: bytes) -> None:
+        if not self._unwritten:
+            self._flush_soon(self)
+        self._unwritten += data
+
+    def flush(self) -> None:
+        """Writes what waits to be written."""
+        data, self._unwritten = self._unwritten, b""
+        if data and self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def close(self) -> None:
+        self.flush()
+        super().close()
+
+    def force_close(self) -> None:
+        self.flush()
+        super().force_close()
 
     def receive(self, content: StreamReader | None) -> None:
         """Says which body a request waits for."""

@@ -146,7 +146,7 @@ class HttpService:
                 response = found
             keep_alive = request.keep_alive and content.is_eof() and self._stopping is None
             head, body, status_sent = self._encode(request, response, handler, keep_alive)
-            await send(request, head, body)
+            await send(request, head, body, keep_alive)
             status, sent = status_sent, len(body)
             if keep_alive:
                 return SENT_AND_OPEN
