@@ -277,9 +277,9 @@ class HttpService:
         response = _plain(status)
         lines = self._cors.lines() + "Connection: close\r\n"
         body = response.body or b""
-        transport = request.transport
-        if transport is not None and not transport.is_closing():
-            transport.write(encode_head(response, "GET", lines, not self._cors.off) + body)
+        connection = cast(Connection, request.protocol)
+        connection.write_soon(encode_head(response, "GET", lines, not self._cors.off) + body)
+        connection.flush()
         if self._on_access:
             self._on_access(AccessRecord(request.remote or "-", "-", "-", status, len(body), 0.0, None))
 

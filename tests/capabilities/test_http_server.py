@@ -355,6 +355,18 @@ def test_requests_sent_at_once_are_answered_in_order() -> None:
     asyncio.run(main())
 
 
+def test_a_request_that_cannot_be_parsed_is_refused_after_the_answer_to_the_one_before_it() -> None:
+    async def slow(request: Request) -> Response:
+        await asyncio.sleep(0.05)
+        return await hello(request)
+
+    async def main() -> bytes:
+        async with serving(Functions(hello=slow)) as server:
+            return await server.raw(GET + b"\r\n", b"no request\r\n\r\n")
+
+    assert [each[:3] for each in asyncio.run(main()).split(b"HTTP/1.1 ")[1:]] == [b"200", b"400"]
+
+
 def test_http_1_0_is_closed_unless_the_client_wants_it_open() -> None:
     async def main() -> None:
         async with serving(Functions(hello=hello)) as server:
