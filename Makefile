@@ -60,7 +60,12 @@ test: setup-test
 bench: setup-test
 	@$(BIN)/python examples/build.py http-server-demo-rust keyvalue-demo-rust
 	$(BIN)/python -m bench.calls
-	$(BIN)/python -m bench.http
+	$(BIN)/python -m bench.http $(SAVED)
+	$(BIN)/python -m bench.profile $(SAVED)
+	$(BIN)/python -m bench.image $(SAVED)
+
+# With SAVE=1, numbers, plots and tables go into docs/.
+SAVED := $(if $(SAVE),--save)
 
 # Writes the generated bindings anew, after a change in wit/ or in the generator.
 bindings: setup-run
@@ -116,6 +121,7 @@ setup-test: .venv/test
 	@ls /usr/src/linux-source-*.tar.xz >/dev/null 2>&1 && command -v flex bison bc xz >/dev/null && \
 		test -e /usr/include/libelf.h || \
 		$(call apt,linux-source make gcc binutils flex bison bc xz-utils libelf-dev,What the kernel of an image is built with)
+	@$(BIN)/python -c 'from unikernel import kernel; [kernel.obtain(kind=each, progress=print) for each in ("built", "cloud")]'
 	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || \
 		$(call apt,rustc cargo libstd-rust-dev-wasm32 lld,Rust for wasm)
 
