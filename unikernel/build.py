@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from slight_py import __version__
@@ -41,15 +40,18 @@ def build(
     """Builds an image, in each of the `formats`, and returns the files that were written.
 
     Without an `app` it is a function service, which gets its modules when it runs. `kernel` is one in place of ours, or
-    `cloud` for Debian's.
-    `progress` is told what the user should know. Raises UsageError.
+    `cloud` for Debian's. `progress` is told what the user should know. Raises UsageError.
     """
     from unikernel import kernel as kernels
 
     given = kernel if isinstance(kernel, Path) else None
-    for each in filter(None, (app, slightfile, given)):
-        if output.exists() and each.exists() and output.samefile(each):
-            raise UsageError(f"{output}: the image would take the place of what it is made from; name another with -o")
+    for place in (place for each in formats for place in _places(output, each)):
+        image.check_place(place)
+        for each in filter(None, (app, slightfile, given)):
+            if place.exists() and each.exists() and place.samefile(each):
+                raise UsageError(
+                    f"{place}: the image would take the place of what it is made from; name another with -o"
+                )
     application = applications.load(app, slightfile, cpu, link_all) if app else Application()
     for line in applications.left_out(application):
         progress(line)
@@ -93,23 +95,28 @@ def _written(
     image.check_kernel(kernel.path, content)
     if "qcow2" in formats and manifest.root.type != "erofs":
         raise UsageError(f"{output}: Debian's kernel can't mount a disk by itself; build with --format kernel+initrd")
-    stem = output.with_suffix("") if output.suffix == ".img" else output
     for each in formats:
+        first, *others = _places(output, each)
         if each == "img":
-            _write_image(root, content, manifest, output)
-            yield output
-            continue
-        bare = stem.with_name(f"{stem.name}.vmlinux")
-        with image.replacing(bare) as file:
-            file.write(content)
-        yield bare
-        if each == "qcow2":
-            yield _write_qcow2(root, content, manifest, stem.with_name(f"{stem.name}.qcow2"))
+            _write_image(root, content, manifest, first)
         else:
-            initrd = stem.with_name(f"{stem.name}.initrd")
-            with image.replacing(initrd) as file:
-                file.write(rootfs.initramfs(root.tree))
-            yield initrd
+            with image.replacing(first) as file:
+                file.write(content)
+        for disk in others:
+            if each == "qcow2":
+                _write_qcow2(root, content, manifest, disk)
+            else:
+                with image.replacing(disk) as file:
+                    file.write(rootfs.initramfs(root.tree))
+        yield from (first, *others)
+
+
+def _places(output: Path, form: str) -> list[Path]:
+    """The files of an image in one of the formats."""
+    if form == "img":
+        return [output]
+    stem = output.with_suffix("") if output.suffix == ".img" else output
+    return [stem.with_name(f"{stem.name}.{ending}") for ending in ("vmlinux", form.removeprefix("kernel+"))]
 
 
 def _write_image(root: Contents, kernel: bytes, manifest: image.Manifest, output: Path) -> None:
@@ -125,15 +132,14 @@ def _write_image(root: Contents, kernel: bytes, manifest: image.Manifest, output
     image.write(output, kernel, packed, manifest)
 
 
-def _write_qcow2(root: Contents, kernel: bytes, manifest: image.Manifest, output: Path) -> Path:
+def _write_qcow2(root: Contents, kernel: bytes, manifest: image.Manifest, output: Path) -> None:
     tool = rootfs.find_tool("qemu-img", "qemu-utils")
-    with TemporaryDirectory(prefix="slight-py-") as folder:
-        raw, converted = Path(folder, "raw"), Path(folder, "qcow2")
+    with rootfs.scratch() as folder:
+        raw, converted = folder / "raw", folder / "qcow2"
         _write_image(root, kernel, manifest, raw)
         rootfs.run_tool(tool, "convert", "-f", "raw", "-O", "qcow2", str(raw), str(converted))
         with image.replacing(output) as file:
             file.write(converted.read_bytes())
-    return output
 
 
 def _packed(root: Contents, pack: Callable[[Tree], bytes]) -> tuple[bytes, list[image.Part]]:

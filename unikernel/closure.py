@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import sys
-import sysconfig
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -298,10 +297,6 @@ def owner_of(package: str) -> str | None:
 
 def _canonical(name: str) -> str:
     return sub(r"[-_.]+", "-", name).lower()
-
-
-def standard_library() -> Path:
-    return Path(sysconfig.get_path("stdlib"))
 
 
 # Reading.

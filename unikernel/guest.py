@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import resource
+import select
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -46,9 +47,6 @@ ROOM, ROOM_TO_SERVE = 6 << 20, 14 << 20
 """Bytes that the system must be able to give once the application is loaded; the second where it is yet to import the
 HTTP server, which takes 8 MiB. With 3.5 MiB left a server was seen to get nowhere, with 7.5 it served."""
 
-_POLL = 0.02
-"""Seconds between two looks at whether a channel has a client."""
-
 
 def main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
     """Runs the application to its end; returns its exit code. Raises UsageError, and MemoryError."""
@@ -60,9 +58,9 @@ def main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
         return _serve_functions(launcher, boot)
     config = _config(manifest, boot, directories)
     room = ROOM_TO_SERVE if _serves(manifest) else ROOM
-    _check_memory(room)
+    init.check_memory(room)
     loaded = _load(config, manifest)
-    _check_memory(room)
+    init.check_memory(room)
     launcher.send("phase", "loaded")
     try:
         application = _application(config, loaded, launcher)
@@ -179,16 +177,6 @@ def _load(config: RunConfig, manifest: Mapping[str, Any]) -> Loaded:
     return Loaded(engine, module, describe(module), config.slightfile, (RANDOM_GET,))
 
 
-def _check_memory(room: int) -> None:
-    """Raises MemoryError where what is left is too little to run anything: the machine would read its own programs from
-    the disk over and over, and be taken for hung."""
-    with open("/proc/meminfo") as file:
-        facts = dict(line.split(":") for line in file)
-    available, _, _ = facts["MemAvailable"].strip().partition(" ")
-    if int(available) << 10 < room:
-        raise MemoryError
-
-
 def _engine(limits: Limits) -> Engine:
     try:
         return Engine(limits)
@@ -291,7 +279,7 @@ def _serve_functions(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
         raise UsageError("the image is a function service, which is reached over a channel; run it with --channel DIR")
     options = boot["options"]
     engine = _engine(Limits(memory=options.get("max_memory", MEMORY), instances=4))
-    _check_memory(ROOM)
+    init.check_memory(ROOM)
     gc.freeze()
     clients = _port_clients if launcher.file is not None else _vsock_clients
     return loop.run(
@@ -320,12 +308,12 @@ async def _port_clients(engine: Engine, time_limit: float) -> None:
         raise UsageError("the machine has no channel for the function service; run the image with --channel DIR")
     while True:
         while service.hung_up(command) or service.hung_up(data):  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(service.PAUSE)
         await service.serve(command, data, engine, time_limit, (RANDOM_GET,))
-        # What the client left behind is not the next one's.
+        # What the client left behind is not the next one's, and what the next one sends is not to be lost.
         for file in (command, data):
             with suppress(OSError):
-                while os.read(file, 1 << 16):
+                while service.hung_up(file) and os.read(file, 1 << 16):
                     pass
 
 
@@ -333,13 +321,31 @@ async def _vsock_clients(engine: Engine, time_limit: float) -> None:
     """Serves who connects to the two vsock ports, one after the other."""
     from unikernel import service
 
-    current = asyncio.get_running_loop()
     listeners = [_vsock_listener(port) for port in (control.COMMAND_VSOCK, control.DATA_VSOCK)]
     while True:
-        opened = [(await current.sock_accept(each))[0] for each in listeners]
+        opened = await _client(listeners)
         await service.serve(opened[0].fileno(), opened[1].fileno(), engine, time_limit, (RANDOM_GET,))
         for each in opened:
             each.close()
+
+
+async def _client(listeners: list[socket.socket]) -> list[socket.socket]:
+    """A connection to each of the listeners, none of which has gone away again: paired with what another client
+    connects, it would leave every later one with halves that don't belong together."""
+    current = asyncio.get_running_loop()
+    opened = [(await current.sock_accept(each))[0] for each in listeners]
+    while gone := [at for at, each in enumerate(opened) if _has_gone(each)]:
+        for at in gone:
+            opened[at].close()
+            opened[at], _ = await current.sock_accept(listeners[at])
+    return opened
+
+
+def _has_gone(opened: socket.socket) -> bool:
+    """Whether the other end of a connection has been closed, whatever is still to be read."""
+    poll = select.poll()
+    poll.register(opened, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _vsock_listener(port: int) -> socket.socket:

@@ -145,10 +145,6 @@ class Image:
     size: int
 
     @property
-    def kernel_size(self) -> int:
-        return self.manifest.kernel.size
-
-    @property
     def root(self) -> Root:
         return self.manifest.root
 
@@ -353,12 +349,21 @@ def _front(manifest: Manifest, total: int, at: int, length: int) -> bytes:
     return header + (signature + entry).ljust(END - _SIGNATURE - 2, b"\0") + b"\x55\xaa"
 
 
+def check_place(path: Path) -> None:
+    """Raises UsageError for a path where no file can be put, as far as that shows before it is done."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: this is not a file, so the image can't take its place; name another with -o")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no directory {path.parent}; create it, or name another place with -o")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` when it is whole, and leaves nothing where it doesn't get that far.
 
     Raises UsageError where it can't be written.
     """
+    check_place(path)
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:

@@ -42,6 +42,10 @@ MODULES = "/lib/modules/slight"
 
 HOSTNAME = "slight"
 
+ROOM = 12 << 20
+"""Bytes that the system must be able to give before the runtime is imported. That takes 7 MiB, and what is left then is
+looked at again."""
+
 MSIZE = 262144
 """Bytes of a 9p message, and so of the largest read of a file in one go. The kernel's limit for virtio is 512000."""
 
@@ -134,6 +138,7 @@ def _run(launcher: Launcher) -> int:
     from slight_py.errors import UsageError
 
     try:
+        check_memory(ROOM)
         # While this is imported, the launcher answers.
         from unikernel import guest
 
@@ -149,6 +154,16 @@ def _run(launcher: Launcher) -> int:
     except control.ControlError as error:
         launcher.send("errors", [f"the launcher and the image don't understand each other: {error}; build it again"])
         return 1
+
+
+def check_memory(room: int) -> None:
+    """Raises MemoryError where the system can't give as many bytes: it would read its own programs from the disk over
+    and over, and be taken for hung."""
+    with open("/proc/meminfo") as file:
+        facts = dict(line.split(":") for line in file)
+    available, _, _ = facts["MemAvailable"].strip().partition(" ")
+    if int(available) << 10 < room:
+        raise MemoryError
 
 
 def _boot(launcher: Launcher) -> dict[str, Any]:
@@ -200,6 +215,8 @@ def renew(given: dict[str, Any]) -> None:
         os.close(file)
     if random := sys.modules.get("random"):
         random.seed()
+    if ssl := sys.modules.get("ssl"):
+        ssl.RAND_add(seed, len(seed))  # OpenSSL draws from a pool of its own
 
 
 # File systems.

@@ -49,7 +49,7 @@ FETCH_SECONDS = 600.0
 BUILD_BYTES = 2 << 30
 """What a build needs in the directory for temporary files."""
 
-CLOUD_MODULES = ("virtio_mmio", "virtio_console", "virtio_rng", "virtio_net", "virtio_blk", "overlay",
+CLOUD_MODULES = ("virtio_mmio", "virtio_console", "virtio_rng", "virtio_net", "virtio_blk", "virtio_pci", "overlay",
                  "vmw_vsock_virtio_transport")  # fmt: skip
 """The drivers that an image needs of Debian's kernel; what they depend on comes with them."""
 
@@ -317,7 +317,8 @@ def _run(command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str]
 
 def _cloud(cache: Path, progress: Progress) -> Kernel:
     package = _cloud_package(progress)
-    kept = cache / f"cloud-{hashlib.sha256(package.encode()).hexdigest()[:16]}"
+    key = hashlib.sha256(" ".join((package, *CLOUD_MODULES)).encode())
+    kept = cache / f"cloud-{key.hexdigest()[:16]}"
     if kernel := _load(kept):
         return kernel
     progress(f"downloading {package}")

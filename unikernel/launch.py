@@ -13,7 +13,7 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,9 +35,6 @@ PING_INTERVAL, PINGS = 5.0, 6
 
 GRACE = 10.0
 """Seconds that a machine has to shut down, after its application has had its time."""
-
-_ENOUGH = 64 << 20
-"""Bytes of memory that any kernel fits into."""
 
 FORWARDS_LIMIT = 64
 """Ports that an application may open by serving: it is untrusted, and each is a port of the host."""
@@ -133,11 +130,12 @@ def _check(image: Image, options: RunOptions) -> Snapshot | None:
         raise UsageError(f"{image.path}: --channel is for a function service, and this image has an app; leave it out")
     if image.manifest.kernel.source == "cloud" and options.volumes:
         raise UsageError(
-            f"{image.path}: Debian's cloud kernel has no --volume; build the image with a C compiler there"
+            f"{image.path}: --volume takes a kernel that Debian's cloud kernel is not; build the image without "
+            "--kernel cloud, where there is a C compiler"
         )
     if (options.snapshot or options.restore) and options.volumes:
         raise UsageError("--volume and snapshots exclude each other: QEMU can't save a shared directory; leave one out")
-    if options.memory < _ENOUGH and options.memory <= (least := _least_memory(image)):
+    if options.memory <= (least := _least_memory(image)):
         raise UsageError(
             f"--memory {snapshot.size_text(options.memory)}: the kernel alone reaches up to {least / 1e6:.0f} MB; "
             "give more, as in --memory 128M"
@@ -198,6 +196,10 @@ def handed_over(image: Image, slightfile: Path | None) -> dict[str, str]:
 
 
 def _boot_message(options: RunOptions, values: Mapping[str, str], shares: list[tuple[Share, str]]) -> bytes:
+    for text in (*options.args, *options.env, *options.env.values(), *values.values()):
+        # What the shell gave as bytes that are no text has surrogates in their place.
+        if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
+            raise UsageError("an argument, a variable or a value is not UTF-8; the machine takes nothing else")
     try:
         return control.boot(
             env=options.env,
@@ -209,9 +211,9 @@ def _boot_message(options: RunOptions, values: Mapping[str, str], shares: list[t
             options=dict(options.limits) | {"verbose": options.verbose},
             channel=options.channel is not None,
         )
-    except (ControlError, UnicodeEncodeError):
+    except ControlError:
         raise UsageError(
-            f"variables, values and arguments are too long together, or no text; {control.LIMIT} bytes are the limit"
+            f"variables, values and arguments are too long together; {control.LIMIT} bytes are the limit"
         ) from None
 
 
@@ -239,7 +241,10 @@ def _initrd(image: Image) -> Iterator[Path]:
 
 @contextmanager
 def _channel(folder: Path) -> Iterator[tuple[tuple[str, str], ...]]:
-    """Serial ports whose host's ends are sockets in a directory. QEMU makes them, and they are removed at the end."""
+    """Serial ports whose host's ends are sockets in a directory. QEMU makes them, and they are removed at the end.
+
+    Until `_open_channel` they have hidden names: they are there already for a try of KVM, which may fail.
+    """
     folder = folder.absolute()
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -250,16 +255,34 @@ def _channel(folder: Path) -> Iterator[tuple[tuple[str, str], ...]]:
         raise UsageError(
             f"--channel {folder}: this is not a directory that you alone may write to; give another, or one to be made"
         )
-    sockets = {name: folder / f"{name.removeprefix('slight.')}.sock" for name in (COMMAND, DATA)}
-    for path in sockets.values():
+    sockets = [_socket(folder, name) for name in (COMMAND, DATA)]
+    paths = [path for each in sockets for path in (each, _hidden(each))]
+    for path in paths:
         _clear(path)
+    words = [f"socket,path={str(_hidden(each)).replace(',', ',,')},server=on,wait=off" for each in sockets]
     try:
-        yield tuple(
-            (name, f"socket,path={str(path).replace(',', ',,')},server=on,wait=off") for name, path in sockets.items()
-        )
+        yield tuple(zip((COMMAND, DATA), words, strict=True))
     finally:
-        for path in sockets.values():
+        for path in paths:
             path.unlink(missing_ok=True)
+
+
+def _socket(folder: Path, name: str) -> Path:
+    return folder / f"{name.removeprefix('slight.')}.sock"
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}")
+
+
+def _open_channel(folder: Path) -> None:
+    """Gives the sockets the names that clients know. Raises UsageError."""
+    try:
+        for name in (COMMAND, DATA):
+            path = _socket(folder, name)
+            _hidden(path).rename(path)
+    except OSError as error:
+        raise UsageError(f"--channel {folder}: its sockets have gone: {error.strerror}; leave them there") from None
 
 
 def _clear(path: Path) -> None:
@@ -307,15 +330,15 @@ class Launch:
 
     async def main(self) -> int:
         """Raises UsageError and Failure."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._events.put_nowait, Signal(number))
+        self._catch_signals()
         try:
             if self._taken is not None:
                 await self._restore(self._taken)
             else:
                 await self._boot()
             self._vm.open_input()
+            if self._options.channel is not None:
+                _open_channel(self._options.channel)
             self._pings = asyncio.create_task(self._ping())
             while True:
                 await self._handle(await self._next())
@@ -330,26 +353,41 @@ class Launch:
                 self._pings.cancel()
             await self._vm.end()
 
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._events.put_nowait, Signal(number))
+        # The terminal was closed. Under nohup that is not for us.
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, self._events.put_nowait, Signal(signal.SIGTERM))
+
     # From nothing to a guest that listens.
 
     async def _boot(self) -> None:
         """Boots until the guest says hello, under KVM where that works, and tells it what it needs."""
-        accel = self._options.accel
-        if accel == "auto" and acceleration.worth_a_try(self._qemu):
-            try:
-                await self._boot_under("kvm", min(acceleration.TRIAL, self._options.boot_timeout))
-                return
-            except Failure as failure:
-                acceleration.remember_failure(self._qemu)
-                log.debug("KVM doesn't work here, so QEMU emulates the processor: %s", failure)
-                await self._vm.end()
-                self._forget_events()
-        await self._boot_under("kvm" if accel == "kvm" else "tcg", self._options.boot_timeout)
+        accel, patience = self._options.accel, self._options.boot_timeout
+        if accel != "auto" or not acceleration.worth_a_try(self._qemu):
+            await self._boot_under("kvm" if accel == "kvm" else "tcg", patience)
+            return
+        try:
+            await self._boot_under("kvm", min(acceleration.TRIAL, patience))
+        except Failure as failure:
+            log.debug("KVM doesn't work here, so QEMU emulates the processor: %s", failure)
+            await self._vm.end()
+            self._forget_events()
+            await self._boot_under("tcg", patience)
+            # Only now is it KVM's fault, and not the image's, or too little memory.
+            acceleration.remember_failure(self._qemu)
 
     async def _boot_under(self, accel: Accel, patience: float) -> None:
         begin = asyncio.get_running_loop().time()
         self._accel = accel
-        await self._start(self._asked_forwards)
+        await self._start()
+        try:
+            for forward in self._asked_forwards:
+                await self._open(forward)
+        except QmpError as error:
+            raise Failure(await self._vm.why_it_has_gone(str(error))) from None
         self._set_deadline(patience, Failure(self._not_up(patience)))
         match await self._next():
             case Said(Message(kind="hello", value=value)):
@@ -361,29 +399,21 @@ class Launch:
                 await self._handle(event)
                 raise AssertionError("an end before the hello is an end")
         self._deadline = None
-        await self._vm.send(self._message)
+        self._vm.send(self._message)
 
-    async def _start(self, forwards: Iterable[Forward], files: Sequence[int] = (), extra: Sequence[str] = ()) -> None:
+    async def _start(self, files: Sequence[int] = (), extra: Sequence[str] = ()) -> None:
         self._vm = Vm(self._events)
         await self._vm.start(self._qemu, replace(self._template, accel=self._accel), files, extra)
-        try:
-            for forward in forwards:
-                await self._open(forward)
-        except QmpError as error:
-            raise Failure(await self._vm.why_it_has_gone(str(error))) from None
 
     async def _restore(self, taken: Snapshot) -> None:
         """Goes on with a snapshot until the guest answers."""
         assert self._options.restore is not None
         self._accel = taken.accel
-        forwards = {*self._asked_forwards, *self._forwards_of(*taken.serving)} if taken.serving else set()
         with self._options.restore.open("rb") as file:
-            await self._start((), (file.fileno(),), ("-incoming", "defer"))
+            await self._start((file.fileno(),), ("-incoming", "defer"))
             await snapshot.restore(self._vm.qmp, file, taken)
-        for forward in forwards:
-            await self._open(forward)
-        await self._vm.send(control.resume(time.time_ns(), secrets.token_bytes(control.SEED_BYTES)))
-        await self._vm.send(control.ping(0))
+        self._vm.send(control.resume(time.time_ns(), secrets.token_bytes(control.SEED_BYTES)))
+        self._vm.send(control.ping(0))
         await self._vm.qmp.execute("cont")
         self._set_deadline(GRACE, Failure(f"the guest of the snapshot doesn't answer within {GRACE:g} s"))
         while self._deadline is not None:
@@ -392,7 +422,10 @@ class Launch:
                 self._deadline = None
             else:
                 await self._handle(event)
+        # Not before: until the guest has its new random data, it would draw the same numbers each time.
         if taken.serving:
+            for forward in {*self._asked_forwards, *self._forwards_of(*taken.serving)}:
+                await self._open(forward)
             self._say_serving(*taken.serving)
 
     def _forget_events(self) -> None:
@@ -427,10 +460,10 @@ class Launch:
             case Said(message):
                 await self._hear(message)
             case Signal(number):
-                await self._pass_on(number)
+                self._pass_on(number)
             case Broke(output=True):
                 self._output_gone = True
-                await self._ask_to_end(signal.SIGTERM)
+                self._ask_to_end(signal.SIGTERM)
             case Broke(what):
                 raise Failure(what)
             case Hung():
@@ -470,18 +503,18 @@ class Launch:
             case _:
                 raise Failure(f"the guest sends another {message.kind}; it is broken")
 
-    async def _pass_on(self, number: int) -> None:
+    def _pass_on(self, number: int) -> None:
         self._signals += 1
         if self._signals > 2 or self._pings is None:
             raise _EndedError(128 + number)
-        await self._ask_to_end(number)
+        self._ask_to_end(number)
 
-    async def _ask_to_end(self, number: int) -> None:
+    def _ask_to_end(self, number: int) -> None:
         if self._deadline is None:
             patience = float(self._options.limits.get("drain_timeout") or 0) + GRACE
             failure = Failure(f"the application has not ended within {patience:g} s, and was ended")
             self._set_deadline(patience, self._fault or failure)
-        await self._vm.send(control.signal(number))
+        self._vm.send(control.signal(number))
 
     async def _finish(self) -> None:
         """The machine does nothing more: lets out what it has still written. Raises _EndedError or Failure."""
@@ -542,22 +575,22 @@ class Launch:
                 return
             self._unanswered += 1
             number += 1
-            with suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    await self._vm.send(control.ping(number))
+            self._vm.send(control.ping(number))
 
     # What it serves.
 
     async def _serve(self, address: str, port: int) -> None:
         if self._options.snapshot:
             await self._save((address, port))
+        if self._fault is not None:
+            return
         try:
             for forward in self._forwards_of(address, port):
                 await self._open(forward)
         except UsageError as error:
             self._fault = error
             self._deadline = None
-            await self._ask_to_end(signal.SIGTERM)
+            self._ask_to_end(signal.SIGTERM)
         else:
             self._say_serving(address, port)
 

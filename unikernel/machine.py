@@ -97,7 +97,6 @@ class Machine:
     initrd: Path | None = None
     """The root file system of an image whose root is an initramfs."""
     shares: Sequence[Share] = ()
-    forwards: Sequence[Forward] = ()
     ram: Ram | None = None
 
 
@@ -169,9 +168,8 @@ def tsc_khz() -> int:
 
 def _network(machine: Machine) -> list[str]:
     # What needs no network reaches nothing through it: it is there for the forwarded ports alone.
-    rules = "".join(f",hostfwd={each.rule}" for each in machine.forwards)
     restrict = "off" if machine.image.manifest.needs_network else "on"
-    netdev = f"user,id={NETWORK},ipv6=off,restrict={restrict}{rules}"
+    netdev = f"user,id={NETWORK},ipv6=off,restrict={restrict}"
     return ["-netdev", netdev, "-device", f"virtio-net-device,netdev={NETWORK}"]
 
 
@@ -191,12 +189,6 @@ def _chardev(name: str, chardev: str) -> list[str]:
 def _escaped(path: Path) -> str:
     """A path as a value in one of QEMU's comma-separated lists."""
     return str(path).replace(",", ",,")
-
-
-def command_line(image: Image, memory: int, accel: Accel, forwards: Sequence[Forward] = ()) -> list[str]:
-    """What boots an image by hand, with its console on the terminal and no control channel."""
-    machine = Machine(image, memory, 1, accel, "stdio", forwards=forwards)
-    return [QEMU, *arguments(machine), "-no-reboot"]
 
 
 def find() -> Path:
@@ -220,6 +212,9 @@ async def start(qemu: Path, words: Sequence[str], fds: Sequence[int]) -> asyncio
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
+        # The sockets that QEMU makes for --channel are the user's alone. Files in volumes get the modes that the
+        # machine asks for all the same.
+        os.umask(0o077)
         # A core file would hold the machine's memory, with the values that were handed over.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for capability in range(64):

@@ -49,6 +49,10 @@ LINE_LIMIT = 64
 SOON, TURN = 0.002, 0.02
 """Seconds for which the event loop may be held up by a wait, and by work."""
 
+AWAY, PAUSE = 1.0, 0.02
+"""Seconds that the data channel may have nobody at its end while the command channel has, and between two looks. QEMU
+takes in the connections of a client one after the other, and the first command may come in between."""
+
 _CHUNK = 1 << 16
 _ERROR_LIMIT = 500
 
@@ -70,7 +74,7 @@ async def serve(
     """
     for each in (command, data):
         os.set_blocking(each, False)
-    session = _Session(_Channel(command), _Channel(data), engine, time_limit, (*wasi.IMPORTS, *extra))
+    session = _Session(_Channel(command, 0), _Channel(data, AWAY), engine, time_limit, (*wasi.IMPORTS, *extra))
     try:
         while True:
             await session.command()
@@ -251,10 +255,12 @@ def _signed(number: int) -> int:
 
 
 class _Channel:
-    """A descriptor to read from and write to. Every method raises ChannelEnded where there is nobody at its end."""
+    """A descriptor to read from and write to. Every method raises ChannelEnded where there is nobody at its end, once
+    its `patience` is over, in seconds."""
 
-    def __init__(self, file: int) -> None:
+    def __init__(self, file: int, patience: float) -> None:
         self._file = file
+        self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._poll = select.poll()
         self._turned = 0.0
@@ -292,6 +298,7 @@ class _Channel:
         return taken
 
     async def write(self, view: memoryview) -> None:
+        waited = 0.0
         while view:
             await self._turn()
             try:
@@ -299,12 +306,13 @@ class _Channel:
             except BlockingIOError:
                 await self._ready(select.POLLOUT, self._loop.add_writer, self._loop.remove_writer)
                 if hung_up(self._file):
-                    raise ChannelEnded from None
+                    waited = await self._pause(waited)
             except OSError:
                 raise ChannelEnded from None
 
     async def _read(self, view: memoryview) -> int:
         """Reads what is there, one byte at least; returns how many."""
+        waited = 0.0
         while True:
             await self._turn()
             try:
@@ -314,9 +322,16 @@ class _Channel:
                 continue
             except OSError:
                 raise ChannelEnded from None
-            if not count:
-                raise ChannelEnded
-            return count
+            if count:
+                return count
+            waited = await self._pause(waited)
+
+    async def _pause(self, waited: float) -> float:
+        """Waits for somebody to be there, and returns for how long that has been done."""
+        if waited >= self._patience:
+            raise ChannelEnded
+        await asyncio.sleep(PAUSE)
+        return waited + PAUSE
 
     async def _turn(self) -> None:
         """Lets others have their turn now and then, where there is always something to read."""

@@ -23,6 +23,8 @@ log = logging.getLogger("slight_py")
 _QUIET = 3
 _CHUNK = 1 << 16
 _STDERR_LIMIT = 1 << 16
+_UNHANDLED = 1000
+"""Events that may wait before no more is read of what the guest says."""
 
 
 class Failure(Exception):
@@ -67,7 +69,7 @@ class Vm:
         self._sockets: dict[str, socket.socket] = {}
         self._outputs: list[Output] = []
         self._stderr = b""
-        self._sending = asyncio.Lock()
+        self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self.forwards: set[Forward] = set()
         """Those that are open."""
         self.console: Console
@@ -103,6 +105,7 @@ class Vm:
         self._run(self._read_stderr())
         self._run(self.console.read())
         self._run(self._read_control())
+        self._run(self._write_control())
         self._run(self._wait())
         self._start_outputs()
         try:
@@ -136,11 +139,9 @@ class Vm:
         """Whether the reader of our output takes its time, which the machine must wait for."""
         return any(output.waits for output in self._outputs)
 
-    async def send(self, message: bytes) -> None:
-        """Sends a message to the guest. One that can't be sent is as one that is never answered."""
-        async with self._sending:
-            with suppress(OSError):
-                await asyncio.get_running_loop().sock_sendall(self._sockets[CONTROL], message)
+    def send(self, message: bytes) -> None:
+        """Sends a message to the guest, without waiting for one that reads none: it never answers either."""
+        self._outbox.put_nowait(message)
 
     async def drain(self) -> None:
         """Waits until what the machine wrote before it was shut down has come out here.
@@ -210,10 +211,19 @@ class Vm:
             while received := await loop.sock_recv(self._sockets[CONTROL], _CHUNK):
                 for line in lines.feed(received):
                     self._post.put_nowait(Said(from_guest(line)))
+                # A guest that says more than is handled has to wait, or it would fill our memory.
+                while self._post.qsize() > _UNHANDLED:  # noqa: ASYNC110 - queues tell of what comes, not of what goes
+                    await asyncio.sleep(0.01)
         except ControlError as error:
             self._post.put_nowait(Broke(f"the guest sends what is no message: {error}"))
         except OSError:
             pass  # QEMU has ended, which is seen elsewhere
+
+    async def _write_control(self) -> None:
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):  # QEMU has ended
+            while True:
+                await loop.sock_sendall(self._sockets[CONTROL], await self._outbox.get())
 
     async def _wait(self) -> None:
         await self.process.wait()

@@ -6,9 +6,12 @@ import gzip
 import hashlib
 import json
 import os
+import resource
+import signal
 import struct
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +21,7 @@ import wasmtime
 
 from slight_py.engine import Engine, Limits, describe
 from slight_py.errors import UsageError
-from tests.command import Done, environment, scratch, slight_py
+from tests.command import COMMAND, Done, environment, running, scratch, slight_py
 from tests.guests import EXAMPLES, example, slightfile
 from unikernel import application, build, elf, image, inspection
 from unikernel.image import Config
@@ -425,11 +428,52 @@ def test_an_image_does_not_take_the_place_of_what_it_is_made_from(kernel: Path, 
     assert app.read_bytes() == before
 
 
+def test_what_is_no_file_is_not_replaced(kernel: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "app.qcow2").mkdir()
+    app = example("keyvalue-demo-c")
+    for output, form, named in (("pipe", "raw", "pipe"), (".", "raw", ""), ("app.img", "raw,qcow2", "app.qcow2")):
+        done = run(kernel, app, "-o", tmp_path / output, "--format", form)
+        assert done.code == 2
+        assert f"{tmp_path / named}: this is not a file" in done.err
+    assert sorted(os.listdir(tmp_path)) == ["app.qcow2", "pipe"]
+
+
+def test_without_room_nothing_is_left_and_the_place_is_named(kernel: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [*COMMAND, "image", "build", "--kernel", kernel, example("keyvalue-demo-c"), "-o", tmp_path / "app.img"]
+    done = subprocess.run(
+        command,
+        env=environment(TMPDIR=str(temporary)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"slight-py: error: {temporary}: ")
+    assert "set TMPDIR" in done.stderr
+    assert os.listdir(tmp_path) == ["temporary"]
+    assert os.listdir(temporary) == []
+
+
+def test_ctrl_c_leaves_no_half_of_an_image(kernel: Path, tmp_path: Path) -> None:
+    path = tmp_path / "app.img"
+    with running("image", "build", "--kernel", kernel, example("keyvalue-demo-c"), "-o", path) as server:
+        time.sleep(1)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(SECONDS) == 130
+        assert "Traceback" not in server.err
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_folder_that_is_not_there_is_named(kernel: Path, tmp_path: Path) -> None:
     (line,) = errors(kernel, example("keyvalue-demo-c"), output=tmp_path / "none" / "app.img")
     assert line == (
-        f"slight-py: error: {tmp_path}/none/app.img: it can't be written: No such file or directory; give another "
-        "place with -o"
+        f"slight-py: error: {tmp_path}/none/app.img: there is no directory {tmp_path}/none; create it, or name "
+        "another place with -o"
     )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -44,10 +47,11 @@ def image(*arguments: str | Path, **env: str) -> Done:
 
 
 @cache
-def built(app: Path | None, slightfile: Path | None = None) -> Path:
-    path = scratch() / f"{app.stem if app else 'service'}-{slightfile.stem if slightfile else 'none'}.img"
+def built(app: Path | None, slightfile: Path | None = None, *more: str) -> Path:
+    names = (app.stem if app else "service", slightfile.stem if slightfile else "none", *more)
+    path = scratch() / f"{'-'.join(names)}.img"
     given = ([app] if app else []) + (["-c", slightfile] if slightfile else [])
-    done = image("build", *given, "-o", path)
+    done = image("build", *given, *more, "-o", path)
     assert done.code == 0, done.err
     return path
 
@@ -100,6 +104,32 @@ def test_the_http_demo_answers_where_it_asks_to(demo: str) -> None:
     assert server.refuses
 
 
+def test_debians_kernel_serves_as_ours_does() -> None:
+    port = free_port()
+    path = built(example("http-server-demo-c"), None, "--kernel", "cloud")
+    with serving(path, "--env", f"ADDRESS=127.0.0.1:{port}", port=port) as server:
+        assert server.get("/hello")[:2] == (200, b"hello")
+        assert server.stop(signal.SIGINT) == 0
+
+
+def test_the_line_of_qemu_in_the_document_serves(tmp_path: Path) -> None:
+    """The one for other launchers, with another port of the host."""
+    text = (ROOT / "docs/image.md").read_text()
+    line = next(each for each in text.split("```sh\n") if each.startswith("qemu-system-x86_64")).partition("```")[0]
+    port = free_port()
+    (tmp_path / "app.img").symlink_to(built(example("http-server-demo-c")))
+    words = shlex.split(line.replace("\\\n", "").replace("tcp:127.0.0.1:3000", f"tcp:127.0.0.1:{port}"))
+    with subprocess.Popen(words, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            while b"moving on" not in (said := process.stdout.readline()):
+                assert said, "the machine has ended"
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/hello", timeout=EMULATED) as answer:
+                assert answer.read() == b"hello"
+        finally:
+            process.kill()
+
+
 def test_another_port_of_the_host_is_forwarded() -> None:
     port, inside = free_port(), free_port()
     options = ("-p", f"{port}:{inside}", "--env", f"ADDRESS=127.0.0.1:{inside}")
@@ -149,6 +179,10 @@ class Client:
             end.connect(str(folder / f"{name}.sock"))
         self.answers = self.command.makefile("rb")
 
+    def close(self) -> None:
+        for each in (self.answers, self.command, self.data):
+            each.close()
+
     def say(self, line: bytes) -> bytes:
         self.command.sendall(line)
         return self.answers.readline()
@@ -179,6 +213,15 @@ def test_the_function_service_does_ten_thousand_jobs_and_outlives_bad_ones(tmp_p
             payload = b"job-%d" % number
             assert client.job(payload) == bytes(each & 0xDF for each in payload)
         assert client.job(b"x" * 4096) == b"X" * 4096
+        # The next ones come at once, before the machine can have seen the last one go.
+        for _ in range(20):
+            client.close()
+            client = Client(folder)
+            assert client.say(b"MODULE %d\n" % len(module) + module) == b"READY 4096\n"
+            assert client.job(b"again") == b"AGAIN"
+        client.close()
+        time.sleep(1)
+        assert Client(folder).job(b"x") == b"ERROR there is no module yet\n"
         assert server.stop() == 0
 
 
@@ -197,6 +240,15 @@ def test_without_qemu_the_command_to_install_it_is_named(tmp_path: Path) -> None
         "slight-py: error: qemu-system-x86_64 is not installed, and images run in it; "
         "install it: sudo apt install qemu-system-x86"
     ]
+
+
+def test_debians_kernel_has_no_volumes_and_says_so(tmp_path: Path) -> None:
+    done = image(
+        "run", built(example("http-server-demo-c"), None, "--kernel", "cloud"), "--volume", f"{tmp_path}:/data"
+    )
+    assert done.code == 2
+    assert "--volume" in done.err
+    assert "build the image without --kernel cloud" in done.err
 
 
 def test_an_image_cut_short_is_named_as_such(tmp_path: Path) -> None:

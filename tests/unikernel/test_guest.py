@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,7 +19,12 @@ import pytest
 import wasmtime
 
 from bindgen.support import GuestFault
+from capabilities.http.settings import HttpSettings
+from slight_py.engine import Limits
 from slight_py.errors import UsageError
+from slight_py.runner import RunConfig
+from slight_py.slightfile import Slightfile
+from slight_py.wasi import WasiSettings
 from tests import wat
 from tests.command import ROOT, build_guest, guest, scratch, slight_py
 from unikernel import build, control, image, machine
@@ -392,8 +398,10 @@ def test_a_volume_cant_take_the_place_of_the_runtime(tmp_path: Path) -> None:
     assert "choose" in done.err
 
 
-def test_too_little_memory_is_named_as_such() -> None:
-    run = ("image", "run", "--accel", "tcg", "--memory", "62M", server().path, "--env", "ADDRESS=127.0.0.1:0")
+@pytest.mark.parametrize("memory", ["50M", "62M"])
+def test_too_little_memory_is_named_as_such(memory: str) -> None:
+    """Before the runtime is imported, and once the application is loaded."""
+    run = ("image", "run", "--accel", "tcg", "--memory", memory, server().path, "--env", "ADDRESS=127.0.0.1:0")
     done = slight_py(*run, seconds=SECONDS)
     assert done.code == 1
     assert "not enough memory for the runtime and the application; give more with --memory" in done.err
@@ -423,6 +431,60 @@ def test_every_missing_value_is_named() -> None:
     values = {"ONE": "redis://1", "TWO": "redis://2", "THREE": "redis://3"}
     slightfile = runtime._slightfile(manifest, values)
     assert [grant.configs["REDIS_ADDRESS"] for grant in slightfile.grants] == list(values.values())
+
+
+@pytest.mark.parametrize("cpu", ["native", "portable"])
+def test_a_module_that_this_processor_does_not_run_is_named_with_what_to_do(
+    cpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "APP", tmp_path)
+    (tmp_path / "module.cwasm").write_bytes(b"for another")
+    settings = WasiSettings((), {}, ())
+    config = RunConfig(Path("app.wasm"), Slightfile(None, "0.2", ()), settings, Limits(), HttpSettings())
+    with pytest.raises(UsageError, match=r"app.wasm: this machine doesn't run it as it was compiled") as error:
+        runtime._load(config, {"cpu": cpu})
+    assert ("; build the image with --cpu portable" in str(error.value)) == (cpu == "native")
+
+
+def test_clients_over_vsock_are_served_with_both_halves_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With sockets of another family, as there is no vsock where tests run."""
+
+    def listen(port: int) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / str(port)))
+        listener.setblocking(False)
+        listener.listen()
+        return listener
+
+    def connect(port: int) -> socket.socket:
+        opened = socket.socket(socket.AF_UNIX)
+        opened.settimeout(SECONDS)
+        opened.connect(str(tmp_path / str(port)))
+        return opened
+
+    def talk() -> None:
+        for number in range(3):
+            # One that goes away with half of what it takes, having said something.
+            with connect(control.COMMAND_VSOCK) as half:
+                half.sendall(b"JOB 1\n")
+            with connect(control.COMMAND_VSOCK) as command, connect(control.DATA_VSOCK) as data:
+                answers = command.makefile("rb")
+                command.sendall(b"JOB 1\n")
+                data.sendall(b"x")
+                assert answers.readline() == b"ERROR there is no module yet\n", number
+
+    monkeypatch.setattr(runtime, "_vsock_listener", listen)
+
+    async def main() -> None:
+        serving = asyncio.create_task(runtime._vsock_clients(wat.engine(Limits(instances=4)), 5.0))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(talk)
+        serving.cancel()
+        await asyncio.wait((serving,))
+
+    wat.run(main(), SECONDS)
 
 
 RANDOM = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import struct
 from dataclasses import replace
@@ -205,7 +206,10 @@ def test_an_image_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path.write_bytes(b"the one before")
     with pytest.raises(TypeError), image.replacing(path) as file:
         file.write("no bytes")  # type: ignore[arg-type]
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(UsageError, match=r"app.img: it can't be written: No space left"), image.replacing(path):
+        raise full
     assert path.read_bytes() == b"the one before"
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(UsageError, match="it can't be written: No such file or directory"):
+    with pytest.raises(UsageError, match=f"there is no directory {tmp_path}/none; create it"):
         image.write(tmp_path / "none" / "app.img", bytes(KERNEL), ROOT, MANIFEST)

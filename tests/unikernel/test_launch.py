@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import socket
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -69,6 +71,15 @@ def test_mistakes_that_the_guest_finds_are_errors_of_the_command(fake: Image):
     assert (done.returncode, done.stderr) == (2, b"slight-py: error: one\nslight-py: error: two\n")
 
 
+def test_what_is_no_text_is_refused(fake: Image):
+    for words in (("--env", b"A=\xff"), ("--", b"\xff")):
+        done = fake_guest.run(fake, *map(os.fsdecode, words))
+        assert (done.returncode, done.stderr.partition(b";")[0]) == (
+            2,
+            b"slight-py: error: an argument, a variable or a value is not UTF-8",
+        )
+
+
 # Signals.
 
 
@@ -86,6 +97,26 @@ def test_a_third_signal_ends_a_guest_that_does_not_listen(fake: Image):
             process.send_signal(signal.SIGTERM)
             time.sleep(0.2)
         assert process.wait(TIME) == 143
+
+
+def test_a_guest_that_talks_without_end_and_does_not_listen_is_ended_all_the_same(fake: Image):
+    with fake_guest.running(fake, "--", "flood") as process:
+        time.sleep(6)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) < 200_000
+        for _ in range(3):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+        assert process.wait(TIME) == 2
+        assert process.stderr is not None
+        assert b"serves at more than 64 ports" in process.stderr.read()
+
+
+def test_a_terminal_that_is_closed_ends_the_guest_in_order(fake: Image):
+    with fake_guest.running(fake, "--", "signal", until="ready") as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(TIME) == 143
+    assert fake_guest.machines_of(fake) == []
 
 
 def test_a_guest_that_does_not_end_is_ended_with_a_message(fake: Image):
@@ -154,6 +185,7 @@ def test_a_channel_is_a_socket_for_one_client_after_another(service: Image, tmp_
                 client.sendall(b"hello %d" % number)
                 assert client.recv(100) == b"HELLO %d" % number
             time.sleep(0.2)
+        assert [stat.S_IMODE(each.stat().st_mode) & 0o077 for each in folder.iterdir()] == [0, 0]
         second = fake_guest.run(service, "--channel", folder)
         assert b"is another machine's, which runs" in second.stderr
         process.send_signal(signal.SIGINT)
@@ -165,6 +197,11 @@ def test_a_socket_that_nobody_listens_at_is_replaced_and_nothing_else(service: I
     tmp_path.chmod(0o700)
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "command.sock"))
+    assert fake_guest.run(service, "--channel", tmp_path).returncode == 0
+    with fake_guest.running(service, "--verbose", "--channel", tmp_path, "--", "shout", until="entered") as process:
+        process.kill()
+    time.sleep(0.5)
+    assert len(list(tmp_path.iterdir())) == 2
     assert fake_guest.run(service, "--channel", tmp_path).returncode == 0
     (tmp_path / "data.sock").write_text("mine")
     done = fake_guest.run(service, "--channel", tmp_path)
@@ -243,6 +280,14 @@ def test_kvm_that_failed_is_not_tried_again_before_the_next_boot(tmp_path: Path,
     assert not acceleration.worth_a_try(qemu)
     qemu.write_text("a newer one")
     assert acceleration.worth_a_try(qemu)
+
+
+def test_kvm_is_not_blamed_for_an_image_that_boots_nowhere(mute: Image, tmp_path: Path):
+    words = fake_guest.command(mute, "--boot-timeout", "3")
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(words, env=environment, timeout=TIME, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert list(tmp_path.rglob("kvm-fails")) == []
 
 
 def test_without_kvm_a_machine_runs_all_the_same(fake: Image, tmp_path: Path):

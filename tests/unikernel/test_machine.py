@@ -11,7 +11,7 @@ from slight_py.errors import UsageError
 from tests.unikernel.fake_guest import make_manifest
 from unikernel import machine
 from unikernel.image import Image
-from unikernel.machine import Forward, Machine, Share
+from unikernel.machine import Machine, Share
 
 IMAGE = Image(Path("/images/app.img"), make_manifest(), 1 << 20)
 MACHINE = Machine(IMAGE, 256 << 20, 1, "tcg", "stdio")
@@ -61,15 +61,6 @@ def test_serial_ports_have_their_names_and_chardevs():
     words = machine.arguments(replace(MACHINE, serial=[("slight.control", "socket,fd=7")]))
     assert "socket,id=slight.control,fd=7" in words
     assert "virtserialport,chardev=slight.control,id=slight.control,name=slight.control" in words
-
-
-def test_the_command_line_for_a_person_has_the_console_on_the_terminal():
-    words = machine.command_line(IMAGE, 128 << 20, "kvm", [Forward("127.0.0.1", 8080, 3000)])
-    assert words[0] == "qemu-system-x86_64"
-    assert "stdio,id=console" in words
-    assert value(words, "-accel") == "kvm"
-    assert value(words, "-netdev").endswith("hostfwd=tcp:127.0.0.1:8080-10.0.2.15:3000")
-    assert "-no-reboot" in words
 
 
 def test_without_qemu_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

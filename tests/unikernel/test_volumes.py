@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,7 @@ def test_a_machine_reads_and_writes_a_directory(fake: Image, tmp_path: Path):
     done = fake_guest.run(fake, "--volume", f"{tmp_path}:/mnt", "--", "volume")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out").read_text() == "content"
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o644
 
 
 def test_a_machine_can_not_write_to_a_directory_for_reading(fake: Image, tmp_path: Path):
