@@ -156,7 +156,7 @@ async def busy() -> dict[str, float]:
 
     async def make() -> None:
         tasks.extend(asyncio.create_task(handlers.handle(function, REQUEST)) for _ in range(STEP))
-        while stores.waiting < len(tasks):  # noqa: ASYNC110
+        while stores.waiting < len(tasks):  # noqa: ASYNC110 - the guests count, and tell nobody
             await asyncio.sleep(0.001)
 
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -20,6 +21,31 @@ class Parser(argparse.ArgumentParser):
 class Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=100)
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Any]"
+"""What commands are added to; the library has no public name for it."""
+
+
+def add_command(commands: Commands, name: str, about: str, example: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"example:\n  {example}",
+        formatter_class=Formatter,
+    )  # fmt: skip
+    command.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
+    return command
+
+
+def add_slightfile(command: argparse.ArgumentParser) -> None:
+    """What a module is granted."""
+    command.add_argument(
+        "-c", "--config", dest="config", metavar="FILE", type=Path, default=argparse.SUPPRESS,
+        help="the slightfile; without one, every capability has its embedded backend",
+    )  # fmt: skip
+    command.add_argument(
+        "-l", "--link-all-capabilities", action="store_true",
+        help="give what the slightfile does not grant its embedded backend",
+    )  # fmt: skip
 
 
 def add_limits(command: argparse.ArgumentParser) -> None:

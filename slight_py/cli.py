@@ -11,17 +11,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn
 
 from slight_py import __version__, logs
-from slight_py.arguments import Formatter, Parser, add_limits, count, variable
+from slight_py.arguments import Commands, Formatter, Parser, add_command, add_limits, add_slightfile, count, variable
 from slight_py.errors import UsageError
 
 if TYPE_CHECKING:
     from slight_py.runner import RunConfig
     from slight_py.slightfile import Slightfile
-
-    Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -98,17 +96,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_command(commands: Commands, name: str, about: str, example: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"example:\n  {example}",
-        formatter_class=Formatter,
-    )  # fmt: skip
-    command.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
-    return command
-
-
 def _add_run(commands: Commands) -> None:
-    command = _add_command(
+    command = add_command(
         commands,
         "run",
         "run a module, and serve for as long as it has started a server",
@@ -118,14 +107,7 @@ def _add_run(commands: Commands) -> None:
     command.add_argument(
         "app", type=Path, metavar="APP", help="the module, a .wasm file; its own arguments follow `--`"
     )
-    command.add_argument(
-        "-c", "--config", dest="config", metavar="FILE", type=Path, default=argparse.SUPPRESS,
-        help="the slightfile; without one, every capability has its embedded backend",
-    )  # fmt: skip
-    command.add_argument(
-        "-l", "--link-all-capabilities", action="store_true",
-        help="give what the slightfile does not grant its embedded backend",
-    )  # fmt: skip
+    add_slightfile(command)
     command.add_argument("--workers", type=count, default=1, metavar="N", help="processes that answer requests (1)")
     wasi = command.add_argument_group("what the guest sees (WASI)")
     wasi.add_argument(
@@ -141,7 +123,7 @@ def _add_run(commands: Commands) -> None:
 
 
 def _add_inspect(commands: Commands) -> None:
-    command = _add_command(
+    command = add_command(
         commands,
         "inspect",
         "show what a module imports and exports, and a slightfile that would serve it",
@@ -154,7 +136,7 @@ def _add_inspect(commands: Commands) -> None:
 
 def _add_bindgen(commands: Commands, meant: bool) -> None:
     """The generator describes its options itself; it is imported only where they are `meant`."""
-    command = _add_command(
+    command = add_command(
         commands,
         "bindgen",
         "write bindings for interfaces (WIT files)",
@@ -178,7 +160,7 @@ def _directory(text: str) -> tuple[Path, str, bool]:
 
 def _add_image(commands: Commands, meant: bool) -> None:
     """As with the generator."""
-    command = _add_command(
+    command = add_command(
         commands,
         "image",
         "pack a module as the only process of a virtual machine, and boot it",

@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 
+from slight_py.cache import directory, replacing
 from slight_py.engine import Engine, InvalidModule, Module
 from slight_py.errors import UsageError
 
@@ -72,17 +73,8 @@ def load(engine: Engine, path: Path, cache: bool = True) -> Module:
 
 
 def cache_directory() -> Path:
-    """Where compiled modules are kept, by the XDG Base Directory Specification.
-
-    Raises OSError for a user without a home.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or ".")
-    if not base.is_absolute():  # which the specification says to ignore
-        try:
-            base = Path.home() / ".cache"
-        except RuntimeError as error:
-            raise OSError(str(error)) from None
-    return base / "slight-py" / "modules"
+    """Where compiled modules are kept. Raises OSError for a user without a home."""
+    return directory("modules")
 
 
 def _cached_path(wasm: bytes, engine: Engine) -> Path | None:
@@ -91,16 +83,16 @@ def _cached_path(wasm: bytes, engine: Engine) -> Path | None:
     What is kept is machine code, so a directory that others may write to is not used.
     """
     try:
-        directory = cache_directory()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = directory.stat()
+        kept = cache_directory()
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = kept.stat()
     except OSError:
         return None
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
         return None
     key = hashlib.sha256(f"{engine.identity}\n".encode())
     key.update(wasm)
-    return directory / key.hexdigest()
+    return kept / key.hexdigest()
 
 
 def _load_cached(engine: Engine, path: Path) -> Module | None:
@@ -121,16 +113,8 @@ def _load_cached(engine: Engine, path: Path) -> Module | None:
 
 def _keep(path: Path, compiled: bytes) -> None:
     """Writes a compiled module, in one step for whoever starts meanwhile, and removes the oldest ones."""
-    import tempfile
-
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-        try:
-            file.write(hashlib.sha256(compiled).digest() + compiled)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with replacing(path) as file:
+        file.write(hashlib.sha256(compiled).digest() + compiled)
     kept = sorted(path.parent.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
     for old in kept[CACHE_LIMIT:]:
         old.unlink(missing_ok=True)

@@ -621,8 +621,8 @@ def _kind(value: object) -> str:
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    folded = {candidate.casefold(): candidate for candidate in known}
     import difflib
 
+    folded = {candidate.casefold(): candidate for candidate in known}
     closest = difflib.get_close_matches(name.casefold(), folded, n=1)
     return f"did you mean {folded[closest[0]]!r}?" if closest else ""

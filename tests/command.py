@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from slight_py.modules import cache_directory
+from slight_py import cache as kept
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "tests" / "guests_src"
@@ -42,7 +42,7 @@ def scratch() -> Path:
     directory = tempfile.TemporaryDirectory(prefix="slight-py-tests-")
     atexit.register(directory.cleanup)
     # The kernel of images takes minutes to build: it is the one thing that tests leave for the next time.
-    kernels = cache_directory().with_name("kernels")
+    kernels = kept.directory("kernels")
     kernels.mkdir(mode=0o700, parents=True, exist_ok=True)
     (Path(directory.name) / "cache/slight-py").mkdir(parents=True)
     (Path(directory.name) / "cache/slight-py/kernels").symlink_to(kernels)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
+
+from slight_py import cache
 
 TRIAL = 10.0
 """Seconds within which a machine under KVM says hello, on any computer that can be worked with."""
@@ -33,25 +34,13 @@ def remember_failure(qemu: Path) -> None:
     with contextlib.suppress(OSError):
         record = _record()
         record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=record.parent, prefix=".", delete=False) as file:
-            try:
-                file.write(_circumstances(qemu))
-                file.close()
-                os.replace(file.name, record)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with cache.replacing(record) as file:
+            file.write(_circumstances(qemu).encode())
 
 
 def _record() -> Path:
-    """A file by the XDG Base Directory Specification. Raises OSError for a user without a home."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or ".")
-    if not base.is_absolute():  # which the specification says to ignore
-        try:
-            base = Path.home() / ".cache"
-        except RuntimeError as error:
-            raise OSError(str(error)) from None
-    return base / "slight-py" / "kvm-fails"
+    """Raises OSError for a user without a home."""
+    return cache.directory("kvm-fails")
 
 
 def _circumstances(qemu: Path) -> str:

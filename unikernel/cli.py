@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from slight_py.arguments import Formatter, add_limits, count, seconds, size, variable
+from slight_py.arguments import Commands, add_command, add_limits, add_slightfile, count, seconds, size, variable
 from slight_py.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,17 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_inspect(commands)
 
 
-def _command(commands: argparse._SubParsersAction, name: str, about: str, example: str) -> argparse.ArgumentParser:  # type: ignore[type-arg]
-    found: argparse.ArgumentParser = commands.add_parser(
-        name, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"example:\n  {example}",
-        formatter_class=Formatter,
-    )  # fmt: skip
-    found.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="say more")
-    return found
-
-
-def _add_build(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    command = _command(
+def _add_build(commands: Commands) -> None:
+    command = add_command(
         commands,
         "build",
         "pack a module, its slightfile, the runtime and a kernel into one file",
@@ -48,14 +39,7 @@ def _add_build(commands: argparse._SubParsersAction) -> None:  # type: ignore[ty
         "app", type=Path, metavar="APP", nargs="?",
         help="the module, a .wasm file; without one, the image is a function service, which gets its module later",
     )  # fmt: skip
-    command.add_argument(
-        "-c", "--config", dest="config", metavar="FILE", type=Path, default=argparse.SUPPRESS,
-        help="the slightfile; without one, every capability has its embedded backend",
-    )  # fmt: skip
-    command.add_argument(
-        "-l", "--link-all-capabilities", action="store_true",
-        help="give what the slightfile does not grant its embedded backend",
-    )  # fmt: skip
+    add_slightfile(command)
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="where the image goes (APP with the ending .img)"
     )
@@ -76,8 +60,8 @@ def _add_build(commands: argparse._SubParsersAction) -> None:  # type: ignore[ty
     command.add_argument("--smp", action="store_true", help="a kernel that uses more than one processor")
 
 
-def _add_run(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    command = _command(
+def _add_run(commands: Commands) -> None:
+    command = add_command(
         commands,
         "run",
         "boot an image under QEMU, and end with the exit code of its application",
@@ -124,8 +108,8 @@ def _add_run(commands: argparse._SubParsersAction) -> None:  # type: ignore[type
     add_limits(command)
 
 
-def _add_inspect(commands: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    command = _command(
+def _add_inspect(commands: Commands) -> None:
+    command = add_command(
         commands,
         "inspect",
         "show what is in an image, with sizes, versions and hashes",

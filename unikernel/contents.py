@@ -35,7 +35,7 @@ main()
 
 ETC = {
     # The host's loopback, as QEMU's user network has it.
-    "hosts": "127.0.0.1 localhost\n10.0.2.2 host.localhost\n",
+    "hosts": f"127.0.0.1 localhost\n{image.HOST_ADDRESS} host.localhost\n",
     # glibc asks a name server first where this is missing.
     "nsswitch.conf": "hosts: files dns\n",
     "resolv.conf": "nameserver 10.0.2.3\n",

@@ -15,13 +15,13 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from slight_py import cache
 from slight_py.errors import UsageError
 from unikernel import elf
 
@@ -149,12 +149,16 @@ class Image:
         return self.manifest.root
 
 
+GUEST_ADDRESS, HOST_ADDRESS = "10.0.2.15", "10.0.2.2"
+"""The machine in QEMU's user network, and the host's loopback as the machine sees it."""
+
+
 def command_line(root: str) -> str:
     """The kernel's command line for an image whose root file system is of that type.
 
     A panic reboots, which ends QEMU. `t` is a triple fault: there is nothing else to reset this machine with.
     """
-    network = "ip=10.0.2.15::10.0.2.2:255.255.255.0::eth0:off"
+    network = f"ip={GUEST_ADDRESS}::{HOST_ADDRESS}:255.255.255.0::eth0:off"
     mount = "root=/dev/vda1 rootfstype=erofs ro " if root == "erofs" else ""
     return f"console=ttyS0 quiet panic=-1 reboot=t {mount}{network}"
 
@@ -365,17 +369,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     check_place(path)
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                yield file
-                mask = os.umask(0)
-                os.umask(mask)
-                os.fchmod(file.fileno(), 0o666 & ~mask)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with cache.replacing(path) as file:
+            yield file
+            mask = os.umask(0)
+            os.umask(mask)
+            os.fchmod(file.fileno(), 0o666 & ~mask)
     except OSError as error:
         raise UsageError(f"{path}: it can't be written: {error.strerror}; give another place with -o") from error
 

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
+from slight_py.cache import directory
 from slight_py.errors import UsageError
-from slight_py.modules import cache_directory
 from unikernel import elf
 
 Progress: TypeAlias = Callable[[str], None]
@@ -112,7 +112,7 @@ def given(path: Path) -> Kernel:
 def _locked(progress: Progress) -> Iterator[Path]:
     """The cache of kernels, for one process at a time: another one may be building what this one needs."""
     try:
-        cache = cache_directory().with_name("kernels")
+        cache = directory("kernels")
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (cache / "lock").open("w") as lock:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import os
@@ -296,7 +297,7 @@ def _clear(path: Path) -> None:
         return
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)  # one whose queue is full is in use as well
-        if probe.connect_ex(str(path)) not in (0, socket.errno.EAGAIN):  # type: ignore[attr-defined]
+        if probe.connect_ex(str(path)) not in (0, errno.EAGAIN):
             path.unlink(missing_ok=True)
             return
     raise UsageError(f"--channel: {path} is another machine's, which runs; give another directory")

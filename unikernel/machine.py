@@ -27,9 +27,6 @@ QEMU = "qemu-system-x86_64"
 
 Accel: TypeAlias = Literal["kvm", "tcg"]
 
-GUEST_ADDRESS, HOST_ADDRESS = "10.0.2.15", "10.0.2.2"
-"""The machine in QEMU's user network, and the host's loopback as the machine sees it."""
-
 NETWORK = "network"
 """The id of the user network, for QEMU's monitor."""
 
@@ -61,7 +58,7 @@ class Forward:
     @property
     def rule(self) -> str:
         """As QEMU has it."""
-        return f"tcp:{self.host}:{self.port}-{GUEST_ADDRESS}:{self.guest}"
+        return f"tcp:{self.host}:{self.port}-{image.GUEST_ADDRESS}:{self.guest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,8 @@ class Vm:
         ends = {name: f"socket,fd={end.fileno()}" for name, end in theirs.items()}
         serial = [(name, ends[name]) for name in (CONTROL, STDIO, STDERR, STDIN)]
         built = replace(template, console=ends["console"], serial=(*serial, *template.serial))
-        words = [*machine.arguments(built), *extra]
+        # In a thread: for Debian's kernel it measures a clock.
+        words = [*await asyncio.to_thread(machine.arguments, built), *extra]
         words += ["-chardev", f"socket,id=monitor,{ends['monitor'].partition(',')[2]}"]
         words += ["-mon", "chardev=monitor,mode=control"]
         try:

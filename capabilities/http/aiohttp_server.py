@@ -18,7 +18,7 @@ from typing import Any
 def _without_init(spec: ModuleSpec) -> ModuleType:
     """The package with nothing in it but its version, by which its modules name themselves to their peers."""
     package = module_from_spec(spec)
-    code = spec.loader.get_code(spec.name)  # type: ignore[union-attr]
+    code = spec.loader.get_code(spec.name)  # type: ignore[union-attr]  # it was found, so there is a loader
     package.__dict__["__version__"] = code.co_consts[0]  # its first statement
     return package
 
@@ -37,8 +37,8 @@ def _complete_on_demand(package: ModuleType, spec: ModuleSpec) -> None:
                 raise AttributeError(f"module {spec.name!r} has no attribute {name!r}")
             begun = True
             try:
-                spec.loader.exec_module(package)  # type: ignore[union-attr]
-            except BaseException:
+                spec.loader.exec_module(package)  # type: ignore[union-attr]  # as above
+            except BaseException:  # whatever it is goes to who asked, and the next one tries again
                 begun = False
                 raise
         return getattr(package, name)
@@ -50,6 +50,7 @@ _spec = find_spec("aiohttp") if "aiohttp" not in sys.modules else None
 if _spec is not None:
     _package = sys.modules["aiohttp"] = _without_init(_spec)
 
+# Below the code that must run before them: hence E402.
 from aiohttp.abc import AbstractStreamWriter  # noqa: E402
 from aiohttp.http import HttpVersion10, HttpVersion11  # noqa: E402
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong  # noqa: E402

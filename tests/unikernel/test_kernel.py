@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from slight_py import cache
 from slight_py.errors import UsageError
-from slight_py.modules import cache_directory
 from unikernel import elf, kernel
 from unikernel.kernel import Kernel
 from unikernel.machine import tsc_khz
@@ -226,7 +226,7 @@ def test_what_a_kernel_is_built_from_decides_where_it_is_kept(tmp_path, monkeypa
 def test_a_kernel_is_waited_for_while_another_process_gets_it():
     ours()
     said = threading.Event()
-    with (cache_directory().with_name("kernels") / "lock").open("w") as lock:
+    with (cache.directory("kernels") / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = threading.Thread(target=kernel.obtain, kwargs={"progress": lambda line: said.set()})
         waiting.start()
