@@ -8,13 +8,13 @@ never answers, each with its task, its coroutines, its handles, and the stack th
 
 What is read after each step is /proc/self/smaps. An instance takes memory where a mapping has anonymous pages: pages
 that are this process's alone, and that the kernel can't take back. The guest's own pages are those among them that lie
-in its linear memory, found by the address of each instance's memory; pages of the module's image that a guest only
-reads are shared, so they are in neither number. The kernel's page tables (VmPTE in /proc/self/status), which no
-process sees as its own, are a row of their own, and so are Python's blocks of memory, which are part of the first. The
-stack is not among the guest's own pages here: it counts as ours.
+in its linear memory, found by the address of each instance's memory; they hold a copy of what the module begins with.
+The kernel's page tables (VmPTE in /proc/self/status), which no process sees as its own, are a row of their own, and so
+are Python's blocks of memory, which are part of the first. The stack is not among the guest's own pages here: it counts
+as ours.
 
-Numbers are the medians of the differences between steps, by instance. Slots of the engine's pool are fresh, as they are
-at the first requests of a server; the first step is not counted.
+Numbers are the medians of the differences between steps, by instance. The engine's slots are fresh, as they are at the
+first requests of a server; the first step is not counted.
 """
 
 from __future__ import annotations

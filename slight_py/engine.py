@@ -1,8 +1,8 @@
 """WebAssembly on one event loop: modules, the programs they make with their hosts, and instances as coroutines.
 
-With capi.py and store.py, the only module that touches wasmtime's C API. `Store` runs a guest until it is done, calls
-an import or has had its turn; an `Instance` turns that into a coroutine, in which an import's answer is awaited like
-anything else. A guest that only computes gives the loop back whenever the engine's epoch moves on.
+With capi.py, slots.py and store.py, the only module that touches wasmtime's C API. `Store` runs a guest until it is
+done, calls an import or has had its turn; an `Instance` turns that into a coroutine, in which an import's answer is
+awaited like anything else. A guest that only computes gives the loop back whenever the engine's epoch moves on.
 
 Modules, engines and what else the C API hands out by pointer are held as `capi.Owned`.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources
-from slight_py import capi, store
+from slight_py import capi, slots, store
 from slight_py.capi import Owned, Vec, function
 from slight_py.store import CALLED, FAILED, TRAPPED, YIELDED, Store, WasiTemplate
 
@@ -69,7 +69,7 @@ class Limits:
     """Bytes of stack per guest."""
 
 
-# The C API: an engine, its configuration and the pool of instances.
+# The C API: an engine, its configuration and wasmtime's pool.
 _wasm = functools.partial(function, prefix="wasm_")
 _config_new = _wasm("config_new", c_void_p)
 _config_delete = _wasm("config_delete", None, c_void_p)
@@ -134,80 +134,68 @@ def _check(error: int | None) -> None:
 class Module(Owned):
     """A compiled module."""
 
+    def __init__(self, pointer: int, core: _Core) -> None:
+        super().__init__(pointer, _module_delete)
+        self.core = core
+
     def serialize(self) -> bytes:
         """Its machine code, which `Engine.load` takes."""
-        return capi.taken(_module_serialize, self.pointer)
+        return self.core.allocation + capi.taken(_module_serialize, self.pointer)
+
+
+SLOTS, POOL = b"S", b"P"
+"""How a module's instances get their memory: see slots.py. A compiled module begins with it."""
 
 
 class Engine:
-    """Compiles modules, and holds the pool of instances and the clock that takes turns."""
+    """Compiles modules, and holds the memory of their instances and the clock that takes turns."""
 
-    def __init__(self, limits: Limits | None = None, target: str | None = None) -> None:
-        """Compiles for this machine, or for any machine of a `target`, such as x86_64-unknown-linux-gnu.
+    def __init__(
+        self, limits: Limits | None = None, target: str | None = None, with_slots: bool = slots.available
+    ) -> None:
+        """Compiles for this machine, or for any machine of a `target`, such as x86_64-unknown-linux-gnu, and with or
+        without slots for those modules that suit them.
 
-        Raises InvalidModule where the system has no room for the pool.
+        Raises InvalidModule where the system has no room for the instances.
         """
         self.limits = limits or Limits()
         self._target = target
+        self._with_slots = with_slots
         _check_room(self.limits)
-        config = _config_new()
-        if target is not None and (error := _config_target(config, target.encode())):
-            _config_delete(config)
-            _check(error)
-        for setting, kind, value in (
-            ("epoch_interruption", c_bool, True),
-            # A guest that waits on shared memory would stop the loop; 64-bit and further memories aren't in the
-            # interface.
-            ("wasm_threads", c_bool, False),
-            ("wasm_memory64", c_bool, False),
-            ("wasm_multi_memory", c_bool, False),
-            ("max_wasm_stack", c_size_t, self.limits.stack),
-            ("async_stack_size", c_size_t, self.limits.stack + (1 << 20)),
-        ):
-            function(f"config_{setting}_set", None, c_void_p, kind)(config, value)
-        pool = _pool_new()
-        for limit, width, number in (
-            ("total_core_instances", c_uint32, self.limits.instances),
-            ("total_memories", c_uint32, self.limits.instances),
-            ("total_tables", c_uint32, self.limits.instances),
-            # A guest that is asked for memory while it waits for an import runs on a second stack.
-            ("total_stacks", c_uint32, self.limits.instances * 2),
-            ("max_memory_size", c_size_t, self.limits.memory),
-            ("table_elements", c_size_t, self.limits.table_elements),
-            # A table is small: to clear it costs less than to give its pages back.
-            ("table_keep_resident", c_size_t, 64 << 10),
-            ("max_core_instance_size", c_size_t, 16 << 20),
-        ):
-            function(f"pooling_allocation_config_{limit}_set", None, c_void_p, width)(pool, number)
-        _config_pool(config, pool)
-        _pool_delete(pool)
-        self.pointer: int = _engine_new(config)  # which takes the configuration over
-        self._owned = Owned(self.pointer, _engine_delete)
-        self.ticker = _Ticker(self._owned)
+        self._cores: dict[bytes, _Core] = {}
         self._waiting = 0
 
     @property
     def identity(self) -> str:
-        """Tells engines apart whose compiled modules are not each other's: the library's build, the limits, and the
-        target."""
+        """Tells engines apart whose compiled modules are not each other's: the library's build, the limits, the
+        target, and whether there are slots."""
         status = capi.library.stat()
-        return f"{status.st_size} {status.st_mtime_ns} {self.limits} {self._target or ''}"
+        return f"{status.st_size} {status.st_mtime_ns} {self.limits} {self._target or ''} {self._with_slots}"
 
     def compile(self, wasm: bytes) -> Module:
         """Compiles a module. Raises InvalidModule."""
-        return self._module(_module_new, wasm)
+        suits = self._with_slots and slots.suits(wasm, self.limits.memory, self.limits.table_elements)
+        return self._module(SLOTS if suits else POOL, _module_new, wasm)
 
     def load(self, compiled: bytes) -> Module:
         """Takes a module that `serialize` gave. Only for bytes that this program wrote: they are machine code.
 
         Raises InvalidModule where they come from another version of the engine or another machine.
         """
-        return self._module(_module_deserialize, compiled)
+        allocation = compiled[:1]
+        if allocation not in (SLOTS, POOL):
+            raise InvalidModule("it is no compiled module")
+        if allocation == SLOTS and not slots.native:
+            raise InvalidModule("it was compiled for memory slots, which slight_py/_slots.c is not built for here")
+        return self._module(allocation, _module_deserialize, compiled[1:])
 
-    def _module(self, make: Callable[..., int | None], content: bytes) -> Module:
+    def _module(self, allocation: bytes, make: Callable[..., int | None], content: bytes) -> Module:
+        core = self._cores.get(allocation)
+        if core is None:
+            core = self._cores[allocation] = _Core(allocation, self.limits, self._target)
         found = c_void_p()
-        _check(make(self.pointer, content, len(content), byref(found)))
-        return Module(found.value or 0, _module_delete)
+        _check(make(core.pointer, content, len(content), byref(found)))
+        return Module(found.value or 0, core)
 
     async def turn(self) -> None:
         """Waits for the next turn of a guest that computes.
@@ -223,15 +211,82 @@ class Engine:
             self._waiting -= 1
 
 
+class _Core:
+    """An engine of wasmtime's, with its clock. All of its modules have their instances' memory in the same way."""
+
+    def __init__(self, allocation: bytes, limits: Limits, target: str | None) -> None:
+        """Raises InvalidModule."""
+        self.allocation = allocation
+        config = _config_new()
+        try:
+            if target is not None:
+                _check(_config_target(config, target.encode()))
+            (_use_slots if allocation == SLOTS else _use_pool)(config, limits)
+        except BaseException:
+            _config_delete(config)
+            raise
+        for setting, kind, value in (
+            ("epoch_interruption", c_bool, True),
+            # A guest that waits on shared memory would stop the loop; 64-bit and further memories aren't in the
+            # interface.
+            ("wasm_threads", c_bool, False),
+            ("wasm_memory64", c_bool, False),
+            ("wasm_multi_memory", c_bool, False),
+            ("max_wasm_stack", c_size_t, limits.stack),
+            ("async_stack_size", c_size_t, _stack_size(limits)),
+        ):
+            function(f"config_{setting}_set", None, c_void_p, kind)(config, value)
+        self.pointer: int = _engine_new(config)  # which takes the configuration over
+        self._owned = Owned(self.pointer, _engine_delete)
+        self.ticker = _Ticker(self._owned)
+
+
+def _stack_size(limits: Limits) -> int:
+    """Bytes of stack for a guest and for what it calls of wasmtime."""
+    return limits.stack + (1 << 20)
+
+
+def _stacks(limits: Limits) -> int:
+    """How many stacks there are. A guest that is asked for memory while it waits for an import runs on a second one."""
+    return limits.instances * 2
+
+
+def _use_slots(config: int, limits: Limits) -> None:
+    # What a module begins with is copied: slots take nothing that is mapped.
+    function("config_memory_init_cow_set", None, c_void_p, c_bool)(config, False)
+    try:
+        slots.configure(config, limits.instances, limits.memory, _stacks(limits), _stack_size(limits))
+    except MemoryError:
+        raise InvalidModule(f"the system has no room for {limits.instances} instances at once; allow fewer") from None
+
+
+def _use_pool(config: int, limits: Limits) -> None:
+    pool = _pool_new()
+    for limit, width, number in (
+        ("total_core_instances", c_uint32, limits.instances),
+        ("total_memories", c_uint32, limits.instances),
+        ("total_tables", c_uint32, limits.instances),
+        ("total_stacks", c_uint32, _stacks(limits)),
+        ("max_memory_size", c_size_t, limits.memory),
+        ("table_elements", c_size_t, limits.table_elements),
+        # A table is small: to clear it costs less than to give its pages back.
+        ("table_keep_resident", c_size_t, 64 << 10),
+        ("max_core_instance_size", c_size_t, 16 << 20),
+    ):
+        function(f"pooling_allocation_config_{limit}_set", None, c_void_p, width)(pool, number)
+    _config_pool(config, pool)
+    _pool_delete(pool)
+
+
 _MAPPINGS = 8
 """Mappings of memory that an instance takes: two stacks with their guards, and its memory in up to three parts."""
 
 _SLOT = (4 << 30) + (64 << 20)
-"""Bytes of address space for one memory of up to 4 GiB: the pool reserves all that a 32-bit address reaches."""
+"""Bytes of address space for one memory of up to 4 GiB: all that a 32-bit address reaches is reserved."""
 
 
 def _check_room(limits: Limits) -> None:
-    """Raises InvalidModule where the pool doesn't fit into a process: wasmtime would end the process, now or later."""
+    """Raises InvalidModule where not all instances fit into a process: wasmtime would end it, now or later."""
     needed = limits.instances * _MAPPINGS
     with contextlib.suppress(OSError):
         most = int(Path("/proc/sys/vm/max_map_count").read_text())
@@ -385,8 +440,9 @@ class Program:
         """
         self.engine = engine
         self.info = info or describe(module)
+        self.core = module.core
         self._module = module
-        self._linker = Owned(_linker_new(engine.pointer), _linker_delete)
+        self._linker = Owned(_linker_new(self.core.pointer), _linker_delete)
         self.wants_wasi = any(each.module == WASI for each in self.info.imports)
         if self.wants_wasi:
             _check(_linker_wasi(self._linker.pointer))
@@ -461,14 +517,14 @@ class Instance:
         """When the guest's own monotonic clock began, by `time.monotonic_ns()`."""
         self._program = program
         limits = program.engine.limits
-        self._store = Store(program.engine.pointer, limits.memory, limits.table_elements, wasi)
+        self._store = Store(program.core.pointer, limits.memory, limits.table_elements, wasi)
         self._thread = _Thread() if in_thread else None
         self._ended: Exception | None = None
         """What ended the guest, or that it was closed: there is no calling it any more."""
         _instances.add(self)
 
     async def _start(self) -> None:
-        ticker = self._program.engine.ticker
+        ticker = self._program.core.ticker
         ticker.enter()
         try:
             if self._thread is None:
@@ -556,7 +612,7 @@ class Instance:
         if self._ended is not None:
             raise self._ended
         call = (export.index, export.params, export.result, calls, guarded)
-        ticker = self._program.engine.ticker
+        ticker = self._program.core.ticker
         ticker.enter()
         try:
             try:

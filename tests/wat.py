@@ -21,7 +21,7 @@ from capabilities.http.settings import HttpSettings
 from capabilities.keyvalue import Backend
 from capabilities.keyvalue.memory import MemoryStores
 from slight_py import engine as engine_module
-from slight_py import linker, slightfile, store
+from slight_py import linker, slightfile, slots, store
 from slight_py.engine import Engine, Limits, Program, describe
 from slight_py.handlers import Handlers
 from slight_py.runner import Loaded
@@ -136,22 +136,30 @@ def binary(fields: str) -> bytes:
 LIMITS = Limits(memory=16 << 20, instances=32)
 
 STORES = ("C", "Python")
-"""The two forms of the engine's store, slight_py/_store.c and slight_py/store.py."""
+"""With slight_py/_store.c and slight_py/_slots.c, or with slight_py/store.py and wasmtime's pool."""
+
+_with_slots = slots.native
 
 
 def use_store(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has programs that are made from now on run on that form of the store."""
+    """Has programs that are made from now on run with the project's C, or without it."""
     if form == "C":
         assert hasattr(store, "PureStore"), "slight_py/_store.c is not built: pip install --editable ."
+        assert slots.native, "slight_py/_slots.c is not built: pip install --editable ."
     else:
         monkeypatch.setattr(engine_module, "Store", getattr(store, "PureStore", store.Store))
         monkeypatch.setattr(store, "enter_address", store._ENTER)
+        monkeypatch.setattr(f"{__name__}._with_slots", False)
+
+
+def engine(limits: Limits = LIMITS) -> Engine:
+    """An engine that tests share: each one reserves address space for its instances."""
+    return _engine(limits, _with_slots)
 
 
 @cache
-def engine(limits: Limits = LIMITS) -> Engine:
-    """An engine that tests share: each one reserves address space for its pool."""
-    return Engine(limits)
+def _engine(limits: Limits, with_slots: bool) -> Engine:
+    return Engine(limits, with_slots=with_slots)
 
 
 def program(

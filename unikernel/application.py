@@ -74,8 +74,9 @@ def load(
     environment = _References((name, name) for name in os.environ)
     granted = slightfiles.load(slightfile, environment) if slightfile else slightfiles.embedded()
     try:
-        # One instance: how many there may be is said when the image runs, and the module doesn't depend on it.
-        engine = Engine(Limits(instances=1), TARGET if cpu == "portable" else None)
+        # One instance: how many there may be is said when the image runs, and the module doesn't depend on it. Slots
+        # are for kernels that say which pages hold something, and Debian 12's is too old for that.
+        engine = Engine(Limits(instances=1), TARGET if cpu == "portable" else None, with_slots=False)
     except InvalidModule as error:
         raise UsageError(str(error)) from None
     module = modules.load(engine, app)
