@@ -66,9 +66,8 @@ class Serving:
 
     @property
     def connections(self) -> list[Any]:
-        """aiohttp's protocol objects."""
-        server = self.service._server
-        return server.connections if server is not None else []
+        """The protocols of those that are open."""
+        return list(self.service._connections.open)
 
     async def raw(self, *parts: bytes, pause: float = 0.02, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109
         """Sends the parts on a connection of their own; returns what comes back until the server closes it."""

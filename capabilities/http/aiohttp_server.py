@@ -1,6 +1,6 @@
-"""What is used of aiohttp: its server, imported without its client.
+"""What is used of aiohttp: its parser, imported without its client.
 
-The package's `__init__` imports the client, which takes longer than the server and more memory: it reads the
+The package's `__init__` imports the client, which takes longer than all else and more memory: it reads the
 certificates of all authorities, for one. So the package is put in place without its `__init__`, which runs as soon as
 somebody asks for a name that it would have set: a capability that uses `aiohttp.ClientSession`, say.
 """
@@ -8,6 +8,7 @@ somebody asks for a name that it would have set: a capability that uses `aiohttp
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from threading import RLock
@@ -30,6 +31,9 @@ def _complete_on_demand(package: ModuleType, spec: ModuleSpec) -> None:
 
     def look_up(name: str) -> Any:
         nonlocal begun
+        submodule = f"{spec.name}.{name}"
+        if find_spec(submodule) is not None:  # which may be asked for by one that is being imported
+            return import_module(submodule)
         with lock:
             if begun:  # by another thread, or `__init__` itself asks
                 if name in vars(package):
@@ -51,28 +55,21 @@ if _spec is not None:
     _package = sys.modules["aiohttp"] = _without_init(_spec)
 
 # Below the code that must run before them: hence E402.
-from aiohttp.abc import AbstractStreamWriter  # noqa: E402
-from aiohttp.http import HttpVersion10, HttpVersion11  # noqa: E402
+from aiohttp.base_protocol import BaseProtocol  # noqa: E402
+from aiohttp.http import HttpRequestParser, HttpVersion10, HttpVersion11, RawRequestMessage  # noqa: E402
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong  # noqa: E402
 from aiohttp.streams import StreamReader  # noqa: E402
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError  # noqa: E402
-from aiohttp.web_request import BaseRequest  # noqa: E402
-from aiohttp.web_response import StreamResponse  # noqa: E402
-from aiohttp.web_server import Server  # noqa: E402
 
 if _spec is not None:
     _complete_on_demand(_package, _spec)
 
 __all__ = [
-    "AbstractStreamWriter",
-    "BaseRequest",
+    "BaseProtocol",
     "HttpProcessingError",
+    "HttpRequestParser",
     "HttpVersion10",
     "HttpVersion11",
     "LineTooLong",
-    "RequestHandler",
-    "RequestPayloadError",
-    "Server",
+    "RawRequestMessage",
     "StreamReader",
-    "StreamResponse",
 ]

@@ -1,25 +1,39 @@
-"""aiohttp's side of the server: its protocol for a connection with our limits, and the way a response goes out.
+"""A client's connection: aiohttp parses what comes, and here is the order in which it is answered, and for how long.
 
-Responses are written to the connection straight away, as their framing is known in full (message.py), and aiohttp is
-told that they are out. That keeps aiohttp's defaults (a Content-Type, a Server header) off a guest's response.
+Requests of a connection are answered one after the other, by one task that lives as long as the connection. aiohttp's
+own protocol is for applications that know nothing of the wire: on Python 3.11 it makes a task for each request, which
+takes longer than to parse it. Responses are written here in full, as their framing is known (message.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, cast
+from collections import deque
+from collections.abc import Awaitable, Callable
+from socket import SO_KEEPALIVE, SOL_SOCKET
+from typing import NamedTuple, cast
 
-from capabilities.http import aiohttp_server as web
 from capabilities.http.access import printable
-from capabilities.http.aiohttp_server import AbstractStreamWriter, StreamReader
+from capabilities.http.aiohttp_server import (
+    BaseProtocol,
+    HttpProcessingError,
+    HttpRequestParser,
+    RawRequestMessage,
+    StreamReader,
+)
 
 MAX_LINE = 8190
 """The longest request target, and the longest header with its name, in bytes (aiohttp's default, and Apache's)."""
 
 MAX_HEADERS = 128
 """The most headers of a request (aiohttp's default)."""
+
+MAX_PIPELINED = 32
+"""The most requests that wait for those before them; then the client isn't read until half of them are answered."""
+
+READ_AHEAD = 256 * 1024
+"""Up to how many bytes of a body are received before somebody asks for them; twice that stops the client."""
 
 IDLE_TIMEOUT = 75.0
 """How long a connection may take to send the head of its next request, in seconds (nginx's `keepalive_timeout`)."""
@@ -36,84 +50,64 @@ ONE_WRITE = 64 * 1024
 _log = logging.getLogger("slight_py.http")
 
 
-async def send(request: web.BaseRequest, head: bytes, body: bytes, goes_on: bool = False) -> None:
-    """Writes a response, and waits until the connection has room for more, as a client may not read what it asked for.
-
-    Where the connection `goes_on`, a short response goes out at the end of this turn of the event loop, together with
-    those to others: a client that sleeps is woken once for all of them, and each waking costs more than the write.
-
-    Raises ConnectionError where the client is gone, or took nothing for SEND_STALL.
-    """
-    connection = cast(Connection, request.protocol)
-    transport = connection.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client is gone")
-    if len(body) <= ONE_WRITE:
-        connection.write_soon(head + body)
-        if not goes_on:
-            connection.flush()
-    else:
-        connection.write_soon(head)
-        connection.flush()
-        transport.write(body)
-    if connection.writing_paused:
-        await _drain(request.writer, transport)
+class BrokenContent(Exception):
+    """The body of a request can't be read on: its framing is broken."""
 
 
-async def _drain(writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
-    loop = asyncio.get_running_loop()
-    timer: asyncio.TimerHandle
+class Incoming(NamedTuple):
+    """A request as it comes in."""
 
-    def check(waiting: int) -> None:
-        nonlocal timer
-        still_waiting = transport.get_write_buffer_size()
-        if still_waiting < waiting:
-            timer = loop.call_later(SEND_STALL, check, still_waiting)
-        else:
-            transport.abort()
-
-    timer = loop.call_later(SEND_STALL, check, transport.get_write_buffer_size())
-    try:
-        await writer.drain()
-    finally:
-        timer.cancel()
-    if transport.is_closing():
-        raise ConnectionResetError("the client is gone, or took nothing")
+    head: RawRequestMessage
+    """As aiohttp parsed it."""
+    content: StreamReader
+    connection: Connection
 
 
-class _Sent(web.StreamResponse):
-    """What aiohttp gets for a response that is out already: nothing to do but to go on, or to close."""
+class Malformed(NamedTuple):
+    """What could not be parsed, in the place of a request."""
 
-    def __init__(self, keep_alive: bool) -> None:
-        super().__init__()
-        self._goes_on = keep_alive
-
-    @property
-    def keep_alive(self) -> bool:
-        return self._goes_on
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        return None
+    error: HttpProcessingError
 
 
-SENT_AND_OPEN = _Sent(keep_alive=True)
-SENT_AND_DONE = _Sent(keep_alive=False)
-
-
-class Server(web.Server):
-    """Makes the protocol of each connection."""
+class Connections:
+    """All connections of a server, and what they answer with."""
 
     def __init__(
         self,
-        serve: Callable[[web.BaseRequest], Any],
-        refuse_unparsed: Callable[[web.BaseRequest, BaseException | None], None],
+        serve: Callable[[Incoming], Awaitable[bool]],
+        refuse: Callable[[Connection, HttpProcessingError], None],
     ) -> None:
-        super().__init__(serve, handler_cancellation=True)
-        self.refuse_unparsed = refuse_unparsed
+        """`serve` answers a request, and says whether its connection goes on; `refuse` answers what is malformed."""
+        self.serve = serve
+        self.refuse = refuse
+        self.open: set[Connection] = set()
+        self.finishing = False
+        """Whether connections that are made from now on have nothing to ask any more."""
         self._unwritten: list[Connection] = []
+
+    def __call__(self) -> Connection:
+        """The protocol of a new connection."""
+        return Connection(self)
+
+    def finish(self) -> None:
+        """Closes idle connections, and has the others close when the requests that came are answered."""
+        self.finishing = True
+        for connection in list(self.open):
+            connection.finish()
+
+    def abort(self) -> None:
+        """Cuts all connections, and cancels what they answer."""
+        for connection in list(self.open):
+            connection.abort()
+
+    async def close(self, seconds: float) -> None:
+        """Closes all connections. What was written may take that long until it's out."""
+        tasks = [task for connection in self.open if (task := connection.task) is not None]
+        for connection in list(self.open):
+            connection.close()
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        self.abort()
 
     def flush_soon(self, connection: Connection) -> None:
         """Has the connection flush at the end of this turn of the event loop."""
@@ -126,40 +120,224 @@ class Server(web.Server):
         for connection in unwritten:
             connection.flush()
 
-    def __call__(self) -> web.RequestHandler:
-        return Connection(
+
+class Connection(BaseProtocol):
+    """A connection to a client."""
+
+    __slots__ = (
+        "_connections",
+        "_content",
+        "_deaf",
+        "_finishing",
+        "_idle_until",
+        "_parsed",
+        "_timer",
+        "_unwritten",
+        "_waiter",
+        "client",
+        "task",
+    )
+
+    transport: asyncio.Transport | None
+    """None once the connection is closed."""
+
+    def __init__(self, connections: Connections) -> None:
+        loop = asyncio.get_running_loop()
+        parser = HttpRequestParser(
             self,
-            loop=asyncio.get_running_loop(),
-            keepalive_timeout=IDLE_TIMEOUT,
-            lingering_time=LINGER,
+            loop,
+            READ_AHEAD,
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             max_headers=MAX_HEADERS,
+            payload_exception=BrokenContent,
             auto_decompress=False,  # a guest gets the body that its Content-Encoding tells of
-            access_log=cast(logging.Logger, None),
-            logger=_log,
+            max_msg_queue_size=MAX_PIPELINED,
         )
-
-
-class Connection(web.RequestHandler):
-    """aiohttp's protocol, with our word for what it says to clients and to the log itself."""
-
-    __slots__ = ("_flush_soon", "_receiving", "_refuse_unparsed", "_unwritten", "busy")
-
-    def __init__(self, server: Server, **kwargs: Any) -> None:
-        super().__init__(server, **kwargs)
-        self._flush_soon = server.flush_soon
-        self._refuse_unparsed = server.refuse_unparsed
+        super().__init__(loop, parser)
+        self._connections = connections
+        self._parsed: deque[tuple[RawRequestMessage, StreamReader] | Malformed] = deque()
+        self._content: StreamReader | None = None
+        """The body of the last request that was parsed."""
+        self.task: asyncio.Task[None] | None = None
+        """What answers the requests."""
+        self._waiter: asyncio.Future[None] | None = None
+        """What the task waits for when there is nothing to answer."""
+        self._finishing = connections.finishing
+        """Whether there is nothing to answer after what was parsed by now."""
+        self._deaf = False
+        """Whether what comes is of no use any more."""
+        self._idle_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._unwritten = b""
         """What is to be written at the end of this turn of the event loop."""
-        self.busy = False
-        """Whether a request is under way."""
-        self._receiving: StreamReader | None = None
+        self.client = "-"
+        """The address of the other end."""
 
-    def write_soon(self, data: bytes) -> None:
-        if not self._unwritten:
-            self._flush_soon(self)
-        self._unwritten += data
+    # From the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if opened := transport.get_extra_info("socket"):
+            opened.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.client = str(peer[0])
+        self._connections.open.add(self)
+        self._now_idle()
+        self.task = self._loop.create_task(self._run())
+
+    def data_received(self, data: bytes) -> None:
+        parser = self._parser
+        if self._deaf or parser is None:
+            return
+        upgraded = True
+        while upgraded:
+            try:
+                messages, upgraded, data = parser.feed_data(data)
+            except HttpProcessingError as error:
+                self._malformed(error)
+                return
+            if messages and not self._finishing:
+                self._parsed.extend(messages)
+                self._content = messages[-1][1]
+                self._wake()
+            if upgraded:
+                # The client would speak something else, is not heard, and goes on with HTTP; but for a tunnel, of which
+                # only its other end would know what it is.
+                parser.set_upgraded(False)
+                if messages and messages[-1][0].method == "CONNECT":
+                    self._finishing = self._deaf = True
+                    return
+        if len(self._parsed) >= MAX_PIPELINED and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _malformed(self, error: HttpProcessingError) -> None:
+        self._deaf = True
+        if self._content is not None and not self._content.is_eof():
+            # The parser leaves the reader of a body whose framing breaks to wait.
+            self._content.set_exception(BrokenContent("the framing of the body is broken"))
+        elif not self._finishing:
+            self._parsed.append(Malformed(error))
+            self._wake()
+        self._finishing = True
+
+    def eof_received(self) -> None:
+        """The transport closes: nobody is there who would read an answer."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connections.open.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._content is not None and not self._content.is_eof():
+            self._content.set_exception(ConnectionResetError("the client is gone"))
+        if self.task is not None:
+            self.task.cancel()
+        super().connection_lost(exc)
+        self._parser = None
+
+    # Requests, one after the other.
+
+    async def _run(self) -> None:
+        parsed = self._parsed
+        try:
+            while True:
+                if not parsed:
+                    if self._finishing:
+                        break
+                    self._waiter = self._loop.create_future()
+                    try:
+                        await self._waiter
+                    finally:
+                        self._waiter = None
+                    continue
+                request = parsed.popleft()
+                if isinstance(request, Malformed):
+                    _log.debug("a request that can't be parsed: %s", printable(request.error.message))
+                    self._connections.refuse(self, request.error)
+                    break
+                self._consumed()
+                head, content = request
+                goes_on = await self._connections.serve(Incoming(head, content, self))
+                if not content.is_eof():
+                    await self._linger(content)
+                if not goes_on:
+                    break
+                self._now_idle()
+        except Exception as error:
+            # Not the handler's failure but ours. Part of an answer may be out, so there is no other one.
+            _log.error("the server failed: %s", printable(f"{type(error).__name__}: {error}"))
+        finally:
+            self.task = None
+            self.close()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _consumed(self) -> None:
+        """Lets the parser go on with what it holds back while enough requests wait."""
+        if self._parser is None:
+            return
+        self._parser.message_consumed()
+        if self._buffer_paused and len(self._parsed) <= MAX_PIPELINED // 2:
+            self.data_received(b"")
+            if len(self._parsed) < MAX_PIPELINED:
+                self._resume_reading_for_buffer()
+
+    async def _linger(self, content: StreamReader) -> None:
+        """Reads on for a while what nobody wants: a client that is cut off while it sends may not read the answer."""
+        try:
+            async with asyncio.timeout(LINGER):
+                while not content.is_eof():
+                    await content.readany()
+        except (TimeoutError, ConnectionError, BrokenContent, HttpProcessingError):
+            pass
+
+    def _now_idle(self) -> None:
+        self._idle_until = self._loop.time() + IDLE_TIMEOUT
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._idle_until, self._check_idle)
+
+    def _check_idle(self) -> None:
+        """There is one timer for all the times that the connection is idle."""
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return  # the end of the request sets it again
+        if self._loop.time() < self._idle_until:
+            self._timer = self._loop.call_at(self._idle_until, self._check_idle)
+        else:
+            self.close()
+
+    # Responses.
+
+    @property
+    def ends(self) -> bool:
+        """Whether no request comes after the one that is being answered."""
+        return self._finishing and not self._parsed
+
+    def write(self, head: bytes, body: bytes, goes_on: bool = False) -> None:
+        """Writes a response.
+
+        Where the connection `goes_on`, a short response goes out at the end of this turn of the event loop, together
+        with those to others: a client that sleeps is woken once for all of them, and each waking costs more than the
+        write.
+
+        Raises ConnectionError where the client is gone.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        if len(body) <= ONE_WRITE:
+            if not self._unwritten:
+                self._connections.flush_soon(self)
+            self._unwritten += head + body
+            if not goes_on:
+                self.flush()
+        else:
+            self._unwritten += head
+            self.flush()
+            transport.write(body)
 
     def flush(self) -> None:
         """Writes what waits to be written."""
@@ -167,50 +345,48 @@ class Connection(web.RequestHandler):
         if data and self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
-    def close(self) -> None:
-        self.flush()
-        super().close()
+    async def drain(self) -> None:
+        """Waits until there is room for more, as a client may not read what it asked for.
 
-    def force_close(self) -> None:
-        self.flush()
-        super().force_close()
-
-    def receive(self, content: StreamReader | None) -> None:
-        """Says which body a request waits for."""
-        self._receiving = content
-        if content is not None:
-            self._check_framing(content)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._receiving is not None:
-            self._check_framing(self._receiving)
-
-    def _check_framing(self, content: StreamReader) -> None:
-        """Ends the wait for a body whose framing broke.
-
-        aiohttp 3.14 queues such an error as if it were the next request, and leaves the body's reader to wait. Nothing
-        else can be in the queue before the body is complete.
+        Raises ConnectionError where the client is gone, or took nothing for SEND_STALL.
         """
-        if self._messages and not content.is_eof():
-            content.set_exception(web.RequestPayloadError("the framing of the body is broken"))
+        transport = cast(asyncio.Transport, self.transport)
+        loop = self._loop
+        timer: asyncio.TimerHandle
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if message is not None:
-            _log.debug("a request that can't be parsed: %s", printable(message))
-            self._refuse_unparsed(request, exc)
-        else:
-            # Not the handler's failure but ours. Part of an answer may be out, so there is no other one.
-            self.log_exception("the server failed", exc_info=exc)
-            self.force_close()
-        return SENT_AND_DONE
+        def check(waiting: int) -> None:
+            nonlocal timer
+            still_waiting = transport.get_write_buffer_size()
+            if still_waiting < waiting:
+                timer = loop.call_later(SEND_STALL, check, still_waiting)
+            else:
+                transport.abort()
 
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        error = kw.get("exc_info")
-        _log.error("%s: %s", args[0], printable(f"{type(error).__name__}: {error}"))
+        timer = loop.call_later(SEND_STALL, check, transport.get_write_buffer_size())
+        try:
+            await self._drain_helper()
+        finally:
+            timer.cancel()
+        if transport.is_closing():
+            raise ConnectionResetError("the client is gone, or took nothing")
+
+    # The end.
+
+    def finish(self) -> None:
+        """Closes when the requests that were parsed are answered: at once, where there are none."""
+        self._finishing = True
+        if self._waiter is not None and not self._waiter.done():
+            self.close()
+
+    def close(self) -> None:
+        """Closes when what was written is out."""
+        self._finishing = self._deaf = True
+        self.flush()
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Closes without more ado."""
+        self._finishing = self._deaf = True
+        if self.transport is not None:
+            self.transport.abort()

@@ -1,4 +1,4 @@
-"""The HTTP server: aiohttp's low-level server parses requests, and what is here routes, limits and answers them."""
+"""The HTTP server: connections hand over requests that aiohttp parsed; what is here routes, limits and answers them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from socket import socket
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 from bindgen.support import Err
 from capabilities.bindings.http_types import Method, Request, Response
-from capabilities.http import aiohttp_server as web
 from capabilities.http.access import CLIENT_GONE, AccessRecord, printable
 from capabilities.http.aiohttp_server import (
     HttpProcessingError,
     HttpVersion10,
     HttpVersion11,
     LineTooLong,
-    StreamReader,
+    RawRequestMessage,
 )
-from capabilities.http.connection import SENT_AND_DONE, SENT_AND_OPEN, Connection, Server, send
+from capabilities.http.connection import BrokenContent, Connection, Connections, Incoming
 from capabilities.http.dispatch import Dispatcher, HandlerFailure, resolve
 from capabilities.http.limit import TimeExceeded, TimeLimit
 from capabilities.http.listen import ListenError, name_of
@@ -32,6 +32,9 @@ from capabilities.http.settings import HttpSettings
 
 UNWIND = 2.0
 """How long handlers that were cancelled by `stop` may take to end, in seconds."""
+
+CLOSING = 0.05
+"""How long a client may take to receive the end of its last answer, in seconds, once all are written."""
 
 BACKLOG = 1024
 """How many connections wait to be accepted; the kernel may cut it (net.core.somaxconn)."""
@@ -62,7 +65,7 @@ class HttpService:
         self._matcher: Matcher = RouteTable().compile()
         self._handlers: dict[str, Any] = {}
         self._listeners: list[asyncio.Server] = []
-        self._server: Server | None = None
+        self._connections = Connections(self._serve, self._refuse)
         self._running = 0
         self._open = 0
         self._none_open = asyncio.Event()
@@ -76,9 +79,8 @@ class HttpService:
         try:
             self._handlers = {name: resolve(self._dispatcher, name) for name in {r.handler for r in table.routes}}
             self._matcher = table.compile()
-            self._server = Server(self._serve, self._refuse_unparsed)
             for opened in sockets:
-                self._listeners.append(await _listen(opened, self._server))
+                self._listeners.append(await _listen(opened, self._connections))
         except BaseException:
             for listener in self._listeners:
                 listener.close()
@@ -98,23 +100,13 @@ class HttpService:
     async def _stop(self) -> None:
         for listener in self._listeners:
             listener.close()
-        server = self._server
-        if server is None:
-            return
-        server.pre_shutdown()
-        # A request that was parsed by now starts within three turns of the loop: aiohttp's connection wakes up, makes
-        # a task, and the task begins. Connections without one are idle.
-        for _ in range(3):
-            await asyncio.sleep(0)
-        for connection in cast("list[Connection]", server.connections):
-            if not connection.busy:
-                connection.force_close()
+        self._connections.finish()
+        # A request that was parsed by now begins in the next turn of the loop.
+        await asyncio.sleep(0)
         if not await self._wait_until_none_open(self._settings.drain_timeout):
-            for connection in cast("list[Connection]", server.connections):
-                if connection.busy and connection.transport is not None:
-                    connection.transport.abort()
+            self._connections.abort()
             await self._wait_until_none_open(UNWIND)
-        await server.shutdown(0.05)
+        await self._connections.close(CLOSING)
 
     async def _wait_until_none_open(self, seconds: float) -> bool:
         """Waits until no request is under way; says whether that came to be."""
@@ -127,53 +119,48 @@ class HttpService:
                 return False
         return True
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """One request, from its parsed head until its response is out."""
+    async def _serve(self, request: Incoming) -> bool:
+        """One request, from its parsed head until its response is out; says whether its connection goes on."""
+        head, content, connection = request
         on_access = self._on_access
         began = perf_counter() if on_access else 0.0
-        connection = cast(Connection, request.protocol)
-        content = request.content
         handler = None
         status, sent = CLIENT_GONE, 0
-        connection.busy = True
         self._open += 1
         try:
-            found = self._route(request)
+            found = self._route(head)
             if isinstance(found, Match):
                 handler = found.handler
                 response = await self._answer(request, found)
             else:
                 response = found
-            keep_alive = request.keep_alive and content.is_eof() and self._stopping is None
-            head, body, status_sent = self._encode(request, response, handler, keep_alive)
-            await send(request, head, body, keep_alive)
+            keep_alive = not head.should_close and content.is_eof() and not connection.ends
+            lines, body, status_sent = self._encode(head, response, handler, keep_alive)
+            connection.write(lines, body, keep_alive)
+            if connection.writing_paused:
+                await connection.drain()
             status, sent = status_sent, len(body)
-            if keep_alive:
-                return SENT_AND_OPEN
-            if content.exception() is not None:
-                connection.force_close()  # what is left of a broken body can't be read on
-            return SENT_AND_DONE
+            return keep_alive
         except ConnectionError:
             # The client is gone, and the cancellation that says so is on its way.
-            return SENT_AND_DONE
+            return False
         finally:
-            connection.busy = False
             self._open -= 1
             if not self._open:
                 self._none_open.set()
             if on_access:
-                client, path = request.remote or "-", _target_of(request).partition("?")[0]
+                path = _target_of(head).partition("?")[0]
                 seconds = perf_counter() - began
-                on_access(AccessRecord(client, request.method, path, status, sent, seconds, handler))
+                on_access(AccessRecord(connection.client, head.method, path, status, sent, seconds, handler))
 
-    def _route(self, request: web.BaseRequest) -> Match | Response:
+    def _route(self, head: RawRequestMessage) -> Match | Response:
         """The route of a request, or the answer to a request that has none."""
-        if request.version not in _VERSIONS:
+        if head.version not in _VERSIONS:
             return _plain(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
-        method = request.method
+        method = head.method
         if method not in _METHODS:
             return _NOT_IMPLEMENTED
-        target = _target_of(request)
+        target = _target_of(head)
         if target == "*":
             return _plain(HTTPStatus.NO_CONTENT, [("Allow", "GET, HEAD, PUT, POST, DELETE, OPTIONS")])
         query = target.find("?")
@@ -189,33 +176,48 @@ class HttpService:
         allow = [("Allow", ", ".join(found.allowed))]
         return _plain(HTTPStatus.NO_CONTENT if method == "OPTIONS" else HTTPStatus.METHOD_NOT_ALLOWED, allow)
 
-    async def _answer(self, request: web.BaseRequest, match: Match) -> Response:
-        """Receives the body and runs the handler, within the limits."""
+    async def _answer(self, request: Incoming, match: Match) -> Response:
+        """Receives the body and runs the handler, within the limits.
+
+        The reason of a handler's failure goes to the log alone.
+        """
         if self._running >= self._settings.max_concurrent:
             return _BUSY
+        head, content, _ = request
         self._running += 1
         try:
-            content = request.content
-            body = b"" if content.at_eof() else await self._receive(request, content)
+            body = b"" if content.at_eof() else await self._receive(request)
             if not isinstance(body, bytes):
                 return body
-            headers = guest_headers(request.raw_headers)
-            message = Request(_METHODS[request.method], _target_of(request), headers, list(match.params), body)
-            return await self._run(request, match.handler, message)
+            headers = guest_headers(head.raw_headers)
+            message = Request(_METHODS[head.method], _target_of(head), headers, list(match.params), body)
+            try:
+                with self._handler_limit:
+                    return await self._dispatcher.handle(self._handlers[match.handler], message)
+            except Err as error:
+                reason = f"the handler returned the error {_describe(error.value)}"
+            except HandlerFailure as failure:
+                reason = str(failure)
+            except TimeExceeded:
+                _log_failure(head, match.handler, f"no answer within {self._settings.request_timeout:g} seconds")
+                return _TIMEOUT
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+            _log_failure(head, match.handler, reason)
+            return _FAILED
         finally:
             self._running -= 1
 
-    async def _receive(self, request: web.BaseRequest, content: StreamReader) -> bytes | Response:
+    async def _receive(self, request: Incoming) -> bytes | Response:
         """The body of a request, or the answer to one that is too long, too slow or malformed."""
+        head, content, connection = request
         limit = self._settings.max_body
-        if (request.content_length or 0) > limit:
+        if _content_length(head) > limit:
             return _TOO_LARGE
-        if not content.is_eof() and _expects_continue(request):
-            await send(request, b"HTTP/1.1 100 Continue\r\n\r\n", b"")
+        if not content.is_eof() and _expects_continue(head):
+            connection.write(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
         chunks: list[bytes] = []
         size = 0
-        connection = cast(Connection, request.protocol)
-        connection.receive(content)
         try:
             with self._body_limit:
                 while chunk := await content.readany():
@@ -225,68 +227,48 @@ class HttpService:
                     chunks.append(chunk)
         except TimeExceeded:
             return _BODY_TIMEOUT
-        except (web.RequestPayloadError, HttpProcessingError):
+        except (BrokenContent, HttpProcessingError):
             return _BAD_REQUEST
-        finally:
-            connection.receive(None)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def _run(self, request: web.BaseRequest, handler: str, message: Request) -> Response:
-        """The handler's response, or the answer to its failure, whose reason goes to the log alone."""
-        try:
-            with self._handler_limit:
-                return await self._dispatcher.handle(self._handlers[handler], message)
-        except Err as error:
-            reason = f"the handler returned the error {_describe(error.value)}"
-        except HandlerFailure as failure:
-            reason = str(failure)
-        except TimeExceeded:
-            _log_failure(request, handler, f"no answer within {self._settings.request_timeout:g} seconds")
-            return _TIMEOUT
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-        _log_failure(request, handler, reason)
-        return _FAILED
-
     def _encode(
-        self, request: web.BaseRequest, response: Response, handler: str | None, keep_alive: bool
+        self, head: RawRequestMessage, response: Response, handler: str | None, keep_alive: bool
     ) -> tuple[bytes, bytes, int]:
         """Head, content and status to send: a guest's response, or a 500 in its place where it can't be sent."""
         cors = self._cors
-        lines = cors.lines(request.headers.get("Origin")) if cors.varies else cors.lines()
+        own = cors.lines(head.headers.get("Origin")) if cors.varies else cors.lines()
         if not keep_alive:
-            lines += "Connection: close\r\n"
-        elif request.version != HttpVersion11:
-            lines += "Connection: keep-alive\r\n"
-        method = request.method
+            own += "Connection: close\r\n"
+        elif head.version != HttpVersion11:
+            own += "Connection: keep-alive\r\n"
+        method = head.method
         try:
-            head = encode_head(response, method, lines, not cors.off)
+            lines = encode_head(response, method, own, not cors.off)
         except BadResponse as error:
-            _log_failure(request, handler or "-", f"the response can't be sent: {error}")
+            _log_failure(head, handler or "-", f"the response can't be sent: {error}")
             response = _FAILED
-            head = encode_head(response, method, lines, not cors.off)
+            lines = encode_head(response, method, own, not cors.off)
         if method == "HEAD" or response.status in NO_CONTENT:
-            return head, b"", response.status
-        return head, response.body or b"", response.status
+            return lines, b"", response.status
+        return lines, response.body or b"", response.status
 
-    def _refuse_unparsed(self, request: web.BaseRequest, error: BaseException | None) -> None:
-        """Answers what could not be parsed, before aiohttp closes its connection."""
+    def _refuse(self, connection: Connection, error: HttpProcessingError) -> None:
+        """Answers what could not be parsed, before its connection closes."""
         status = (
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if isinstance(error, LineTooLong) else HTTPStatus.BAD_REQUEST
         )
         response = _plain(status)
-        lines = self._cors.lines() + "Connection: close\r\n"
+        own = self._cors.lines() + "Connection: close\r\n"
         body = response.body or b""
-        connection = cast(Connection, request.protocol)
-        connection.write_soon(encode_head(response, "GET", lines, not self._cors.off) + body)
-        connection.flush()
+        with suppress(ConnectionError):
+            connection.write(encode_head(response, "GET", own, not self._cors.off), body)
         if self._on_access:
-            self._on_access(AccessRecord(request.remote or "-", "-", "-", status, len(body), 0.0, None))
+            self._on_access(AccessRecord(connection.client, "-", "-", status, len(body), 0.0, None))
 
 
-async def _listen(opened: socket, server: Server) -> asyncio.Server:
+async def _listen(opened: socket, connections: Connections) -> asyncio.Server:
     try:
-        return await asyncio.get_running_loop().create_server(server, sock=opened, backlog=BACKLOG)
+        return await asyncio.get_running_loop().create_server(connections, sock=opened, backlog=BACKLOG)
     except OSError as error:
         raise ListenError(name_of(opened), error) from None
 
@@ -309,15 +291,20 @@ _TIMEOUT = _plain(HTTPStatus.GATEWAY_TIMEOUT)
 _TOO_LARGE = _plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
-def _target_of(request: web.BaseRequest) -> str:
+def _target_of(head: RawRequestMessage) -> str:
     """Path and query."""
-    target = request.raw_path
+    target = head.path
     return target if target[0] == "/" and "#" not in target else origin_form(target)
 
 
-def _expects_continue(request: web.BaseRequest) -> bool:
+def _content_length(head: RawRequestMessage) -> int:
+    """How long the body is, as far as the head says it. The parser has seen that it's a number."""
+    return int(head.headers.get("Content-Length", 0))
+
+
+def _expects_continue(head: RawRequestMessage) -> bool:
     """Whether the client waits for a word before it sends the body: RFC 9110 section 10.1.1."""
-    return request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue"
+    return head.version == HttpVersion11 and head.headers.get("Expect", "").lower() == "100-continue"
 
 
 def _describe(error: object) -> str:
@@ -326,6 +313,6 @@ def _describe(error: object) -> str:
     return f"{case}: {getattr(error, 'value', '')}"
 
 
-def _log_failure(request: web.BaseRequest, handler: str, reason: str) -> None:
-    path = printable(_target_of(request).partition("?")[0])
-    _log.error("%s %s %s: %s", request.method, path, printable(handler), printable(reason))
+def _log_failure(head: RawRequestMessage, handler: str, reason: str) -> None:
+    path = printable(_target_of(head).partition("?")[0])
+    _log.error("%s %s %s: %s", head.method, path, printable(handler), printable(reason))

@@ -479,7 +479,7 @@ def test_stop_closes_a_connection_that_was_being_accepted() -> None:
         await asyncio.sleep(0.02)
         ours, theirs = socket.socketpair()
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(service._server, theirs)  # type: ignore[arg-type]
+        await loop.connect_accepted_socket(service._connections, theirs)
         gate.through.set()
         await stopping
         await waiting
@@ -529,6 +529,27 @@ def test_stop_does_not_wait_for_clients_that_linger(monkeypatch: pytest.MonkeyPa
             assert await asyncio.wait_for(reader.read(), 2) == b""
             assert time.perf_counter() - began < 2
             writer.close()
+
+    asyncio.run(main())
+
+
+def test_stop_receives_a_body_that_is_on_its_way() -> None:
+    async def main() -> None:
+        functions = Functions(e=echo)
+        async with serving(functions, ("POST", "/", "e")) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(POST + b"Content-Length: 8\r\n\r\nhalf")
+            await until(lambda: server.service._open == 1)
+            stopping = asyncio.create_task(server.service.stop())
+            await asyncio.sleep(0.05)
+            writer.write(b"full" + GET + b"\r\n")
+            status, headers, body = await read_response(reader)
+            assert (status, body) == (200, b"halffull")
+            assert headers["connection"] == "close"
+            assert await reader.read() == b""
+            await stopping
+            writer.close()
+        assert len(functions.seen) == 1
 
     asyncio.run(main())
 
@@ -629,6 +650,56 @@ def test_a_connection_that_sends_no_request_is_closed(monkeypatch: pytest.Monkey
             assert status_of(response) == 200
 
     asyncio.run(main())
+
+
+def test_a_connection_is_idle_between_requests_and_not_during_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "IDLE_TIMEOUT", 0.3)
+
+    async def slow(request: Request) -> Response:
+        await asyncio.sleep(0.5)
+        return Response(200, None, b"slow")
+
+    async def main() -> None:
+        async with serving(Functions(s=slow, h=hello), ("GET", "/slow", "s"), ("GET", "/", "h")) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            for _ in range(3):
+                writer.write(GET + b"\r\n")
+                assert (await read_response(reader))[0] == 200
+                await asyncio.sleep(0.15)
+            writer.write(GET.replace(b"/", b"/slow", 1) + b"\r\n")
+            assert (await read_response(reader))[2] == b"slow"
+            began = time.perf_counter()
+            assert await asyncio.wait_for(reader.read(), 2) == b""
+            assert 0.25 < time.perf_counter() - began < 1
+            writer.close()
+
+    asyncio.run(main())
+
+
+@loops
+def test_a_client_that_asks_more_than_it_is_answered_is_not_read_on(run: Callable[..., Any]) -> None:
+    count = 1_000_000
+    request = GET + b"\r\n"
+
+    async def main() -> None:
+        gate = Gate()
+        async with serving(Functions(hello=gate)) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(request * count)
+            await until(lambda: gate.begun == 1)
+            await asyncio.sleep(0.1)
+            (connection,) = server.connections
+            assert len(connection._parsed) <= connection_module.MAX_PIPELINED
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(writer.drain(), 0.2)
+            gate.through.set()
+            for _ in range(200):
+                assert (await read_response(reader))[2] == b"through"
+            assert len(connection._parsed) <= connection_module.MAX_PIPELINED
+            writer.transport.abort()
+        assert 200 <= gate.begun < count
+
+    run(main())
 
 
 def test_a_hundred_connections_at_once_are_served() -> None:

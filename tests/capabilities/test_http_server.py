@@ -394,6 +394,39 @@ def test_a_websocket_upgrade_is_an_ordinary_request() -> None:
     asyncio.run(main())
 
 
+def test_requests_behind_an_upgrade_are_answered_too() -> None:
+    offer = b" HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    upgrade = b"GET /upgrade" + offer + b"\r\n"
+    body = b"POST /body" + offer + b"Content-Length: 3\r\n\r\nabc"
+
+    async def main() -> None:
+        routes = ("GET", "/:n", "e"), ("POST", "/:n", "e")
+        async with serving(Functions(e=echo), *routes) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(upgrade + body + upgrade + upgrade + GET.replace(b"/", b"/last", 1) + b"\r\n")
+            for content in (b"", b"abc", b"", b"", b""):
+                assert (await read_response(reader))[::2] == (200, content)
+            writer.close()
+            writer = (await asyncio.open_connection("127.0.0.1", server.port))[1]
+            for at in range(len(body)):
+                writer.write(body[at : at + 1])
+                await asyncio.sleep(0.001)
+            writer.close()
+        uris = ["/upgrade", "/body", "/upgrade", "/upgrade", "/last", "/body"]
+        assert [each.uri for each in server.functions.seen] == uris
+
+    asyncio.run(main())
+
+
+def test_a_tunnel_is_not_made() -> None:
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server:
+            response = await server.raw(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\nanything")
+            assert response.startswith(b"HTTP/1.1 501 ")
+
+    asyncio.run(main())
+
+
 def test_a_client_that_leaves_ends_its_handler(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         begun, ended = asyncio.Event(), asyncio.Event()
