@@ -44,8 +44,8 @@ LINGER = 2.0
 SEND_STALL = 30.0
 """How long a client may take nothing of a response that waits for it, in seconds."""
 
-ONE_WRITE = 64 * 1024
-"""Up to how many bytes of content are copied behind the head, to be one packet with it."""
+WRITE_LATER = 128 * 1024
+"""Up to how many bytes of responses wait for the end of a turn of the event loop."""
 
 _log = logging.getLogger("slight_py.http")
 
@@ -133,6 +133,7 @@ class Connection(BaseProtocol):
         "_parsed",
         "_timer",
         "_unwritten",
+        "_unwritten_size",
         "_waiter",
         "client",
         "task",
@@ -169,8 +170,9 @@ class Connection(BaseProtocol):
         """Whether what comes is of no use any more."""
         self._idle_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._unwritten = b""
+        self._unwritten: list[bytes] = []
         """What is to be written at the end of this turn of the event loop."""
+        self._unwritten_size = 0
         self.client = "-"
         """The address of the other end."""
 
@@ -297,7 +299,7 @@ class Connection(BaseProtocol):
     def _now_idle(self) -> None:
         self._idle_until = self._loop.time() + IDLE_TIMEOUT
         if self._timer is None:
-            self._timer = self._loop.call_at(self._idle_until, self._check_idle)
+            self._set_timer(self._idle_until, self._check_idle)
 
     def _check_idle(self) -> None:
         """There is one timer for all the times that the connection is idle."""
@@ -305,9 +307,14 @@ class Connection(BaseProtocol):
         if self._waiter is None or self._waiter.done():
             return  # the end of the request sets it again
         if self._loop.time() < self._idle_until:
-            self._timer = self._loop.call_at(self._idle_until, self._check_idle)
+            self._set_timer(self._idle_until, self._check_idle)
         else:
             self.close()
+
+    def _set_timer(self, when: float, then: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, then)
 
     # Responses.
 
@@ -319,31 +326,26 @@ class Connection(BaseProtocol):
     def write(self, head: bytes, body: bytes, goes_on: bool = False) -> None:
         """Writes a response.
 
-        Where the connection `goes_on`, a short response goes out at the end of this turn of the event loop, together
-        with those to others: a client that sleeps is woken once for all of them, and each waking costs more than the
-        write.
+        Where the connection `goes_on`, responses that aren't long go out at the end of this turn of the event loop,
+        together with those to others: a client that sleeps is woken once for all of them, and each waking costs more
+        than the write.
 
         Raises ConnectionError where the client is gone.
         """
-        transport = self.transport
-        if transport is None or transport.is_closing():
+        if self.transport is None or self.transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        if len(body) <= ONE_WRITE:
-            if not self._unwritten:
-                self._connections.flush_soon(self)
-            self._unwritten += head + body
-            if not goes_on:
-                self.flush()
-        else:
-            self._unwritten += head
+        if not self._unwritten:
+            self._connections.flush_soon(self)
+        self._unwritten += (head, body) if body else (head,)
+        self._unwritten_size += len(head) + len(body)
+        if not goes_on or self._unwritten_size > WRITE_LATER:
             self.flush()
-            transport.write(body)
 
     def flush(self) -> None:
         """Writes what waits to be written."""
-        data, self._unwritten = self._unwritten, b""
-        if data and self.transport is not None and not self.transport.is_closing():
-            self.transport.write(data)
+        parts, self._unwritten, self._unwritten_size = self._unwritten, [], 0
+        if parts and self.transport is not None and not self.transport.is_closing():
+            self.transport.writelines(parts)
 
     async def drain(self) -> None:
         """Waits until there is room for more, as a client may not read what it asked for.
@@ -379,11 +381,14 @@ class Connection(BaseProtocol):
             self.close()
 
     def close(self) -> None:
-        """Closes when what was written is out."""
+        """Closes when what was written is out, or the client has taken nothing of the end of it for SEND_STALL."""
         self._finishing = self._deaf = True
         self.flush()
-        if self.transport is not None:
-            self.transport.close()
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.close()
+            if transport.get_write_buffer_size():
+                self._set_timer(self._loop.time() + SEND_STALL, transport.abort)
 
     def abort(self) -> None:
         """Closes without more ado."""

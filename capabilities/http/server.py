@@ -214,11 +214,14 @@ class HttpService:
         limit = self._settings.max_body
         if _content_length(head) > limit:
             return _TOO_LARGE
-        if not content.is_eof() and _expects_continue(head):
-            connection.write(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
         chunks: list[bytes] = []
         size = 0
         try:
+            if content.is_eof():  # all of it has come
+                body = content.read_nowait()
+                return body if len(body) <= limit else _TOO_LARGE
+            if _expects_continue(head):
+                connection.write(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
             with self._body_limit:
                 while chunk := await content.readany():
                     size += len(chunk)

@@ -22,7 +22,7 @@ from capabilities.http.listen import bind
 from capabilities.http.routes import RouteTable
 from capabilities.http.server import HttpService
 from capabilities.http.settings import HttpSettings
-from tests.http_serving import Functions, Serving, echo, hello, read_response, serving
+from tests.http_serving import Functions, Handler, Serving, answering, echo, hello, read_response, serving
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
@@ -297,6 +297,32 @@ def test_a_client_that_reads_nothing_is_cut_off_and_holds_no_place(
 
 
 @loops
+@pytest.mark.parametrize("connection", [b"close", b"keep-alive"])
+def test_a_client_that_does_not_read_the_end_of_a_response_is_cut_off(
+    connection: bytes, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it is too little for the server to wait before it goes on."""
+    monkeypatch.setattr(connection_module, "SEND_STALL", 0.1)
+    monkeypatch.setattr(connection_module, "IDLE_TIMEOUT", 0.2)
+
+    async def main() -> None:
+        service, server = await _started(answering(Response(200, None, bytes(60_000))), HttpSettings())
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(service._connections, theirs)
+        ours.send(GET + b"Connection: " + connection + b"\r\n\r\n")
+        (protocol,) = server.connections
+        await until(lambda: protocol.transport.get_write_buffer_size() > 0)
+        assert not protocol.writing_paused
+        await until(lambda: not server.connections)
+        ours.close()
+        await service.stop()
+
+    run(main())
+
+
+@loops
 def test_a_client_that_leaves_amid_its_response_is_no_failure(
     run: Callable[[Any], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -342,7 +368,7 @@ def test_a_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPa
 # Stopping
 
 
-async def _started(gate: Gate, settings: HttpSettings) -> tuple[HttpService, Serving]:
+async def _started(gate: Handler, settings: HttpSettings) -> tuple[HttpService, Serving]:
     functions = Functions(g=gate)
     service = HttpService(functions, settings)
     sockets = bind("127.0.0.1:0")
