@@ -30,6 +30,15 @@ typedef struct {
     uint64_t of[3];
 } Extern;
 
+/* wasmtime/val.h: a value as compiled code has it. */
+typedef union {
+    uint32_t i32;
+    uint64_t i64;
+    float f32;
+    double f64;
+    uint8_t v128[16];
+} ValRaw;
+
 typedef struct {
     bool (*callback)(void *);
     void *env;
@@ -49,7 +58,9 @@ typedef struct {
     X(caller_context, void *, (void *))                                                                               \
     X(instance_pre_instantiate_async, void *, (void *, void *, void *, void *, void *))                               \
     X(instance_export_nth, bool, (void *, void *, size_t, char **, size_t *, Extern *))                               \
+    X(linker_get, bool, (void *, void *, const char *, size_t, const char *, size_t, Extern *))                       \
     X(func_call_async, void *, (void *, void *, const Val *, size_t, Val *, size_t, void *, void *))                  \
+    X(func_call_unchecked, void *, (void *, void *, ValRaw *, size_t, void *))                                        \
     X(call_future_poll, bool, (void *))                                                                               \
     X(call_future_delete, void, (void *))                                                                             \
     X(memory_data, uint8_t *, (void *, void *))                                                                       \
@@ -67,12 +78,14 @@ typedef struct {
     int depth;
     bool guarded;
     bool answered;
+    bool in_turn;
     void *future;
     /* The calls still to be made: `count` times the arguments of one, and the results of those that were made. */
     uint64_t function[2];
     Val *args;
     Py_ssize_t params, count, made;
     char result;
+    uint8_t result_kind;
     Val one_result;
     Val *results;
     /* The import that the guest waits for. */
@@ -86,6 +99,9 @@ typedef struct {
 typedef struct Store {
     PyObject_HEAD
     void *store, *context;
+    void *driver;
+    Extern in_turn;
+    bool has_in_turn;
     uint64_t instance[2];
     void *trap, *error;
     Extern memory;
@@ -142,6 +158,43 @@ static void entered(void *env, void *caller, const Val *args, size_t nargs, Val 
     continuation->finalizer = NULL;
 }
 
+/* A host's function that a guest never sees: makes all calls of the innermost activation, one after the other. Each of
+ * them would have a future, and be entered on the guest's stack by itself, which takes longer than to allocate a text. */
+static void *make_in_turn(void *env, void *caller, ValRaw *args_and_results, size_t length)
+{
+    (void)env;
+    (void)args_and_results;
+    (void)length;
+    void *context = wasmtime_caller_context(caller);
+    Store *self = wasmtime_context_get_data(context);
+    Activation *each = &self->stack[self->depth - 1];
+    ValRaw raw[MAX_PARAMS];
+    size_t slots = each->params > 0 ? (size_t)each->params : 1;
+    for (; each->made < each->count; each->made++) {
+        const Val *args = each->args + each->made * each->params;
+        memset(raw, 0, sizeof(ValRaw) * slots);
+        for (Py_ssize_t n = 0; n < each->params; n++)
+            memcpy(&raw[n], &args[n].of, args[n].kind == 0 || args[n].kind == 2 ? 4 : 8);
+        self->error = wasmtime_func_call_unchecked(context, each->function, raw, slots, &self->trap);
+        if (self->trap != NULL || self->error != NULL)
+            break;
+        if (each->result) {
+            Val *result = &each->results[each->made];
+            result->kind = each->result_kind;
+            memcpy(&result->of, &raw[0], 8);
+        }
+    }
+    return NULL;
+}
+
+/* Finds that function; false where it can't be had, and the calls are made one by one. */
+static bool find_in_turn(Store *self)
+{
+    if (!self->has_in_turn && self->driver != NULL)
+        self->has_in_turn = wasmtime_linker_get(self->driver, self->context, "", 0, "", 0, &self->in_turn);
+    return self->has_in_turn;
+}
+
 static void advance(Activation *each)
 {
     Store *self = each->store;
@@ -150,9 +203,15 @@ static void advance(Activation *each)
             if (each->made == each->count)
                 return;
             self->trap = self->error = NULL;
-            each->future = wasmtime_func_call_async(self->context, each->function, each->args + each->made * each->params,
-                                                    (size_t)each->params, &each->one_result, each->result ? 1 : 0,
-                                                    &self->trap, &self->error);
+            each->in_turn = each->guarded && each->count - each->made > 1 && find_in_turn(self);
+            const Val *args = each->args + each->made * each->params;
+            if (each->in_turn)
+                each->future = wasmtime_func_call_async(self->context, self->in_turn.of, NULL, 0, NULL, 0, &self->trap,
+                                                        &self->error);
+            else
+                each->future = wasmtime_func_call_async(self->context, each->function, args, (size_t)each->params,
+                                                        &each->one_result, each->result ? 1 : 0, &self->trap,
+                                                        &self->error);
         }
         if (!wasmtime_call_future_poll(each->future))
             return;
@@ -162,7 +221,7 @@ static void advance(Activation *each)
             self->state = self->trap != NULL ? TRAPPED : FAILED;
             return;
         }
-        if (each->made < each->count) {
+        if (!each->in_turn && each->made < each->count) {
             if (each->result)
                 each->results[each->made] = each->one_result;
             each->made++;
@@ -238,10 +297,10 @@ static PyObject *from_val(const Val *val)
 
 static PyObject *Store_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"engine", "memory", "table_elements", "wasi", NULL};
-    unsigned long long engine, wasi;
+    static char *names[] = {"engine", "memory", "table_elements", "wasi", "driver", NULL};
+    unsigned long long engine, wasi, driver;
     long long memory, elements;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KLLK", names, &engine, &memory, &elements, &wasi))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KLLKK", names, &engine, &memory, &elements, &wasi, &driver))
         return NULL;
     Store *self = (Store *)type->tp_alloc(type, 0);
     if (self == NULL)
@@ -252,6 +311,7 @@ static PyObject *Store_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->store = wasmtime_store_new((void *)(uintptr_t)engine, self, NULL);
     self->context = wasmtime_store_context(self->store);
+    self->driver = (void *)(uintptr_t)driver;
     wasmtime_store_limiter(self->store, memory, elements, -1, -1, -1);
     wasmtime_context_epoch_deadline_async_yield_and_update(self->context, 1);
     wasmtime_context_set_epoch_deadline(self->context, 1);
@@ -268,12 +328,13 @@ static int push(Store *self, bool guarded, Py_ssize_t params, Py_ssize_t count, 
     }
     Activation *each = &self->stack[self->depth];
     each->guarded = guarded;
-    each->answered = each->imported = false;
+    each->answered = each->imported = each->in_turn = false;
     each->future = NULL;
     each->params = params;
     each->count = count;
     each->made = 0;
     each->result = result;
+    each->result_kind = result == 'I' ? 1 : result == 'f' ? 2 : result == 'd' ? 3 : 0;
     Py_ssize_t vals = count * (params + 1);
     each->args = PyMem_Malloc(sizeof(Val) * (size_t)(vals ? vals : 1));
     if (each->args == NULL) {
@@ -545,8 +606,8 @@ static PyTypeObject StoreType = {
     .tp_getset = Store_properties,
 };
 
-/* setup(addresses: dict[str, int], val_size: int, extern_size: int) -> int: takes the C API's functions by name, and
- * returns the address of what an import is defined with. */
+/* setup(addresses: dict[str, int], val_size: int, extern_size: int) -> tuple[int, int]: takes the C API's functions by
+ * name, and returns the addresses of what an import and a driver are defined with. */
 static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *addresses;
@@ -565,7 +626,7 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
     FUNCTIONS(TAKE)
     if (PyErr_Occurred())
         return NULL;
-    return PyLong_FromVoidPtr((void *)(uintptr_t)entered);
+    return Py_BuildValue("KK", (unsigned long long)(uintptr_t)entered, (unsigned long long)(uintptr_t)make_in_turn);
 }
 
 static PyObject *names(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))

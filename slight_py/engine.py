@@ -112,6 +112,11 @@ _linker_wasi = function("linker_define_wasi", c_void_p, c_void_p)
 _linker_shadowing = function("linker_allow_shadowing", None, c_void_p, c_bool)
 _linker_pre = function("linker_instantiate_pre", c_void_p, c_void_p, c_void_p, c_void_p)
 _pre_delete = function("instance_pre_delete", None, c_void_p)
+_define_unchecked = function(
+    "linker_define_func_unchecked",
+    *[c_void_p, c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_void_p],
+    *[c_void_p, c_void_p, c_void_p],
+)
 _define_async = function(
     "linker_define_async_func",
     *[c_void_p, c_void_p, c_char_p, c_size_t, c_char_p, c_size_t, c_void_p],
@@ -239,6 +244,12 @@ class _Core:
         self.pointer: int = _engine_new(config)  # which takes the configuration over
         self._owned = Owned(self.pointer, _engine_delete)
         self.ticker = _Ticker(self._owned)
+        self.driver = Owned(_linker_new(self.pointer), _linker_delete)
+        """A linker of its own, as no module may import what is in it."""
+        if store.driver_address:
+            signature = _function_type("", "")
+            _check(_define_unchecked(self.driver.pointer, b"", 0, b"", 0, signature, store.driver_address, None, None))
+            _function_delete(signature)
 
 
 def _stack_size(limits: Limits) -> int:
@@ -423,6 +434,16 @@ def _signature(kind: int) -> tuple[str, str]:
     return params, results
 
 
+def _function_type(params: str, results: str) -> int:
+    """The address of a new type, which is the caller's to delete."""
+    vectors = Vec(), Vec()
+    for vector, letters in zip(vectors, (params, results), strict=True):
+        types = (c_void_p * len(letters))(*[_type_new(_LETTERS.index(letter)) for letter in letters])
+        _types_new(byref(vector), len(letters), types)
+    # A vector takes its types over, and the function's type its vectors.
+    return int(_function_new(byref(vectors[0]), byref(vectors[1])))
+
+
 class Program:
     """A module linked with its hosts, from which instances are made."""
 
@@ -460,12 +481,7 @@ class Program:
         """What a reactor has called before any other of its functions."""
 
     def _define(self, definition: Import, host: Any) -> None:
-        # A vector takes its types over, and the function's type its vectors.
-        params, results = Vec(), Vec()
-        for vector, letters in ((params, definition.params), (results, definition.result)):
-            types = (c_void_p * len(letters))(*[_type_new(_LETTERS.index(letter)) for letter in letters])
-            _types_new(byref(vector), len(letters), types)
-        signature = _function_new(byref(params), byref(results))
+        signature = _function_type(definition.params, definition.result)
         module, name = definition.module.encode(), definition.name.encode()
         error = _define_async(
             *(self._linker.pointer, module, len(module), name, len(name), signature),
@@ -516,8 +532,8 @@ class Instance:
         self.started = time.monotonic_ns() if wasi else 0
         """When the guest's own monotonic clock began, by `time.monotonic_ns()`."""
         self._program = program
-        limits = program.engine.limits
-        self._store = Store(program.core.pointer, limits.memory, limits.table_elements, wasi)
+        limits, core = program.engine.limits, program.core
+        self._store = Store(core.pointer, limits.memory, limits.table_elements, wasi, core.driver.pointer)
         self._thread = _Thread() if in_thread else None
         self._ended: Exception | None = None
         """What ended the guest, or that it was closed: there is no calling it any more."""

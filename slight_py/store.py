@@ -152,9 +152,9 @@ class Store:
         "_trap",
     )
 
-    def __init__(self, engine: int, memory: int, table_elements: int, wasi: int) -> None:
-        """`engine` and `wasi` are addresses; `wasi` may be 0, else the store takes it over. The limits are in bytes and
-        elements."""
+    def __init__(self, engine: int, memory: int, table_elements: int, wasi: int, driver: int) -> None:
+        """`engine`, `wasi` and `driver` are addresses; `wasi` may be 0, else the store takes it over. The limits are in
+        bytes and elements. `driver` is a linker with the driver in it, which is of use to the form in C alone."""
         self._number = next(_numbers)
         self._store: int | None = _store_new(engine, self._number, None)
         self._context = _store_context(self._store)
@@ -391,6 +391,9 @@ def _view(base: int, size: int) -> memoryview:
 enter_address = _ENTER
 """What imports are defined with: the address of a `wasmtime_func_async_callback_t`, its data the import's number."""
 
+driver_address = 0
+"""The address of a `wasmtime_func_unchecked_callback_t` that makes several calls in one, or 0 where there is none."""
+
 if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
     try:
         from slight_py import _store
@@ -398,5 +401,5 @@ if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
         pass
     else:
         addresses = {name: capi.address(name) for name in _store.names()}
-        enter_address = _store.setup(addresses, _VAL_SIZE, ctypes.sizeof(_Extern))
+        enter_address, driver_address = _store.setup(addresses, _VAL_SIZE, ctypes.sizeof(_Extern))
         PureStore, Store = Store, _store.Store
