@@ -100,7 +100,10 @@ class Stamped(Instance):
         _stamp()
         realloc = getattr(self._program, "realloc", None) or self._own_function(REALLOC, REALLOC)
         calls = [(0, 0, align, size) for size, align, _ in lower.blocks]
-        pointers = await self._call(realloc, calls, True)
+        if hasattr(self, "_begin"):
+            pointers = self._begin(realloc, calls, True)
+        else:
+            pointers = await self._call(realloc, calls, True)
         _stamp()
         lower.place(pointers)
         _stamp()
@@ -131,7 +134,10 @@ class Stamping:
         _stamp()
         instance = Stamped(self._program, False, False, given)
         _stamp()
-        await instance._start()
+        if hasattr(instance, "start"):
+            instance.start()
+        else:
+            await instance._start()
         _stamp()
         response = await http_handler.handle_http(instance, handler, request)
         _stamp()

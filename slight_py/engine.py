@@ -337,13 +337,16 @@ class _Ticker:
         """A guest begins to run. `leave` must follow."""
         self._running += 1
         if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="epoch", daemon=True)
-                    self._thread.start()
+            self._start()
 
     def leave(self) -> None:
         self._running -= 1
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="epoch", daemon=True)
+                self._thread.start()
 
     def _run(self) -> None:
         pointer = self._engine.pointer
@@ -509,7 +512,8 @@ class Program:
         """
         instance = Instance(self, in_thread, reused, (wasi or _NO_WASI).make() if self.wants_wasi else 0)
         try:
-            await instance._start()
+            if not instance.start():
+                await instance.finish_start()
         except BaseException:
             instance.close()
             raise
@@ -525,7 +529,7 @@ _instances: set[Instance] = set()
 class Instance:
     """One instance of a program, with a store of its own; the `Guest` of the generated bindings."""
 
-    __slots__ = ("_ended", "_program", "_store", "_thread", "handles", "resources", "reused", "started")
+    __slots__ = ("_ended", "_program", "_state", "_store", "_thread", "handles", "resources", "reused", "started")
 
     def __init__(self, program: Program, in_thread: bool, reused: bool, wasi: int) -> None:
         self.reused = reused
@@ -535,35 +539,54 @@ class Instance:
         limits, core = program.engine.limits, program.core
         self._store = Store(core.pointer, limits.memory, limits.table_elements, wasi, core.driver.pointer)
         self._thread = _Thread() if in_thread else None
+        self._state = YIELDED
+        """What `advance` said, while the instance starts."""
         self._ended: Exception | None = None
         """What ended the guest, or that it was closed: there is no calling it any more."""
         _instances.add(self)
 
-    async def _start(self) -> None:
+    def start(self) -> bool:
+        """Instantiates the module, and says whether that is done; else `finish_start` goes on."""
+        if self._thread is not None:
+            self._store.instantiate(self._program.pre)
+            return False
         ticker = self._program.core.ticker
         ticker.enter()
         try:
-            if self._thread is None:
-                state = self._store.start(self._program.pre)
-            else:
-                self._store.instantiate(self._program.pre)
-                state = await self._thread.run(self._store.advance)
-            if state:
-                await self._drive("the start function", state)
+            self._state = self._store.start(self._program.pre)
         finally:
             ticker.leave()
+        if self._state:
+            return False
+        self._started()
+        return True
+
+    async def finish_start(self) -> None:
+        """Goes on where the module has a start function that isn't done at once."""
+        ticker = self._program.core.ticker
+        ticker.enter()
+        try:
+            if self._thread is not None:
+                self._state = await self._thread.run(self._store.advance)
+            await self._drive("the start function", self._state)
+        finally:
+            ticker.leave()
+        self._started()
+
+    def _started(self) -> None:
         self._store.end()
         if self._program.info.memory is not None:
             self._store.set_memory(self._program.info.memory)
 
     def __getattr__(self, name: str) -> Any:
         """Makes the tables of handles when they are first asked for: most instances hold none."""
-        made = {"handles": Handles, "resources": Resources}.get(name)
-        if made is None:
-            raise AttributeError(name)
-        table = made()
-        setattr(self, name, table)
-        return table
+        if name == "handles":
+            self.handles = Handles()
+            return self.handles
+        if name == "resources":
+            self.resources = Resources()
+            return self.resources
+        raise AttributeError(name)
 
     def close(self) -> None:
         """Ends the instance and releases what it held.
@@ -593,7 +616,8 @@ class Instance:
 
     async def call(self, export: ExportedFunction, args: Sequence[Flat]) -> Any:
         """Calls an exported function. Raises Trap, Exit, or what an import raised."""
-        return (await self._call(export, (args,), False))[0]
+        done = self._begin(export, (args,), False)
+        return (done if isinstance(done, list) else await self._finish(export, done))[0]
 
     async def initialize(self) -> None:
         """Calls a reactor's `_initialize`, which comes before any other of its functions."""
@@ -603,11 +627,15 @@ class Instance:
     async def allocate(self, lower: Lower) -> None:
         if blocks := lower.blocks:
             realloc = self._program.realloc or self._own_function(REALLOC, REALLOC, f"{lower.where}: ")
-            lower.place(await self._call(realloc, [(0, 0, align, size) for size, align, _ in blocks], True))
+            done = self._begin(realloc, [(0, 0, align, size) for size, align, _ in blocks], True)
+            lower.place(done if isinstance(done, list) else await self._finish(realloc, done))
 
     async def free(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         if blocks:
-            await self._call(self._own_function(FREE, FREE), blocks, True)
+            function = self._own_function(FREE, FREE)
+            done = self._begin(function, blocks, True)
+            if not isinstance(done, list):
+                await self._finish(function, done)
 
     async def drop(self, resource: str, rep: int) -> None:
         await self.call(self._own_function(DROP + resource, DROP), (rep,))
@@ -623,34 +651,38 @@ class Instance:
 
     # How a guest is run.
 
-    async def _call(self, export: ExportedFunction, calls: Sequence[Sequence[Flat]], guarded: bool) -> list[Any]:
-        """Calls a function once for each of `calls`, and returns the results. `guarded` refuses it the imports."""
+    def _begin(self, export: ExportedFunction, calls: Sequence[Sequence[Flat]], guarded: bool) -> list[Any] | int:
+        """Calls a function once for each of `calls`, and returns the results; or, where the guest isn't done at once,
+        the state that `_finish` goes on from. `guarded` refuses it the imports."""
         if self._ended is not None:
             raise self._ended
-        call = (export.index, export.params, export.result, calls, guarded)
         ticker = self._program.core.ticker
         ticker.enter()
+        done: list[Any] | int = []
         try:
-            try:
-                if self._thread is None:
-                    state = self._store.call(*call)
-                    if not isinstance(state, int):
-                        return state  # at once, which is how most calls go
-                else:
-                    self._store.begin(*call)
-                    state = YIELDED
-            except RecursionError:
-                raise GuestFault(f"calls into the guest and from it are nested {store.MAX_DEPTH} deep") from None
-            try:
-                if self._thread is not None:
-                    state = await self._thread.run(self._store.advance)
-                await self._drive(export.name, state)
-                return self._store.results()
-            finally:
-                if not self.abandoned:
-                    self._store.end()
+            if self._thread is None:
+                done = self._store.call(export.index, export.params, export.result, calls, guarded)
+            else:
+                self._store.begin(export.index, export.params, export.result, calls, guarded)
+                done = YIELDED
+        except RecursionError:
+            raise GuestFault(f"calls into the guest and from it are nested {store.MAX_DEPTH} deep") from None
         finally:
-            ticker.leave()
+            if isinstance(done, list):
+                ticker.leave()
+        return done
+
+    async def _finish(self, export: ExportedFunction, state: int) -> list[Any]:
+        """Goes on with what `_begin` began."""
+        try:
+            if self._thread is not None:
+                state = await self._thread.run(self._store.advance)
+            await self._drive(export.name, state)
+            return self._store.results()
+        finally:
+            if not self.abandoned:
+                self._store.end()
+            self._program.core.ticker.leave()
 
     async def _drive(self, name: str, state: int) -> None:
         """Goes on from `state`, which `advance` said, until the innermost calls are made: answers what the guest asks

@@ -33,7 +33,8 @@ class Handlers:
         try:
             instance = await self._program.instantiate(self._wasi)
             try:
-                await instance.initialize()
+                if self._program.initializer is not None:
+                    await instance.initialize()
                 return await http_handler.handle_http(instance, handler, request)
             finally:
                 instance.close()

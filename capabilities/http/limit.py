@@ -31,16 +31,19 @@ class TimeLimit:
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
-        due = loop.time() + self._seconds
-        self._due[_current_task()] = due
+        task = asyncio.current_task(loop)
+        assert task is not None, "a TimeLimit is for tasks"
+        self._due[task] = due = loop.time() + self._seconds
         if self._timer is None:
             self._timer = loop.call_at(due, self._expire)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task = _current_task()
-        if self._due.pop(task, None) is None and task.uncancel() == 0 and kind is asyncio.CancelledError:
+        task = asyncio.current_task()
+        if self._due.pop(task, None) is not None or task is None:  # type: ignore[arg-type]  # it is the one that entered
+            return
+        if task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise TimeExceeded from error
 
     def _expire(self) -> None:
@@ -54,9 +57,3 @@ class TimeLimit:
                 return
             del self._due[task]
             task.cancel()
-
-
-def _current_task() -> asyncio.Task[object]:
-    task = asyncio.current_task()
-    assert task is not None, "a TimeLimit is for tasks"
-    return task
