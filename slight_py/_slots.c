@@ -358,7 +358,7 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *addresses)
 {
 #define TAKE(name, result, arguments)                                                                                 \
     {                                                                                                                 \
-        PyObject *address = PyDict_GetItemString(addresses, #name);                                                   \
+        PyObject *address = PyDict_GetItemString(addresses, "wasmtime_" #name);                                                   \
         if (address == NULL)                                                                                          \
             return PyErr_Format(PyExc_ImportError, "wasmtime_%s is missing", #name);                                  \
         wasmtime_##name = (result(*) arguments)PyLong_AsVoidPtr(address);                                             \
@@ -379,7 +379,7 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *addresses)
 
 static PyObject *names(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-#define NAME(name, result, arguments) #name,
+#define NAME(name, result, arguments) "wasmtime_" #name,
     static const char *all[] = {FUNCTIONS(NAME) NULL};
     PyObject *list = PyList_New(0);
     for (int n = 0; list != NULL && all[n] != NULL; n++) {

@@ -66,8 +66,19 @@ typedef struct {
     X(memory_data, uint8_t *, (void *, void *))                                                                       \
     X(memory_data_size, size_t, (void *, void *))
 
+/* The same of WASI. */
+#define WASI_FUNCTIONS(X)                                                                                             \
+    X(new, void *, (void))                                                                                            \
+    X(set_argv, bool, (void *, size_t, void *))                                                                       \
+    X(set_env, bool, (void *, size_t, void *, void *))                                                                \
+    X(inherit_stdin, void, (void *))                                                                                  \
+    X(inherit_stdout, void, (void *))                                                                                 \
+    X(inherit_stderr, void, (void *))
+
 #define DECLARE(name, result, arguments) static result(*wasmtime_##name) arguments;
 FUNCTIONS(DECLARE)
+#define DECLARE_WASI(name, result, arguments) static result(*wasi_config_##name) arguments;
+WASI_FUNCTIONS(DECLARE_WASI)
 
 enum { DONE, YIELDED, CALLED, REFUSED, TRAPPED, FAILED };
 
@@ -606,6 +617,27 @@ static PyTypeObject StoreType = {
     .tp_getset = Store_properties,
 };
 
+/* wasi_config(args: int, count: int, names: int, values: int, count: int, stdin: bool) -> int: a new configuration, from
+ * the addresses of arrays of C strings. */
+static PyObject *wasi_config(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 6)
+        return PyErr_Format(PyExc_TypeError, "wasi_config() takes 6 arguments");
+    void *argv = PyLong_AsVoidPtr(args[0]), *names = PyLong_AsVoidPtr(args[2]), *values = PyLong_AsVoidPtr(args[3]);
+    size_t argc = PyLong_AsSize_t(args[1]), envc = PyLong_AsSize_t(args[4]);
+    if (PyErr_Occurred())
+        return NULL;
+    void *config = wasi_config_new();
+    wasi_config_set_argv(config, argc, argv);
+    if (envc)
+        wasi_config_set_env(config, envc, names, values);
+    wasi_config_inherit_stdout(config);
+    wasi_config_inherit_stderr(config);
+    if (args[5] == Py_True)
+        wasi_config_inherit_stdin(config);
+    return PyLong_FromVoidPtr(config);
+}
+
 /* setup(addresses: dict[str, int], val_size: int, extern_size: int) -> tuple[int, int]: takes the C API's functions by
  * name, and returns the addresses of what an import and a driver are defined with. */
 static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
@@ -616,14 +648,17 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     if (val_size != sizeof(Val) || extern_size != sizeof(Extern))
         return PyErr_Format(PyExc_ImportError, "wasmtime's values have another layout");
-#define TAKE(name, result, arguments)                                                                                 \
+#define TAKE_AS(prefix, name, result, arguments)                                                                      \
     {                                                                                                                 \
-        PyObject *address = PyDict_GetItemString(addresses, #name);                                                   \
+        PyObject *address = PyDict_GetItemString(addresses, #prefix #name);                                           \
         if (address == NULL)                                                                                          \
-            return PyErr_Format(PyExc_ImportError, "wasmtime_%s is missing", #name);                                  \
-        wasmtime_##name = (result(*) arguments)PyLong_AsVoidPtr(address);                                             \
+            return PyErr_Format(PyExc_ImportError, #prefix "%s is missing", #name);                                   \
+        prefix##name = (result(*) arguments)PyLong_AsVoidPtr(address);                                                \
     }
+#define TAKE(name, result, arguments) TAKE_AS(wasmtime_, name, result, arguments)
+#define TAKE_WASI(name, result, arguments) TAKE_AS(wasi_config_, name, result, arguments)
     FUNCTIONS(TAKE)
+    WASI_FUNCTIONS(TAKE_WASI)
     if (PyErr_Occurred())
         return NULL;
     return Py_BuildValue("KK", (unsigned long long)(uintptr_t)entered, (unsigned long long)(uintptr_t)make_in_turn);
@@ -631,8 +666,9 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyObject *names(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
-#define NAME(name, result, arguments) #name,
-    static const char *all[] = {FUNCTIONS(NAME) NULL};
+#define NAME(name, result, arguments) "wasmtime_" #name,
+#define WASI_NAME(name, result, arguments) "wasi_config_" #name,
+    static const char *all[] = {FUNCTIONS(NAME) WASI_FUNCTIONS(WASI_NAME) NULL};
     PyObject *list = PyList_New(0);
     for (int n = 0; list != NULL && all[n] != NULL; n++) {
         PyObject *name = PyUnicode_FromString(all[n]);
@@ -645,6 +681,7 @@ static PyObject *names(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 
 static PyMethodDef functions[] = {
     {"setup", setup, METH_VARARGS, NULL},
+    {"wasi_config", (PyCFunction)(void (*)(void))wasi_config, METH_FASTCALL, NULL},
     {"names", names, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

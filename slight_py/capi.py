@@ -38,7 +38,7 @@ def function(name: str, result: Any, *arguments: Any, prefix: str = "wasmtime_")
 
 def address(name: str) -> int:
     """Where a function of the C API is."""
-    return ctypes.cast(_dll[f"wasmtime_{name}"], c_void_p).value or 0
+    return ctypes.cast(_dll[name], c_void_p).value or 0
 
 
 class Owned:

@@ -347,25 +347,32 @@ class WasiTemplate:
     ) -> None:
         """A directory is its path on the host, its name for the guest, and whether that may write to it. Output goes to
         the process's own; with `stdin`, its input is the guest's."""
-        self._args, self._names, self._values = map(_strings, (args, env, env.values()))
+        self._kept = [_strings(texts) for texts in (args, env, env.values())]
+        arguments, names, values = (addressof(array) for array in self._kept)
+        self._config = arguments, len(args), names, values, len(env), stdin
         self._directories = [(host.encode(), guest.encode(), writable) for host, guest, writable in directories]
-        self._stdin = stdin
 
     def make(self) -> int:
         """The address of a new configuration. Raises OSError where a directory can't be opened."""
-        config = int(_wasi_new())
-        _wasi_argv(config, len(self._args), self._args)
-        if self._names:
-            _wasi_env(config, len(self._names), self._names, self._values)
-        _wasi_stdout(config)
-        _wasi_stderr(config)
-        if self._stdin:
-            _wasi_stdin(config)
+        config = _wasi_config(*self._config)
         for host, guest, writable in self._directories:
             if not _wasi_directory(config, host, guest, writable):
                 _wasi_delete(config)
                 raise OSError(f"the directory {host.decode()} can't be opened")
         return config
+
+
+def _wasi_config(args: int, args_count: int, names: int, values: int, env_count: int, stdin: bool) -> int:
+    """A new configuration, from the addresses of arrays of C strings."""
+    config = int(_wasi_new())
+    _wasi_argv(config, args_count, args)
+    if env_count:
+        _wasi_env(config, env_count, names, values)
+    _wasi_stdout(config)
+    _wasi_stderr(config)
+    if stdin:
+        _wasi_stdin(config)
+    return config
 
 
 def _strings(texts: Iterable[str]) -> Any:
@@ -403,3 +410,4 @@ if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
         addresses = {name: capi.address(name) for name in _store.names()}
         enter_address, driver_address = _store.setup(addresses, _VAL_SIZE, ctypes.sizeof(_Extern))
         PureStore, Store = Store, _store.Store
+        _wasi_config = _store.wasi_config
