@@ -14,7 +14,7 @@ from __future__ import annotations
 import builtins
 import os
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from struct import Struct, pack_into
@@ -110,7 +110,7 @@ class Import:
     """One letter a flat parameter: `i` i32, `I` i64, `f` f32, `d` f64."""
     result: str
     """The letter of the flat result, or nothing."""
-    call: Callable[[Any, Any, tuple[Any, ...]], Awaitable[Flat | None]]
+    call: Callable[[Any, Any, tuple[Any, ...]], Coroutine[Any, Any, Flat | None]]
     """`await call(host, guest, flat arguments)`, the host being what implements the interface's Protocol."""
 
 

@@ -484,6 +484,13 @@ static PyObject *Store_answer(Store *self, PyObject *const *args, Py_ssize_t nar
     Py_RETURN_NONE;
 }
 
+static PyObject *Store_renew(Store *self, PyObject *Py_UNUSED(none))
+{
+    if (self->context != NULL)
+        wasmtime_context_set_epoch_deadline(self->context, 1);
+    Py_RETURN_NONE;
+}
+
 static PyObject *Store_results(Store *self, PyObject *Py_UNUSED(none))
 {
     Activation *top = &self->stack[self->depth - 1];
@@ -594,6 +601,7 @@ static PyMethodDef Store_methods[] = {
     {"advance", (PyCFunction)Store_advance, METH_NOARGS, NULL},
     {"imported", (PyCFunction)Store_imported, METH_NOARGS, NULL},
     {"answer", (PyCFunction)(void (*)(void))Store_answer, METH_FASTCALL, NULL},
+    {"renew", (PyCFunction)Store_renew, METH_NOARGS, NULL},
     {"results", (PyCFunction)Store_results, METH_NOARGS, NULL},
     {"end", (PyCFunction)Store_end, METH_NOARGS, NULL},
     {"failure", (PyCFunction)Store_failure, METH_NOARGS, NULL},

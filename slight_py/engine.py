@@ -16,7 +16,8 @@ import mmap
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import types
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from ctypes import byref, c_bool, c_char_p, c_size_t, c_uint8, c_uint32, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -692,7 +693,13 @@ class Instance:
             if state == CALLED:
                 number, args = self._store.imported()
                 definition, host = self._program.import_at(number)
-                value = await definition.call(host, self, args)
+                answer = definition.call(host, self, args)
+                try:
+                    awaited = answer.send(None)
+                except StopIteration as done:
+                    value = done.value
+                else:
+                    value = await _rest(answer, awaited, self._store.renew)
                 self._store.answer(definition.result, value)
             elif state == YIELDED:
                 await self._program.engine.turn()
@@ -711,6 +718,24 @@ class Instance:
             return _error(found)
         definition, _ = self._program.import_at(found)
         return GuestFault(f"{name} calls {definition.module}::{definition.name}")
+
+
+@types.coroutine
+def _rest(begun: Coroutine[Any, Any, Any], awaited: Any, on_return: Callable[[], None]) -> Generator[Any, Any, Any]:
+    """Awaits what is left of a coroutine, which waits for `awaited`. `on_return` is called whenever it waits no more:
+    others have had their turn meanwhile, and the guest that it is for begins a new one."""
+    while True:
+        try:
+            sent = yield awaited
+        except BaseException as error:
+            go_on = functools.partial(begun.throw, error)
+        else:
+            go_on = functools.partial(begun.send, sent)
+        on_return()
+        try:
+            awaited = go_on()
+        except StopIteration as done:
+            return done.value
 
 
 class _Thread:

@@ -300,6 +300,12 @@ class Store:
         top.imported = None
         top.answered = True
 
+    def renew(self) -> None:
+        """Begins the guest's turn anew: it yields when it has computed for as long as if it had just begun. A store
+        that was closed meanwhile stays as it is."""
+        if self._store is not None:
+            _set_epoch_deadline(self._context, 1)
+
     def results(self) -> list[Any]:
         """What the innermost calls returned, None for a function without a result."""
         return self._stack[-1].results

@@ -59,10 +59,21 @@ async def _fail(host: Host, guest: Instance, args: tuple[Any, ...]) -> None:
     raise ZeroDivisionError("a bug of the host")
 
 
+async def _late(host: Host, guest: Instance, args: tuple[Any, ...]) -> None:
+    await host.wait()
+    await _text(host, guest, args)
+
+
+async def _at_once(host: Host, guest: Instance, args: tuple[Any, ...]) -> None:
+    pass
+
+
 GUEST = f"""
 (import "test" "wait" (func $wait))
 (import "test" "text" (func $text))
 (import "test" "fail" (func $fail))
+(import "test" "late" (func $late))
+(import "test" "at-once" (func $at-once))
 {wat.MEMORY}
 (global $evil (mut i32) (i32.const 0))
 (func (export "canonical_abi_realloc") (param i32 i32 i32 i32) (result i32)
@@ -75,6 +86,8 @@ GUEST = f"""
 (func (export "turn-evil") (global.set $evil (i32.const 1)))
 (func (export "trap") (unreachable))
 (func (export "fail") (call $fail))
+(func (export "late") (call $late))
+(func (export "ask-for-ever") (loop $forever (call $at-once) (br $forever)))
 (func (export "answer") (result i32) (i32.const 42))
 """
 
@@ -82,7 +95,7 @@ STARTS_FOR_EVER = f"{wat.MEMORY} (func $start {wat.FOREVER}) (start $start)"
 
 
 def imports(host: Host) -> dict[tuple[str, str], tuple[Import, Any]]:
-    calls = {"wait": _wait, "text": _text, "fail": _fail}
+    calls = {"wait": _wait, "text": _text, "fail": _fail, "late": _late, "at-once": _at_once}
     return {("test", name): (Import("test", name, "", "", call), host) for name, call in calls.items()}
 
 
@@ -162,6 +175,45 @@ def test_however_many_guests_compute_one_of_them_has_its_turn_in_a_round_of_the_
 
     # 20 turns of 2 ms; if all 30 had theirs in every round, it would be 600.
     assert wat.run(main()) < 15 * 20 * engine.TICK
+
+
+def test_a_guest_that_waited_for_long_does_not_wait_for_its_turn_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = 0
+    turn = Engine.turn
+
+    async def counted(self: Engine) -> None:
+        nonlocal turns
+        turns += 1
+        await turn(self)
+
+    monkeypatch.setattr(Engine, "turn", counted)
+
+    async def main() -> None:
+        host = Host()
+        program = guest(host)
+        tasks = [asyncio.create_task(use(program, "late")) for _ in range(30)]
+        await wat.until(lambda: host.waiting == 30)
+        await asyncio.sleep(20 * engine.TICK)
+        host.go.set()
+        await asyncio.gather(*tasks)
+
+    wat.run(main())
+    assert turns < 10  # of those that were under way at a tick
+
+
+def test_a_guest_that_is_answered_at_once_gives_others_their_turn() -> None:
+    async def main() -> None:
+        program = guest(Host())
+        endless = asyncio.create_task(use(program, "ask-for-ever"))
+        began = time.monotonic()
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+        assert time.monotonic() - began < 1
+        assert not endless.done()
+        endless.cancel()
+        await asyncio.gather(endless, return_exceptions=True)
+
+    wat.run(main())
 
 
 def test_guests_that_compute_have_as_many_turns_each() -> None:
