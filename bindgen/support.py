@@ -112,6 +112,9 @@ class Import:
     """The letter of the flat result, or nothing."""
     call: Callable[[Any, Any, tuple[Any, ...]], Coroutine[Any, Any, Flat | None]]
     """`await call(host, guest, flat arguments)`, the host being what implements the interface's Protocol."""
+    failure: Callable[[Any, Exception], Exception] | None = None
+    """What to raise, given the host, where `call` raises another exception than one about the guest: that itself, if
+    nothing is said here."""
 
 
 @dataclass(frozen=True, slots=True)

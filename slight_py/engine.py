@@ -472,7 +472,8 @@ class Program:
         if self.wants_wasi:
             _check(_linker_wasi(self._linker.pointer))
             _linker_shadowing(self._linker.pointer, True)
-        self._imports: list[tuple[Import, Any]] = []
+        self.imports: list[tuple[Import, Any]] = []
+        """What answers the imports by their numbers, and the hosts that it asks."""
         for each in self.info.imports:
             if found := imports.get((each.module, each.name)):
                 self._define(*found)
@@ -489,16 +490,12 @@ class Program:
         module, name = definition.module.encode(), definition.name.encode()
         error = _define_async(
             *(self._linker.pointer, module, len(module), name, len(name), signature),
-            *(store.enter_address, len(self._imports), None),
+            *(store.enter_address, len(self.imports), None),
         )
         _function_delete(signature)
         if error:
             raise InvalidModule(f"{definition.module}::{definition.name} can't be defined: {_error(error)}")
-        self._imports.append((definition, host))
-
-    def import_at(self, number: int) -> tuple[Import, Any]:
-        """What answers the import of that number, and the host that it asks."""
-        return self._imports[number]
+        self.imports.append((definition, host))
 
     async def instantiate(
         self, wasi: WasiTemplate | None = None, in_thread: bool = False, reused: bool = False
@@ -689,17 +686,25 @@ class Instance:
         """Goes on from `state`, which `advance` said, until the innermost calls are made: answers what the guest asks
         meanwhile."""
         advance = self._store.advance
+        imports = self._program.imports
         while state:
             if state == CALLED:
                 number, args = self._store.imported()
-                definition, host = self._program.import_at(number)
-                answer = definition.call(host, self, args)
+                definition, host = imports[number]
                 try:
-                    awaited = answer.send(None)
-                except StopIteration as done:
-                    value = done.value
-                else:
-                    value = await _rest(answer, awaited, self._store.renew)
+                    answer = definition.call(host, self, args)
+                    try:
+                        awaited = answer.send(None)
+                    except StopIteration as done:
+                        value = done.value
+                    else:
+                        value = await _rest(answer, awaited, self._store.renew)
+                except (GuestFault, Trap, Exit):
+                    raise
+                except Exception as error:
+                    if definition.failure is None:
+                        raise
+                    raise definition.failure(host, error) from error
                 self._store.answer(definition.result, value)
             elif state == YIELDED:
                 await self._program.engine.turn()
@@ -716,7 +721,7 @@ class Instance:
             return _trap_error(found)
         if state == FAILED:
             return _error(found)
-        definition, _ = self._program.import_at(found)
+        definition, _ = self._program.imports[found]
         return GuestFault(f"{name} calls {definition.module}::{definition.name}")
 
 

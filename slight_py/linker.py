@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindgen.support import CANONICAL_ABI, Err, Guest, GuestFault, Import, guest_resource_imports, host_resource_imports
+from bindgen.support import CANONICAL_ABI, Err, Import, guest_resource_imports, host_resource_imports
 from capabilities import registry
 from capabilities.errors import ConfigError
 from capabilities.registry import Family, RegistryError
 from slight_py import wasi
-from slight_py.engine import DROP, WASI, Exit, ModuleInfo, Trap
+from slight_py.engine import DROP, WASI, ModuleInfo, Trap
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant, Slightfile, embedded, suggest
 
@@ -283,16 +283,11 @@ def _ambiguous(info: ModuleInfo, served: Mapping[str, Family]) -> list[str]:
 def _guarded(definition: Import) -> Import:
     """The same import, but that the guest is ended, and nothing else, where what answers it fails."""
 
-    async def call(host: Any, guest: Guest, args: tuple[Any, ...]) -> Any:
-        try:
-            return await definition.call(host, guest, args)
-        except (GuestFault, Trap, Exit):
-            raise
-        except Exception as error:
-            reason = f"{definition.module}::{definition.name}: {type(host).__name__} failed: "
-            raise Trap(reason + _described(error, type(host)), traceback.format_exc()) from error
+    def failure(host: Any, error: Exception) -> Trap:
+        reason = f"{definition.module}::{definition.name}: {type(host).__name__} failed: "
+        return Trap(reason + _described(error, type(host)), "".join(traceback.format_exception(error)))
 
-    return replace(definition, call=call)
+    return replace(definition, failure=failure)
 
 
 class _NoServers:

@@ -21,16 +21,20 @@ class TimeLimit:
     somebody else, too, stays cancelled.
     """
 
-    __slots__ = ("_due", "_seconds", "_timer")
+    __slots__ = ("_due", "_loop", "_seconds", "_timer")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop of the tasks. To ask asyncio for it takes a system call before Python 3.12."""
         self._due: dict[asyncio.Task[object], float] = {}
         """When each task's time is over, the oldest first. A task whose time is over is not in it."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None, "a TimeLimit is for tasks"
         self._due[task] = due = loop.time() + self._seconds
@@ -40,7 +44,7 @@ class TimeLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if self._due.pop(task, None) is not None or task is None:  # type: ignore[arg-type]  # it is the one that entered
             return
         if task.uncancel() == 0 and kind is asyncio.CancelledError:
