@@ -12,9 +12,11 @@ leaves everything else to the Python here, so each rule and each message is in t
 from __future__ import annotations
 
 import builtins
+import functools
 import os
 import struct
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from struct import Struct, pack_into
@@ -98,6 +100,31 @@ class Guest(Protocol):
 
     async def call(self, export: Any, args: Sequence[Flat]) -> Any:
         """Calls an exported function (as the engine names it) with flat arguments; returns its flat result or None."""
+
+
+@types.coroutine
+def rest(
+    begun: Coroutine[Any, Any, T], awaited: Any, on_return: Callable[[], None] | None = None
+) -> Generator[Any, Any, T]:
+    """Awaits what is left of a coroutine, which was begun with `send(None)` and waits for `awaited`.
+
+    Most calls are done at once, and need nothing of what those need that wait: whoever begins a coroutine by hand can
+    tell them apart. `on_return` is called whenever it waits no more: others have had their turn meanwhile.
+    """
+    while True:
+        try:
+            sent = yield awaited
+        except BaseException as error:
+            go_on = functools.partial(begun.throw, error)
+        else:
+            go_on = functools.partial(begun.send, sent)
+        if on_return is not None:
+            on_return()
+        try:
+            awaited = go_on()
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,13 @@ import mmap
 import queue
 import threading
 import time
-import types
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref, c_bool, c_char_p, c_size_t, c_uint8, c_uint32, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources
+from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources, rest
 from slight_py import capi, slots, store
 from slight_py.capi import Owned, Vec, function
 from slight_py.store import CALLED, FAILED, TRAPPED, YIELDED, Store, WasiTemplate
@@ -698,7 +697,7 @@ class Instance:
                     except StopIteration as done:
                         value = done.value
                     else:
-                        value = await _rest(answer, awaited, self._store.renew)
+                        value = await rest(answer, awaited, self._store.renew)
                 except (GuestFault, Trap, Exit):
                     raise
                 except Exception as error:
@@ -723,24 +722,6 @@ class Instance:
             return _error(found)
         definition, _ = self._program.imports[found]
         return GuestFault(f"{name} calls {definition.module}::{definition.name}")
-
-
-@types.coroutine
-def _rest(begun: Coroutine[Any, Any, Any], awaited: Any, on_return: Callable[[], None]) -> Generator[Any, Any, Any]:
-    """Awaits what is left of a coroutine, which waits for `awaited`. `on_return` is called whenever it waits no more:
-    others have had their turn meanwhile, and the guest that it is for begins a new one."""
-    while True:
-        try:
-            sent = yield awaited
-        except BaseException as error:
-            go_on = functools.partial(begun.throw, error)
-        else:
-            go_on = functools.partial(begun.send, sent)
-        on_return()
-        try:
-            awaited = go_on()
-        except StopIteration as done:
-            return done.value
 
 
 class _Thread:

@@ -12,7 +12,7 @@ from socket import socket
 from time import perf_counter
 from typing import Any
 
-from bindgen.support import Err
+from bindgen.support import Err, rest
 from capabilities.bindings.http_types import Method, Request, Response
 from capabilities.http.access import CLIENT_GONE, AccessRecord, printable
 from capabilities.http.aiohttp_server import (
@@ -191,9 +191,15 @@ class HttpService:
                 return body
             headers = guest_headers(head.raw_headers)
             message = Request(_METHODS[head.method], _target_of(head), headers, list(match.params), body)
+            handling = self._dispatcher.handle(self._handlers[match.handler], message)
             try:
+                try:
+                    awaited = handling.send(None)
+                except StopIteration as done:  # at once, as most are
+                    answer: Response = done.value
+                    return answer
                 with self._handler_limit:
-                    return await self._dispatcher.handle(self._handlers[match.handler], message)
+                    return await rest(handling, awaited)
             except Err as error:
                 reason = f"the handler returned the error {_describe(error.value)}"
             except HandlerFailure as failure:
