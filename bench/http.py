@@ -200,7 +200,7 @@ def workers(bench: Bench) -> Iterator[Row]:
     are enough connections that a worker has requests left while wrk waits for its turn beside the other. Capacity is
     what the servers' processor time would come to without wrk: requests in a second of each core that is theirs.
     """
-    path, script = "/person/somebody", HERE / "headers.lua"
+    path, script = "/person/somebody", HERE / "many_headers.lua"
 
     def load(of: Server, seconds: float) -> Cost:
         return cost(of, seconds, path, SCALING_CONNECTIONS, script)
@@ -213,7 +213,7 @@ def workers(bench: Bench) -> Iterator[Row]:
     floors, mine = ([pair[side] for pair in pairs] for side in (0, 1))
     check(path, [each.load for each in (*floors, *mine)])
     yield bench.rate(
-        f"ten headers, {SCALING_CONNECTIONS} connections",
+        f"forty headers, {SCALING_CONNECTIONS} connections",
         1.6,
         ([each.load for each in mine], [each.load for each in floors]),
     )

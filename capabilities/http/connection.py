@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from socket import SO_KEEPALIVE, SOL_SOCKET
 from typing import NamedTuple, cast
 
@@ -29,10 +31,13 @@ MAX_LINE = 8190
 MAX_HEADERS = 128
 """The most headers of a request (aiohttp's default)."""
 
-MAX_PIPELINED = 32
-"""The most requests that wait for those before them; then the client isn't read until half of them are answered."""
+MAX_PIPELINED = 16
+"""The most requests of a connection that are parsed and not answered; then the client isn't read on for a while."""
 
-READ_AHEAD = 256 * 1024
+MAX_IN_A_ROW = 8
+"""How many requests of a connection are answered before others have their turn."""
+
+READ_AHEAD = 64 * 1024
 """Up to how many bytes of a body are received before somebody asks for them; twice that stops the client."""
 
 IDLE_TIMEOUT = 75.0
@@ -46,6 +51,11 @@ SEND_STALL = 30.0
 
 WRITE_LATER = 128 * 1024
 """Up to how many bytes of responses wait for the end of a turn of the event loop."""
+
+_END_OF_HEAD = b"\r\n\r\n"
+
+_NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
+"""Whether asyncio's `writelines` doesn't say that a client takes nothing (CVE-2024-12254)."""
 
 _log = logging.getLogger("slight_py.http")
 
@@ -83,6 +93,7 @@ class Connections:
         self.open: set[Connection] = set()
         self.finishing = False
         """Whether connections that are made from now on have nothing to ask any more."""
+        self._closed = asyncio.Event()
         self._unwritten: list[Connection] = []
 
     def __call__(self) -> Connection:
@@ -105,9 +116,19 @@ class Connections:
         tasks = [task for connection in self.open if (task := connection.task) is not None]
         for connection in list(self.open):
             connection.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.open:
+                    self._closed.clear()
+                    await self._closed.wait()
+        self.abort()
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
-        self.abort()
+
+    def closed(self, connection: Connection) -> None:
+        """One of them is closed."""
+        self.open.discard(connection)
+        self._closed.set()
 
     def flush_soon(self, connection: Connection) -> None:
         """Has the connection flush at the end of this turn of the event loop."""
@@ -164,7 +185,7 @@ class Connection(BaseProtocol):
         """What answers the requests."""
         self._waiter: asyncio.Future[None] | None = None
         """What the task waits for when there is nothing to answer."""
-        self._finishing = connections.finishing
+        self._finishing = False
         """Whether there is nothing to answer after what was parsed by now."""
         self._deaf = False
         """Whether what comes is of no use any more."""
@@ -186,6 +207,7 @@ class Connection(BaseProtocol):
         if isinstance(peer, tuple):
             self.client = str(peer[0])
         self._connections.open.add(self)
+        self._finishing = self._connections.finishing
         self._now_idle()
         self.task = self._loop.create_task(self._run())
 
@@ -195,23 +217,30 @@ class Connection(BaseProtocol):
             return
         upgraded = True
         while upgraded:
+            received = data
             try:
-                messages, upgraded, data = parser.feed_data(data)
+                messages, upgraded, data = parser.feed_data(received)
             except HttpProcessingError as error:
                 self._malformed(error)
                 return
-            if messages and not self._finishing:
-                self._parsed.extend(messages)
-                self._content = messages[-1][1]
-                self._wake()
             if upgraded:
-                # The client would speak something else, is not heard, and goes on with HTTP; but for a tunnel, of which
-                # only its other end would know what it is.
+                # The client would speak something else, is not heard, and goes on with HTTP.
                 parser.set_upgraded(False)
-                if messages and messages[-1][0].method == "CONNECT":
-                    self._finishing = self._deaf = True
-                    return
-        if len(self._parsed) >= MAX_PIPELINED and not self._buffer_paused:
+            if not messages:
+                continue
+            last, content = messages[-1]
+            if not self._finishing:
+                self._parsed.extend(messages)
+                self._content = content
+                self._wake()
+            if last.method == "CONNECT":
+                # What comes next is for the other end of a tunnel.
+                self._finishing = self._deaf = True
+                return
+            if last.upgrade and not upgraded and received.find(_END_OF_HEAD) + len(_END_OF_HEAD) != len(received):
+                # For a protocol that it doesn't know, the parser leaves out what came with the head.
+                self._finishing = True
+        if len(self._parsed) >= MAX_PIPELINED - 1 and not self._buffer_paused:
             self._pause_reading_for_buffer()
 
     def _malformed(self, error: HttpProcessingError) -> None:
@@ -225,10 +254,11 @@ class Connection(BaseProtocol):
         self._finishing = True
 
     def eof_received(self) -> None:
-        """The transport closes: nobody is there who would read an answer."""
+        """The transport closes: it's taken that nobody is there who would read the answer to what is under way."""
+        self.flush()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._connections.open.discard(self)
+        self._connections.closed(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._content is not None and not self._content.is_eof():
@@ -242,11 +272,13 @@ class Connection(BaseProtocol):
 
     async def _run(self) -> None:
         parsed = self._parsed
+        in_a_row = 0
         try:
             while True:
                 if not parsed:
                     if self._finishing:
                         break
+                    in_a_row = 0
                     self._waiter = self._loop.create_future()
                     try:
                         await self._waiter
@@ -257,15 +289,20 @@ class Connection(BaseProtocol):
                 if isinstance(request, Malformed):
                     _log.debug("a request that can't be parsed: %s", printable(request.error.message))
                     self._connections.refuse(self, request.error)
+                    await self._see_off()
                     break
-                self._consumed()
                 head, content = request
                 goes_on = await self._connections.serve(Incoming(head, content, self))
+                self._answered()
                 if not content.is_eof():
                     await self._linger(content)
                 if not goes_on:
                     break
                 self._now_idle()
+                in_a_row += 1
+                if in_a_row == MAX_IN_A_ROW:
+                    in_a_row = 0
+                    await asyncio.sleep(0)
         except Exception as error:
             # Not the handler's failure but ours. Part of an answer may be out, so there is no other one.
             _log.error("the server failed: %s", printable(f"{type(error).__name__}: {error}"))
@@ -277,14 +314,14 @@ class Connection(BaseProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _consumed(self) -> None:
-        """Lets the parser go on with what it holds back while enough requests wait."""
+    def _answered(self) -> None:
+        """Lets the parser go on with what it holds back while enough requests have no answer."""
         if self._parser is None:
             return
         self._parser.message_consumed()
         if self._buffer_paused and len(self._parsed) <= MAX_PIPELINED // 2:
             self.data_received(b"")
-            if len(self._parsed) < MAX_PIPELINED:
+            if len(self._parsed) < MAX_PIPELINED - 1:
                 self._resume_reading_for_buffer()
 
     async def _linger(self, content: StreamReader) -> None:
@@ -293,8 +330,19 @@ class Connection(BaseProtocol):
             async with asyncio.timeout(LINGER):
                 while not content.is_eof():
                     await content.readany()
-        except (TimeoutError, ConnectionError, BrokenContent, HttpProcessingError):
+        except (TimeoutError, ConnectionError):
             pass
+        except (BrokenContent, HttpProcessingError):
+            await self._see_off()
+
+    async def _see_off(self) -> None:
+        """The same for a client of which nothing can be understood any more: until it leaves, or for LINGER."""
+        self._deaf = True
+        self.flush()
+        if self.transport is not None and not self.transport.is_closing() and self.transport.can_write_eof():
+            with suppress(OSError):  # it has left
+                self.transport.write_eof()
+                await asyncio.sleep(LINGER)
 
     def _now_idle(self) -> None:
         self._idle_until = self._loop.time() + IDLE_TIMEOUT
@@ -345,7 +393,10 @@ class Connection(BaseProtocol):
         """Writes what waits to be written."""
         parts, self._unwritten, self._unwritten_size = self._unwritten, [], 0
         if parts and self.transport is not None and not self.transport.is_closing():
-            self.transport.writelines(parts)
+            if _NEVER_PAUSES:
+                self.transport.write(b"".join(parts))
+            else:
+                self.transport.writelines(parts)
 
     async def drain(self) -> None:
         """Waits until there is room for more, as a client may not read what it asked for.

@@ -33,7 +33,7 @@ from capabilities.http.settings import HttpSettings
 UNWIND = 2.0
 """How long handlers that were cancelled by `stop` may take to end, in seconds."""
 
-CLOSING = 0.05
+CLOSING = 2.0
 """How long a client may take to receive the end of its last answer, in seconds, once all are written."""
 
 BACKLOG = 1024
@@ -110,13 +110,14 @@ class HttpService:
 
     async def _wait_until_none_open(self, seconds: float) -> bool:
         """Waits until no request is under way; says whether that came to be."""
-        if self._open:
-            self._none_open.clear()
-            try:
-                async with asyncio.timeout(seconds):
+        try:
+            async with asyncio.timeout(seconds):
+                while self._open:
+                    self._none_open.clear()
                     await self._none_open.wait()
-            except TimeoutError:
-                return False
+                    await asyncio.sleep(0)  # the next request of the same connection begins
+        except TimeoutError:
+            return False
         return True
 
     async def _serve(self, request: Incoming) -> bool:
@@ -308,7 +309,8 @@ def _target_of(head: RawRequestMessage) -> str:
 
 def _content_length(head: RawRequestMessage) -> int:
     """How long the body is, as far as the head says it. The parser has seen that it's a number."""
-    return int(head.headers.get("Content-Length", 0))
+    digits = head.headers.get("Content-Length", "").lstrip("0")
+    return int(digits or 0)
 
 
 def _expects_continue(head: RawRequestMessage) -> bool:

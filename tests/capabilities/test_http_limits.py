@@ -728,6 +728,110 @@ def test_a_client_that_asks_more_than_it_is_answered_is_not_read_on(run: Callabl
     run(main())
 
 
+@loops
+def test_bodies_that_come_after_their_heads_use_up_nothing(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with serving(Functions(e=echo), ("POST", "/", "e"), ("GET", "/", "e")) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            for _ in range(3 * connection_module.MAX_PIPELINED):
+                writer.write(POST + b"Content-Length: 1\r\n\r\n")
+                await asyncio.sleep(0.002)
+                writer.write(b"x")
+                assert (await read_response(reader))[::2] == (200, b"x")
+            writer.write((GET + b"\r\n") * 100)
+            for _ in range(100):
+                assert (await read_response(reader))[0] == 200
+            writer.close()
+
+    run(main())
+
+
+@loops
+def test_a_client_that_asks_much_at_once_leaves_others_their_turn(run: Callable[..., Any]) -> None:
+    async def busy(request: Request) -> Response:
+        time.sleep(0.0001)  # noqa: ASYNC251  # as a guest that computes
+        return Response(200, None, b"")
+
+    async def main() -> None:
+        async with serving(Functions(hello=busy)) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write((GET + b"\r\n") * 5000)
+            longest, done = 0.0, asyncio.create_task(reader.readuntil(b"never"))
+            while len(server.functions.seen) < 5000:
+                began = time.perf_counter()
+                await asyncio.sleep(0)
+                longest = max(longest, time.perf_counter() - began)
+            done.cancel()
+            await asyncio.gather(done, return_exceptions=True)
+            writer.transport.abort()
+        assert longest < 0.2
+
+    run(main())
+
+
+@loops
+def test_stop_answers_all_requests_that_wait_on_a_connection(run: Callable[..., Any]) -> None:
+    async def slow(request: Request) -> Response:
+        await asyncio.sleep(0.1)
+        return Response(200, None, b"")
+
+    async def main() -> None:
+        functions = Functions(hello=slow)
+        async with serving(functions) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write((GET + b"\r\n") * 3)
+            await until(lambda: len(functions.seen) == 1)
+            stopping = asyncio.create_task(server.service.stop())
+            for connection in (None, None, "close"):
+                status, headers, _ = await read_response(reader)
+                assert (status, headers.get("connection")) == (200, connection)
+            assert await reader.read() == b""
+            await stopping
+            writer.close()
+
+    run(main())
+
+
+@loops
+def test_a_client_that_says_no_more_gets_what_is_written(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server:
+            for _ in range(20):
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(GET + b"\r\n")
+                writer.write_eof()
+                assert (await read_response(reader))[2] == b"hello"
+                writer.close()
+
+    run(main())
+
+
+@loops
+def test_a_client_that_goes_on_with_a_head_that_is_too_long_gets_to_read_why(run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(GET + b"X: ")
+            for _ in range(40):
+                writer.write(b"x" * 100_000)
+                await asyncio.sleep(0.001)
+            assert (await read_response(reader))[0] == 431
+            assert await reader.read() == b""
+            writer.close()
+
+    run(main())
+
+
+def test_a_length_of_many_zeros_is_a_length() -> None:
+    async def main() -> None:
+        async with serving(Functions(e=echo), ("POST", "/", "e")) as server:
+            response = await server.raw(POST + b"Connection: close\r\nContent-Length: " + b"0" * 5000 + b"3\r\n\r\nabc")
+            assert status_of(response) == 200
+            assert response.endswith(b"abc")
+
+    asyncio.run(main())
+
+
 def test_a_hundred_connections_at_once_are_served() -> None:
     async def main() -> None:
         async with serving(Functions(hello=hello)) as server, aiohttp.ClientSession() as client:

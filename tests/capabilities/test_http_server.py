@@ -418,11 +418,34 @@ def test_requests_behind_an_upgrade_are_answered_too() -> None:
     asyncio.run(main())
 
 
-def test_a_tunnel_is_not_made() -> None:
+def test_an_upgrade_to_what_the_parser_does_not_know_loses_nothing() -> None:
+    upgrade = GET + b"Upgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+
     async def main() -> None:
         async with serving(Functions(hello=hello)) as server:
-            response = await server.raw(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\nanything")
-            assert response.startswith(b"HTTP/1.1 501 ")
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            for _ in range(2):
+                writer.write(upgrade)
+                status, headers, _ = await read_response(reader)
+                assert (status, headers.get("connection")) == (200, None)
+            # The parser leaves out what comes behind it, so the client is told to ask again.
+            writer.write(upgrade + GET + b"\r\n")
+            status, headers, _ = await read_response(reader)
+            assert (status, headers.get("connection")) == (200, "close")
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("before", [0, 3, 15, 31, 100])
+def test_a_tunnel_is_not_made(before: int) -> None:
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server:
+            requests = (GET + b"\r\n") * before + b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n"
+            response = await server.raw(requests + (GET + b"\r\n") * 3)
+            assert response.count(b"HTTP/1.1 200 ") == before
+            assert response.count(b"HTTP/1.1 501 ") == 1
 
     asyncio.run(main())
 
