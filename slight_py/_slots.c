@@ -1,8 +1,8 @@
 /* Slots: where guests have their memories and stacks, one guest after the other. slots.py says when they are used.
  *
  * A memory's pages stay with its slot, and are cleared: those that hold something, as the kernel says (PAGEMAP_SCAN,
- * Linux 6.7), and up to KEEP bytes of them. Beyond that, and where the kernel doesn't say, they go back to the system,
- * which hands out pages of zeros.
+ * Linux 6.7), up to KEEP bytes of them, and not behind WINDOW. All others, and all where the kernel doesn't say, go back
+ * to the system, which hands out pages of zeros.
  *
  * A memory's slot is RESERVE bytes of addresses, all that a 32-bit index reaches, with GUARD bytes behind them for the
  * constant offsets of instructions. What lies behind the memory's size can't be touched: compiled code relies on it, and
@@ -29,6 +29,7 @@
 
 #define KEEP ((size_t)256 << 10)     /* bytes that stay with a memory's slot at the most */
 #define KEEP_ALL ((size_t)64 << 20)  /* and with all slots together */
+#define WINDOW ((size_t)2 << 20)     /* how far into a memory they may lie */
 #define REGIONS 32
 
 /* linux/fs.h, as the headers of the system may be older than the kernel that runs. */
@@ -99,8 +100,8 @@ typedef struct Slot {
 /* All memories, or all stacks, of an engine. */
 typedef struct Slots {
     pthread_mutex_t lock; /* for what the slots share: guests may run in threads */
-    uint8_t *region;
-    size_t stride, limit, count;
+    uint8_t *region; /* begins with GUARD bytes, as all slots but the first have them before them */
+    size_t length, stride, limit, count;
     char none_left[64];
     size_t begun;
     size_t kept;
@@ -114,22 +115,25 @@ static size_t page = 4096;
 
 static void forget_pagemap(void)
 {
+    close(pagemap);
     pagemap = -1;
 }
 
 static Slots *slots_new(const char *what, size_t count, size_t stride, size_t limit)
 {
+    size_t length = GUARD + count * stride;
     Slots *slots = calloc(1, sizeof(Slots) + count * sizeof(Slot));
     if (slots == NULL)
         return NULL;
-    slots->region = mmap(NULL, count * stride, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    slots->region = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (slots->region == MAP_FAILED) {
         free(slots);
         return NULL;
     }
     /* With huge pages a small guest would take two megabytes, and have them cleared. */
-    madvise(slots->region, count * stride, MADV_NOHUGEPAGE);
+    madvise(slots->region, length, MADV_NOHUGEPAGE);
     pthread_mutex_init(&slots->lock, NULL);
+    slots->length = length;
     slots->stride = stride;
     slots->limit = limit;
     slots->count = count;
@@ -140,7 +144,7 @@ static Slots *slots_new(const char *what, size_t count, size_t stride, size_t li
 static void slots_delete(void *env)
 {
     Slots *slots = env;
-    munmap(slots->region, slots->count * slots->stride);
+    munmap(slots->region, slots->length);
     pthread_mutex_destroy(&slots->lock);
     free(slots);
 }
@@ -154,7 +158,7 @@ static Slot *take(Slots *slots)
     } else if (slots->begun < slots->count) {
         slot = &slots->slot[slots->begun];
         slot->slots = slots;
-        slot->base = slots->region + slots->begun++ * slots->stride;
+        slot->base = slots->region + GUARD + slots->begun++ * slots->stride;
     }
     if (slot != NULL)
         slots->kept -= slot->kept;
@@ -174,11 +178,16 @@ static void give_back(Slot *slot)
 
 /* Memories. */
 
-/* Sets what can be written to `size` bytes, a multiple of the page. */
+/* Sets what can be written to `size` bytes, a multiple of the page; says whether it could. */
 static bool resize(Slot *slot, size_t size)
 {
-    if (size > slot->writable && mprotect(slot->base + slot->writable, size - slot->writable, PROT_READ | PROT_WRITE))
+    uint8_t *end = slot->base + slot->writable;
+    if (size > slot->writable && mprotect(end, size - slot->writable, PROT_READ | PROT_WRITE)) {
+        /* It may have come a part of the way. To take that back needs nothing that the system could lack. */
+        if (mprotect(end, size - slot->writable, PROT_NONE))
+            abort();
         return false;
+    }
     if (size < slot->writable && mprotect(slot->base + size, slot->writable - size, PROT_NONE))
         return false;
     slot->writable = slot->size = size;
@@ -236,6 +245,12 @@ static bool clear(Slot *slot)
 {
     if (slot->extent < slot->size)
         slot->extent = slot->size;
+    if (slot->extent > WINDOW) {
+        /* A guest may touch, or only read, pages far apart: each look would take longer, for all that come after. */
+        if (madvise(slot->base + WINDOW, slot->extent - WINDOW, MADV_DONTNEED))
+            return false;
+        slot->extent = WINDOW;
+    }
     uint8_t *at = slot->base, *size = at + slot->size, *extent = at + slot->extent;
     size_t left = allowance(slot->slots) / page;
     slot->kept = 0;
@@ -281,7 +296,9 @@ static void *memory_new(void *env, const void *type, size_t minimum, size_t maxi
     if (slot == NULL)
         return wasmtime_error_new(slots->none_left);
     if (!resize(slot, minimum)) {
-        give_back(slot);
+        /* One that couldn't become smaller may have come a part of the way, and is never used again. */
+        if (minimum >= slot->writable)
+            give_back(slot);
         return wasmtime_error_new("the system has no memory left");
     }
     *memory = (LinearMemory){slot, memory_get, memory_grow, memory_delete};
@@ -331,7 +348,8 @@ static PyObject *configure(PyObject *Py_UNUSED(module), PyObject *args)
     Py_ssize_t memories, memory, stacks, stack;
     if (!PyArg_ParseTuple(args, "Knnnn", &config, &memories, &memory, &stacks, &stack))
         return NULL;
-    Slots *of_memories = slots_new("memories", (size_t)memories, RESERVE + GUARD, (size_t)memory);
+    size_t most = (size_t)memory < RESERVE ? (size_t)memory : RESERVE;
+    Slots *of_memories = slots_new("memories", (size_t)memories, RESERVE + GUARD, most);
     size_t length = ((size_t)stack + page - 1) / page * page;
     Slots *of_stacks = slots_new("stacks", (size_t)stacks, length + page, length);
     if (of_memories == NULL || of_stacks == NULL) {

@@ -168,6 +168,9 @@ class Engine:
         self._with_slots = with_slots
         _check_room(self.limits)
         self._cores: dict[bytes, _Core] = {}
+        self._making = threading.Lock()
+        self.instances = 0
+        """How many there are now."""
         self._waiting = 0
 
     @property
@@ -195,9 +198,11 @@ class Engine:
         return self._module(allocation, _module_deserialize, compiled[1:])
 
     def _module(self, allocation: bytes, make: Callable[..., int | None], content: bytes) -> Module:
-        core = self._cores.get(allocation)
-        if core is None:
-            core = self._cores[allocation] = _Core(allocation, self.limits, self._target)
+        with self._making:
+            core = self._cores.get(allocation)
+            if core is None:
+                _check_room(self.limits, len(self._cores) + 1)
+                core = self._cores[allocation] = _Core(allocation, self.limits, self._target)
         found = c_void_p()
         _check(make(core.pointer, content, len(content), byref(found)))
         return Module(found.value or 0, core)
@@ -296,9 +301,10 @@ _SLOT = (4 << 30) + (64 << 20)
 """Bytes of address space for one memory of up to 4 GiB: all that a 32-bit address reaches is reserved."""
 
 
-def _check_room(limits: Limits) -> None:
-    """Raises InvalidModule where not all instances fit into a process: wasmtime would end it, now or later."""
-    needed = limits.instances * _MAPPINGS
+def _check_room(limits: Limits, cores: int = 1) -> None:
+    """Raises InvalidModule where the memories of another core, of so many in all, don't fit into the process: wasmtime
+    would end it, now or later."""
+    needed = limits.instances * _MAPPINGS * cores
     with contextlib.suppress(OSError):
         most = int(Path("/proc/sys/vm/max_map_count").read_text())
         if needed > most:
@@ -507,6 +513,8 @@ class Program:
         Raises Trap, Exit or GuestFault where its start function fails, InvalidModule where the module needs more
         than the limits allow.
         """
+        if self.engine.instances >= self.engine.limits.instances:
+            raise Trap(f"all {self.engine.limits.instances} instances are in use")
         instance = Instance(self, in_thread, reused, (wasi or _NO_WASI).make() if self.wants_wasi else 0)
         try:
             if not instance.start():
@@ -541,6 +549,7 @@ class Instance:
         self._ended: Exception | None = None
         """What ended the guest, or that it was closed: there is no calling it any more."""
         _instances.add(self)
+        program.engine.instances += 1
 
     def start(self) -> bool:
         """Instantiates the module, and says whether that is done; else `finish_start` goes on."""
@@ -595,7 +604,9 @@ class Instance:
             self._store.close()
             if self._thread is not None:
                 self._thread.stop()
-            _instances.discard(self)
+            if self in _instances:
+                _instances.discard(self)
+                self._program.engine.instances -= 1
 
     @property
     def abandoned(self) -> bool:

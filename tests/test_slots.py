@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,11 @@ FUNCTIONS = """
 
 def guest(pages: int = 2) -> bytes:
     return wat.binary(f'(memory (export "memory") {pages}) {wat.data(100, DATA)} {FUNCTIONS}')
+
+
+def guest_of(pages: int) -> bytes:
+    """One without data, which has room in no memory."""
+    return wat.binary(f'(memory (export "memory") {pages}) {FUNCTIONS}')
 
 
 @pytest.fixture
@@ -223,6 +229,53 @@ def test_a_slot_whose_guest_trapped_serves_the_next(engine: Engine) -> None:
     wat.run(main())
 
 
+def test_a_memory_that_could_not_grow_has_grown_by_nothing() -> None:
+    """The kernel opens memory mapping by mapping, and leaves open what it had opened when it fails amid that."""
+    code = """
+        import asyncio, resource
+        from slight_py.engine import Engine, Limits, Trap
+        from tests.test_slots import address, call, guest_of, program
+
+        engine = Engine(Limits(memory=64 << 20, instances=3), with_slots=True)
+        of = {pages: program(engine, guest_of(pages)) for pages in (0, 2, 20)}
+
+        def use(instance):
+            instance.memory[:] = b"x" * len(instance.memory)
+
+        async def main():
+            first, second = await of[2].instantiate(), await of[20].instantiate()
+            slot = address(first)
+            use(first), use(second)
+            second.close()
+            second = await of[0].instantiate()  # what it has no use for is one mapping with the end of the first slot
+            assert await call(first, "grow", 38) == 2
+            use(first)
+            first.close()
+            empty = await of[0].instantiate()
+            used = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")][0]
+            limits = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + 10 * 65536, limits[1]))
+            grown = await call(empty, "grow", 60)
+            resource.setrlimit(resource.RLIMIT_DATA, limits)
+            assert grown == 2**32 - 1
+            try:
+                await call(empty, "store", 12345)
+            except Trap:
+                pass
+            else:
+                print("it wrote behind its memory")
+            empty.close()
+            after = await of[2].instantiate()
+            assert address(after) == slot
+            assert not any(after.memory)
+            after.close()
+            second.close()
+
+        asyncio.run(main())
+    """
+    assert outside(code) == (0, "", "")
+
+
 # What stays with the slots.
 
 
@@ -274,6 +327,36 @@ def test_guests_of_ever_smaller_memories_hoard_nothing(engine: Engine) -> None:
     wat.run(main())
 
 
+@pytest.mark.parametrize("step", [4096, 4 << 20])
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_guest_that_touches_much_makes_nothing_slower_for_those_that_come_after(
+    engine: Engine, writes: bool, step: int
+) -> None:
+    large, small = program(engine, guest(1000)), program(engine, guest(1))
+
+    async def small_ones() -> float:
+        best = 1.0
+        for _ in range(20):
+            began = time.perf_counter()
+            for _ in range(10):
+                (await small.instantiate()).close()
+            best = min(best, time.perf_counter() - began)
+        return best / 10
+
+    async def main() -> None:
+        before = await small_ones()
+        instance = await large.instantiate()
+        for at in range(0, len(instance.memory), step):
+            if writes:
+                instance.memory[at] = 1
+            else:
+                assert instance.memory[at] == 0
+        instance.close()
+        assert await small_ones() - before < 100e-6
+
+    wat.run(main())
+
+
 def test_all_slots_together_keep_no_more_than_their_share() -> None:
     count = 300
     engine = Engine(Limits(memory=1 << 20, instances=count), with_slots=True)
@@ -321,14 +404,14 @@ def test_a_process_after_a_fork_does_without_the_map_of_its_parents_pages() -> N
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         asyncio.run(main())
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert outside(code) == (0, "", "")
+
+
+def outside(code: str) -> tuple[int, str, str]:
+    """What a process of its own says of Python code."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 # Which modules they are for.
@@ -431,13 +514,53 @@ def test_as_many_instances_as_the_limits_say_and_the_next_one_is_told_so(engine:
 
     async def main() -> None:
         instances = [await found.instantiate() for _ in range(LIMITS.instances)]
-        with pytest.raises(Trap, match="all 4 memories are in use"):
+        with pytest.raises(Trap, match="all 4 instances are in use"):
             await found.instantiate()
         for instance in instances:
             instance.close()
         await use(found, 2, everywhere)
 
     wat.run(main())
+
+
+def test_modules_without_a_memory_and_of_the_pool_count_as_well(engine: Engine) -> None:
+    kinds = "(table 100 funcref)", UNSUITABLE["much data"]
+    programs = [Program(engine, engine.compile(wat.binary(fields)), {}) for fields in kinds]
+
+    async def main() -> None:
+        instances = [await programs[number % 2].instantiate() for number in range(LIMITS.instances)]
+        for each in programs:
+            with pytest.raises(Trap, match="all 4 instances are in use"):
+                await each.instantiate()
+        for instance in instances:
+            instance.close()
+            instance.close()
+        (await programs[0].instantiate()).close()
+
+    wat.run(main())
+
+
+def test_a_module_of_the_other_kind_is_refused_where_there_is_no_room_for_it() -> None:
+    code = """
+        import resource
+        from slight_py.engine import Engine, InvalidModule, Limits
+        from tests.test_slots import UNSUITABLE, guest
+        from tests import wat
+
+        limits = Limits(memory=1 << 20, instances=16)
+        used = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize")][0]
+        most = used * 1024 + int(16 * 4.2 * 2**30) + (2 << 30)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        engine = Engine(limits, with_slots=True)
+        engine.compile(guest())
+        try:
+            engine.compile(wat.binary(UNSUITABLE["much data"]))
+        except InvalidModule as error:
+            assert "ulimit -v" in str(error)
+        else:
+            print("it was taken")
+    """
+    assert outside(code) == (0, "", "")
 
 
 def test_a_function_without_end_in_a_slot_gives_others_their_turn(engine: Engine) -> None:
