@@ -125,6 +125,8 @@ def rest(
         except StopIteration as done:
             result: T = done.value
             return result
+        finally:
+            del go_on  # which holds the error, whose traceback holds this frame
 
 
 @dataclass(frozen=True, slots=True)

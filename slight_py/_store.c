@@ -55,6 +55,7 @@ typedef struct {
     X(context_epoch_deadline_async_yield_and_update, void, (void *, uint64_t))                                        \
     X(context_get_data, void *, (void *))                                                                             \
     X(context_set_wasi, void *, (void *, void *))                                                                     \
+    X(error_delete, void, (void *))                                                                                   \
     X(caller_context, void *, (void *))                                                                               \
     X(instance_pre_instantiate_async, void *, (void *, void *, void *, void *, void *))                               \
     X(instance_export_nth, bool, (void *, void *, size_t, char **, size_t *, Extern *))                               \
@@ -90,6 +91,7 @@ typedef struct {
     bool guarded;
     bool answered;
     bool in_turn;
+    bool ended;
     void *future;
     /* The calls still to be made: `count` times the arguments of one, and the results of those that were made. */
     uint64_t function[2];
@@ -186,9 +188,16 @@ static void *make_in_turn(void *env, void *caller, ValRaw *args_and_results, siz
         memset(raw, 0, sizeof(ValRaw) * slots);
         for (Py_ssize_t n = 0; n < each->params; n++)
             memcpy(&raw[n], &args[n].of, args[n].kind == 0 || args[n].kind == 2 ? 4 : 8);
-        self->error = wasmtime_func_call_unchecked(context, each->function, raw, slots, &self->trap);
-        if (self->trap != NULL || self->error != NULL)
+        void *trap = NULL, *error = wasmtime_func_call_unchecked(context, each->function, raw, slots, &trap);
+        if (each->ended && error != NULL) {
+            wasmtime_error_delete(error); /* it says that the future is being deleted, which `pop` knows */
             break;
+        }
+        if (trap != NULL || error != NULL) {
+            self->trap = trap;
+            self->error = error;
+            break;
+        }
         if (each->result) {
             Val *result = &each->results[each->made];
             result->kind = each->result_kind;
@@ -339,7 +348,7 @@ static int push(Store *self, bool guarded, Py_ssize_t params, Py_ssize_t count, 
     }
     Activation *each = &self->stack[self->depth];
     each->guarded = guarded;
-    each->answered = each->imported = each->in_turn = false;
+    each->answered = each->imported = each->in_turn = each->ended = false;
     each->future = NULL;
     each->params = params;
     each->count = count;
@@ -508,6 +517,7 @@ static PyObject *Store_results(Store *self, PyObject *Py_UNUSED(none))
 static void pop(Store *self)
 {
     Activation *top = &self->stack[--self->depth];
+    top->ended = true;
     if (top->future != NULL) {
         wasmtime_call_future_delete(top->future);
         top->future = NULL;

@@ -336,6 +336,8 @@ class _Ticker:
         # The object and not its address alone: the thread must not outlive the engine.
         self._engine = engine
         self._running = 0
+        self.ticks = 0
+        """How often it has moved on."""
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -360,6 +362,7 @@ class _Ticker:
         while True:
             time.sleep(TICK)
             _increment_epoch(pointer)
+            self.ticks += 1
             idle = 0.0 if self._running else idle + TICK
             if idle >= self.LINGER:
                 with self._lock:
@@ -697,6 +700,8 @@ class Instance:
         meanwhile."""
         advance = self._store.advance
         imports = self._program.imports
+        ticker = self._program.core.ticker
+        began = ticker.ticks
         while state:
             if state == CALLED:
                 number, args = self._store.imported()
@@ -709,6 +714,7 @@ class Instance:
                         value = done.value
                     else:
                         value = await rest(answer, awaited, self._store.renew)
+                        began = ticker.ticks
                 except (GuestFault, Trap, Exit):
                     raise
                 except Exception as error:
@@ -716,8 +722,14 @@ class Instance:
                         raise
                     raise definition.failure(host, error) from error
                 self._store.answer(definition.result, value)
+                if ticker.ticks - began > 1:
+                    # Code in a straight line doesn't look at the epoch, and each answer may have taken a while.
+                    await self._program.engine.turn()
+                    self._store.renew()
+                    began = ticker.ticks
             elif state == YIELDED:
                 await self._program.engine.turn()
+                began = ticker.ticks
             else:
                 # A host that the guest failed inside of may have caught that, and gone on.
                 self._ended = self._ended or self._failure(state, name)

@@ -4,6 +4,9 @@ A guest runs on its own stack (a fiber) inside `wasmtime_call_future_poll`. When
 back on that stack; the callback does nothing but note the call, and the poll returns. Whoever polls then has the import
 answered on the thread's own stack, and polls again.
 
+While a guest waits, its memory is read and written, and its turn renewed: wasmtime's header forbids to touch the store
+of a call under way, but version 50 reads both anew when the guest goes on. Look again with each version.
+
 There may be one call into a guest, and others nested in it, each made while the guest waits for an import. A nested
 call runs inside the poll of the outer one, since that is where the guest's stacks may be used.
 

@@ -324,6 +324,102 @@ def test_nothing_is_left_of_thousands_of_guests_however_they_end() -> None:
     wat.run(main(), 20)
 
 
+BLOCKS = ("one", "two", "three")
+
+ALLOCATES = f"""
+(import "test" "at-once" (func $at-once))
+(import "test" "patient" (func $patient))
+{wat.MEMORY}
+(global $how (mut i32) (i32.const 0))
+(func (export "canonical_abi_realloc") (param i32 i32 i32 i32) (result i32)
+  (if (i32.eq (global.get $how) (i32.const 1)) (then (call $at-once)))
+  (if (i32.eq (global.get $how) (i32.const 2)) (then {wat.FOREVER}))
+  (i32.const 1024))
+(func (export "refused") (global.set $how (i32.const 1)))
+(func (export "endless") (global.set $how (i32.const 2)))
+(func (export "patient") (result i32) (global.set $how (i32.const 2)) (call $patient) (i32.const 7))
+"""
+"""A guest that allocates well, or with an import, or for ever."""
+
+
+async def _allocate(guest: Instance) -> None:
+    lower = Lower(guest, "test: allocate")
+    for text in BLOCKS:
+        lower.string(text)
+    await guest.allocate(lower)
+
+
+async def _patient(host: Host, guest: Instance, args: tuple[Any, ...]) -> None:
+    """Gives up when the guest takes too long, and answers all the same."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await _allocate(guest)
+
+
+def allocating() -> Program:
+    calls = {"at-once": _at_once, "patient": _patient}
+    imports = {("test", name): (Import("test", name, "", "", call), Host()) for name, call in calls.items()}
+    return wat.program(wat.binary(ALLOCATES), imports)
+
+
+def test_a_host_may_give_up_a_call_into_the_guest_and_the_guest_goes_on() -> None:
+    async def main() -> None:
+        program = allocating()
+        assert await use(program, "patient") == 7
+
+    wat.run(main())
+
+
+def test_guests_that_fail_while_they_allocate_leave_nothing() -> None:
+    async def main() -> None:
+        program = allocating()
+
+        async def fail(how: str) -> None:
+            instance = await program.instantiate()
+            await instance.call(program.info.functions[how], ())
+            task = asyncio.create_task(_allocate(instance))
+            await asyncio.sleep(0)
+            task.cancel()
+            with suppress(GuestFault, asyncio.CancelledError):
+                await task
+            instance.close()
+
+        async def some(count: int) -> int:
+            for _ in range(count):
+                await fail("refused")
+            for _ in range(count // 20):
+                await fail("endless")
+            gc.collect()
+            return resident()
+
+        before = await some(500)
+        assert await some(4000) - before < 3 << 20
+
+    wat.run(main(), 60)
+
+
+def test_code_in_a_straight_line_gives_others_their_turn_between_its_imports() -> None:
+    """It never comes to where the engine's clock is looked at."""
+
+    async def slow(host: Host, guest: Instance, args: tuple[Any, ...]) -> None:
+        time.sleep(0.001)  # noqa: ASYNC251  # as a host that copies much
+
+    async def main() -> None:
+        calls = "(call $slow)" * 1000
+        fields = f'(import "test" "slow" (func $slow)) {wat.MEMORY} (func (export "line") {calls})'
+        program = wat.program(wat.binary(fields), {("test", "slow"): (Import("test", "slow", "", "", slow), Host())})
+        line = asyncio.create_task(use(program, "line"))
+        longest = 0.0
+        while not line.done():
+            began = time.perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, time.perf_counter() - began)
+        await line
+        assert longest < 0.2
+
+    wat.run(main())
+
+
 def test_what_an_import_raises_is_raised_to_the_caller_with_where_it_was() -> None:
     async def main() -> None:
         program = guest(Host())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 import weakref
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bindgen import support
-from bindgen.support import GuestFault, Handles, Resources
+from bindgen.support import GuestFault, Handles, Resources, rest
 from tests.bindgen.roundtrip import FORMS, lift_and_lower
 
 SIZE = 512
@@ -289,3 +290,54 @@ def test_no_argument_ends_the_process(form: tuple[Any, Any], kind: int) -> None:
     for arguments in ((), (None,), (1, 2, 3, 4, 5)):
         with pytest.raises((TypeError, AttributeError)):
             made(*arguments)
+
+
+# Coroutines that are begun by hand.
+
+
+async def _waits(steps: list[str]) -> str:
+    try:
+        for _ in range(2):
+            await asyncio.sleep(0)
+            steps.append("waited")
+        return "done"
+    except asyncio.CancelledError:
+        steps.append("cancelled")
+        raise
+
+
+async def _by_hand(steps: list[str], kept: object) -> str:
+    begun = _waits(steps)
+    return await rest(begun, begun.send(None), lambda: steps.append("goes on"))
+
+
+def test_the_rest_of_a_coroutine_is_awaited_as_the_whole_would_be() -> None:
+    steps: list[str] = []
+    assert asyncio.run(_by_hand(steps, None)) == "done"
+    assert steps == ["goes on", "waited", "goes on", "waited"]
+
+
+def test_a_coroutine_that_is_cancelled_in_its_rest_holds_nothing() -> None:
+    class Kept:
+        pass
+
+    async def main() -> None:
+        steps: list[str] = []
+        kept = Kept()
+        held = weakref.ref(kept)
+        task = asyncio.create_task(_by_hand(steps, kept))
+        del kept
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        del task
+        await asyncio.sleep(0)
+        assert steps == ["goes on", "cancelled"]
+        assert held() is None
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
