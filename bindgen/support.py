@@ -70,11 +70,13 @@ class GuestFault(Exception):
 class Guest(Protocol):
     """One instance of a guest, as its bindings see it."""
 
-    handles: Handles
-    """The host's resources that the guest holds."""
+    @property
+    def handles(self) -> Handles:
+        """The host's resources that the guest holds."""
 
-    resources: Resources
-    """The guest's own resources, whoever holds them."""
+    @property
+    def resources(self) -> Resources:
+        """The guest's own resources, whoever holds them."""
 
     reused: bool
     """Whether there may be more calls after this one. Where not, nothing needs to be freed."""

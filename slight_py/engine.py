@@ -537,7 +537,18 @@ _instances: set[Instance] = set()
 class Instance:
     """One instance of a program, with a store of its own; the `Guest` of the generated bindings."""
 
-    __slots__ = ("_ended", "_program", "_state", "_store", "_thread", "handles", "resources", "reused", "started")
+    __slots__ = (
+        "_ended",
+        "_handles",
+        "_program",
+        "_resources",
+        "_state",
+        "_store",
+        "_thread",
+        "_ticker",
+        "reused",
+        "started",
+    )
 
     def __init__(self, program: Program, in_thread: bool, reused: bool, wasi: int) -> None:
         self.reused = reused
@@ -545,8 +556,11 @@ class Instance:
         """When the guest's own monotonic clock began, by `time.monotonic_ns()`."""
         self._program = program
         limits, core = program.engine.limits, program.core
+        self._ticker = core.ticker
         self._store = Store(core.pointer, limits.memory, limits.table_elements, wasi, core.driver.pointer)
         self._thread = _Thread() if in_thread else None
+        self._handles: Handles | None = None
+        self._resources: Resources | None = None
         self._state = YIELDED
         """What `advance` said, while the instance starts."""
         self._ended: Exception | None = None
@@ -559,7 +573,7 @@ class Instance:
         if self._thread is not None:
             self._store.instantiate(self._program.pre)
             return False
-        ticker = self._program.core.ticker
+        ticker = self._ticker
         ticker.enter()
         try:
             self._state = self._store.start(self._program.pre)
@@ -572,7 +586,7 @@ class Instance:
 
     async def finish_start(self) -> None:
         """Goes on where the module has a start function that isn't done at once."""
-        ticker = self._program.core.ticker
+        ticker = self._ticker
         ticker.enter()
         try:
             if self._thread is not None:
@@ -587,15 +601,19 @@ class Instance:
         if self._program.info.memory is not None:
             self._store.set_memory(self._program.info.memory)
 
-    def __getattr__(self, name: str) -> Any:
-        """Makes the tables of handles when they are first asked for: most instances hold none."""
-        if name == "handles":
-            self.handles = Handles()
-            return self.handles
-        if name == "resources":
-            self.resources = Resources()
-            return self.resources
-        raise AttributeError(name)
+    @property
+    def handles(self) -> Handles:
+        """What the guest holds of its hosts'. Most instances hold nothing, and need no table."""
+        if self._handles is None:
+            self._handles = Handles()
+        return self._handles
+
+    @property
+    def resources(self) -> Resources:
+        """The guest's own resources."""
+        if self._resources is None:
+            self._resources = Resources()
+        return self._resources
 
     def close(self) -> None:
         """Ends the instance and releases what it held.
@@ -667,7 +685,7 @@ class Instance:
         the state that `_finish` goes on from. `guarded` refuses it the imports."""
         if self._ended is not None:
             raise self._ended
-        ticker = self._program.core.ticker
+        ticker = self._ticker
         ticker.enter()
         done: list[Any] | int = []
         try:
@@ -693,14 +711,14 @@ class Instance:
         finally:
             if not self.abandoned:
                 self._store.end()
-            self._program.core.ticker.leave()
+            self._ticker.leave()
 
     async def _drive(self, name: str, state: int) -> None:
         """Goes on from `state`, which `advance` said, until the innermost calls are made: answers what the guest asks
         meanwhile."""
         advance = self._store.advance
         imports = self._program.imports
-        ticker = self._program.core.ticker
+        ticker = self._ticker
         began = ticker.ticks
         while state:
             if state == CALLED:
