@@ -370,16 +370,17 @@ static PyObject *configure(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* setup(addresses: dict[str, int]) -> bool: takes the C API's functions by name; says whether the kernel says which
- * pages hold something. */
-static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *addresses)
+/* setup(address: Callable[[str], int]) -> bool: takes the C API's functions, whose addresses `address` gives by name;
+ * says whether the kernel says which pages hold something. */
+static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *address)
 {
 #define TAKE(name, result, arguments)                                                                                 \
     {                                                                                                                 \
-        PyObject *address = PyDict_GetItemString(addresses, "wasmtime_" #name);                                                   \
-        if (address == NULL)                                                                                          \
-            return PyErr_Format(PyExc_ImportError, "wasmtime_%s is missing", #name);                                  \
-        wasmtime_##name = (result(*) arguments)PyLong_AsVoidPtr(address);                                             \
+        PyObject *found = PyObject_CallFunction(address, "s", "wasmtime_" #name);                                     \
+        if (found == NULL)                                                                                            \
+            return NULL;                                                                                              \
+        wasmtime_##name = (result(*) arguments)PyLong_AsVoidPtr(found);                                               \
+        Py_DECREF(found);                                                                                             \
     }
     FUNCTIONS(TAKE)
     if (PyErr_Occurred())
@@ -395,23 +396,8 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *addresses)
     return PyBool_FromLong(pagemap >= 0);
 }
 
-static PyObject *names(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
-{
-#define NAME(name, result, arguments) "wasmtime_" #name,
-    static const char *all[] = {FUNCTIONS(NAME) NULL};
-    PyObject *list = PyList_New(0);
-    for (int n = 0; list != NULL && all[n] != NULL; n++) {
-        PyObject *name = PyUnicode_FromString(all[n]);
-        if (name == NULL || PyList_Append(list, name) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(name);
-    }
-    return list;
-}
-
 static PyMethodDef functions[] = {
     {"setup", setup, METH_O, NULL},
-    {"names", names, METH_NOARGS, NULL},
     {"configure", configure, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

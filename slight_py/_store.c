@@ -656,22 +656,23 @@ static PyObject *wasi_config(PyObject *Py_UNUSED(module), PyObject *const *args,
     return PyLong_FromVoidPtr(config);
 }
 
-/* setup(addresses: dict[str, int], val_size: int, extern_size: int) -> tuple[int, int]: takes the C API's functions by
- * name, and returns the addresses of what an import and a driver are defined with. */
+/* setup(address: Callable[[str], int], val_size: int, extern_size: int) -> tuple[int, int]: takes the C API's functions,
+ * whose addresses `address` gives by name; returns those of what an import and a driver are defined with. */
 static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *addresses;
+    PyObject *address;
     Py_ssize_t val_size, extern_size;
-    if (!PyArg_ParseTuple(args, "O!nn", &PyDict_Type, &addresses, &val_size, &extern_size))
+    if (!PyArg_ParseTuple(args, "Onn", &address, &val_size, &extern_size))
         return NULL;
     if (val_size != sizeof(Val) || extern_size != sizeof(Extern))
         return PyErr_Format(PyExc_ImportError, "wasmtime's values have another layout");
 #define TAKE_AS(prefix, name, result, arguments)                                                                      \
     {                                                                                                                 \
-        PyObject *address = PyDict_GetItemString(addresses, #prefix #name);                                           \
-        if (address == NULL)                                                                                          \
-            return PyErr_Format(PyExc_ImportError, #prefix "%s is missing", #name);                                   \
-        prefix##name = (result(*) arguments)PyLong_AsVoidPtr(address);                                                \
+        PyObject *found = PyObject_CallFunction(address, "s", #prefix #name);                                         \
+        if (found == NULL)                                                                                            \
+            return NULL;                                                                                              \
+        prefix##name = (result(*) arguments)PyLong_AsVoidPtr(found);                                                  \
+        Py_DECREF(found);                                                                                             \
     }
 #define TAKE(name, result, arguments) TAKE_AS(wasmtime_, name, result, arguments)
 #define TAKE_WASI(name, result, arguments) TAKE_AS(wasi_config_, name, result, arguments)
@@ -682,25 +683,9 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
     return Py_BuildValue("KK", (unsigned long long)(uintptr_t)entered, (unsigned long long)(uintptr_t)make_in_turn);
 }
 
-static PyObject *names(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
-{
-#define NAME(name, result, arguments) "wasmtime_" #name,
-#define WASI_NAME(name, result, arguments) "wasi_config_" #name,
-    static const char *all[] = {FUNCTIONS(NAME) WASI_FUNCTIONS(WASI_NAME) NULL};
-    PyObject *list = PyList_New(0);
-    for (int n = 0; list != NULL && all[n] != NULL; n++) {
-        PyObject *name = PyUnicode_FromString(all[n]);
-        if (name == NULL || PyList_Append(list, name) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(name);
-    }
-    return list;
-}
-
 static PyMethodDef functions[] = {
     {"setup", setup, METH_VARARGS, NULL},
     {"wasi_config", (PyCFunction)(void (*)(void))wasi_config, METH_FASTCALL, NULL},
-    {"names", names, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

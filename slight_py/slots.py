@@ -51,7 +51,7 @@ if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
         pass
     else:
         native = True
-        available = _slots.setup({name: capi.address(name) for name in _slots.names()})
+        available = _slots.setup(capi.address)
         configure = _slots.configure
 
 

@@ -416,7 +416,6 @@ if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
     except ImportError:
         pass
     else:
-        addresses = {name: capi.address(name) for name in _store.names()}
-        enter_address, driver_address = _store.setup(addresses, _VAL_SIZE, ctypes.sizeof(_Extern))
+        enter_address, driver_address = _store.setup(capi.address, _VAL_SIZE, ctypes.sizeof(_Extern))
         PureStore, Store = Store, _store.Store
         _wasi_config = _store.wasi_config

@@ -25,7 +25,8 @@ def test_the_c_api_is_declared_as_its_package_declares_it(monkeypatch: pytest.Mo
         return declared[-1]
 
     monkeypatch.setattr(engine, "function", function)
-    engine.Engine(engine.Limits(instances=1))
+    for allocation in (engine.SLOTS, engine.POOL):
+        engine._Core(allocation, engine.Limits(instances=1), None)
     assert len(declared) > 75
     for ours in declared:
         theirs = getattr(bindings, f"_{ours.__name__}")
