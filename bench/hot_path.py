@@ -100,10 +100,10 @@ class Stamped(Instance):
         _stamp()
         realloc = getattr(self._program, "realloc", None) or self._own_function(REALLOC, REALLOC)
         calls = [(0, 0, align, size) for size, align, _ in lower.blocks]
-        if hasattr(self, "_begin"):
-            pointers = self._begin(realloc, calls, True)
-        else:
-            pointers = await self._call(realloc, calls, True)
+        begin: Any = getattr(self, "_begin", None)  # in earlier trees, a coroutine does all of it
+        pointers = begin(realloc, calls, True) if begin else await self._call(realloc, calls, True)
+        if isinstance(pointers, int):
+            pointers = await self._finish(realloc, pointers)
         _stamp()
         lower.place(pointers)
         _stamp()
@@ -134,10 +134,10 @@ class Stamping:
         _stamp()
         instance = Stamped(self._program, False, False, given)
         _stamp()
-        if hasattr(instance, "start"):
-            instance.start()
-        else:
+        if not hasattr(instance, "start"):  # an earlier tree's
             await instance._start()
+        elif not instance.start():
+            await instance.finish_start()
         _stamp()
         response = await http_handler.handle_http(instance, handler, request)
         _stamp()

@@ -661,10 +661,7 @@ class Instance:
 
     async def free(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         if blocks:
-            function = self._own_function(FREE, FREE)
-            done = self._begin(function, blocks, True)
-            if not isinstance(done, list):
-                await self._finish(function, done)
+            await self._call(self._own_function(FREE, FREE), blocks, True)
 
     async def drop(self, resource: str, rep: int) -> None:
         await self.call(self._own_function(DROP + resource, DROP), (rep,))
@@ -679,6 +676,11 @@ class Instance:
         return function
 
     # How a guest is run.
+
+    async def _call(self, export: ExportedFunction, calls: Sequence[Sequence[Flat]], guarded: bool) -> list[Any]:
+        """What `_begin` begins, to its end."""
+        done = self._begin(export, calls, guarded)
+        return done if isinstance(done, list) else await self._finish(export, done)
 
     def _begin(self, export: ExportedFunction, calls: Sequence[Sequence[Flat]], guarded: bool) -> list[Any] | int:
         """Calls a function once for each of `calls`, and returns the results; or, where the guest isn't done at once,

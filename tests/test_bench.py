@@ -92,7 +92,7 @@ def test_memory_is_what_an_instance_adds_after_the_first_step() -> None:
 def test_a_busy_instance_takes_memory_of_its_own_and_of_ours() -> None:
     assert example("http-server-demo-rust").is_file()
     busy, idle = (json.loads(measure("bench.memory", kind)) for kind in ("busy", "idle"))
-    assert busy["guests"] > idle["guests"] == 0
+    assert busy["guests"] > idle["guests"]
     assert busy["ours"] > idle["ours"] > 0
     assert busy["ours"] + busy["page_tables"] < 64
 
