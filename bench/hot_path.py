@@ -136,8 +136,8 @@ class Stamping:
         _stamp()
         if not hasattr(instance, "start"):  # an earlier tree's
             await instance._start()
-        elif not instance.start():
-            await instance.finish_start()
+        elif state := instance.start():
+            await instance.finish_start(state)
         _stamp()
         response = await http_handler.handle_http(instance, handler, request)
         _stamp()

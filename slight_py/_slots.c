@@ -27,9 +27,9 @@
 #define RESERVE ((size_t)4 << 30)
 #define GUARD ((size_t)32 << 20)
 
-#define KEEP ((size_t)256 << 10)     /* bytes that stay with a memory's slot at the most */
-#define KEEP_ALL ((size_t)64 << 20)  /* and with all slots together */
-#define WINDOW ((size_t)2 << 20)     /* how far into a memory they may lie */
+#define KEEP ((size_t)256 << 10)    /* bytes that stay with a memory's slot at the most */
+#define KEEP_ALL ((size_t)64 << 20) /* and with all slots together */
+#define WINDOW ((size_t)2 << 20)    /* how far into a memory they may lie */
 #define REGIONS 32
 
 /* linux/fs.h, as the headers of the system may be older than the kernel that runs. */
@@ -90,10 +90,9 @@ struct Slots;
 typedef struct Slot {
     struct Slots *slots;
     uint8_t *base;
-    size_t size;     /* what the guest may use, from the base */
-    size_t writable; /* what can be written, from the base: as much, or what the last guest had */
-    size_t extent;   /* behind it no page holds anything, be it zeros */
-    size_t kept;     /* bytes of the pages that were left here when the last guest went */
+    size_t size;   /* what can be written, from the base: the guest's, or what the last guest had */
+    size_t extent; /* behind it no page holds anything, be it zeros */
+    size_t kept;   /* bytes of the pages that were left here when the last guest went */
     struct Slot *next;
 } Slot;
 
@@ -181,16 +180,16 @@ static void give_back(Slot *slot)
 /* Sets what can be written to `size` bytes, a multiple of the page; says whether it could. */
 static bool resize(Slot *slot, size_t size)
 {
-    uint8_t *end = slot->base + slot->writable;
-    if (size > slot->writable && mprotect(end, size - slot->writable, PROT_READ | PROT_WRITE)) {
+    uint8_t *end = slot->base + slot->size;
+    if (size > slot->size && mprotect(end, size - slot->size, PROT_READ | PROT_WRITE)) {
         /* It may have come a part of the way. To take that back needs nothing that the system could lack. */
-        if (mprotect(end, size - slot->writable, PROT_NONE))
+        if (mprotect(end, size - slot->size, PROT_NONE))
             abort();
         return false;
     }
-    if (size < slot->writable && mprotect(slot->base + size, slot->writable - size, PROT_NONE))
+    if (size < slot->size && mprotect(slot->base + size, slot->size - size, PROT_NONE))
         return false;
-    slot->writable = slot->size = size;
+    slot->size = size;
     return true;
 }
 
@@ -297,7 +296,7 @@ static void *memory_new(void *env, const void *type, size_t minimum, size_t maxi
         return wasmtime_error_new(slots->none_left);
     if (!resize(slot, minimum)) {
         /* One that couldn't become smaller may have come a part of the way, and is never used again. */
-        if (minimum >= slot->writable)
+        if (minimum >= slot->size)
             give_back(slot);
         return wasmtime_error_new("the system has no memory left");
     }

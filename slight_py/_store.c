@@ -251,7 +251,7 @@ static void advance(Activation *each)
 
 /* Values. */
 
-static int kind_of(char letter)
+static int kind_or_none(char letter)
 {
     switch (letter) {
     case 'i':
@@ -263,8 +263,15 @@ static int kind_of(char letter)
     case 'd':
         return 3;
     }
-    PyErr_Format(PyExc_ValueError, "'%c' is not a type", letter);
     return -1;
+}
+
+static int kind_of(char letter)
+{
+    int kind = kind_or_none(letter);
+    if (kind < 0)
+        PyErr_Format(PyExc_ValueError, "'%c' is not a type", letter);
+    return kind;
 }
 
 static int to_val(Val *val, char letter, PyObject *value)
@@ -354,7 +361,7 @@ static int push(Store *self, bool guarded, Py_ssize_t params, Py_ssize_t count, 
     each->count = count;
     each->made = 0;
     each->result = result;
-    each->result_kind = result == 'I' ? 1 : result == 'f' ? 2 : result == 'd' ? 3 : 0;
+    each->result_kind = (uint8_t)kind_or_none(result);
     Py_ssize_t vals = count * (params + 1);
     each->args = PyMem_Malloc(sizeof(Val) * (size_t)(vals ? vals : 1));
     if (each->args == NULL) {

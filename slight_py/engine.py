@@ -25,7 +25,7 @@ from typing import Any
 from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources, rest
 from slight_py import capi, slots, store
 from slight_py.capi import Owned, Vec, function
-from slight_py.store import CALLED, FAILED, TRAPPED, YIELDED, Store, WasiTemplate
+from slight_py.store import CALLED, DONE, FAILED, TRAPPED, YIELDED, Store, WasiTemplate
 
 TICK = 0.002
 """Seconds between two epochs: how long a guest computes before others have their turn."""
@@ -201,7 +201,8 @@ class Engine:
         with self._making:
             core = self._cores.get(allocation)
             if core is None:
-                _check_room(self.limits, len(self._cores) + 1)
+                if self._cores:  # for the first one there was room when the engine was made
+                    _check_room(self.limits, len(self._cores) + 1)
                 core = self._cores[allocation] = _Core(allocation, self.limits, self._target)
         found = c_void_p()
         _check(make(core.pointer, content, len(content), byref(found)))
@@ -520,8 +521,8 @@ class Program:
             raise Trap(f"all {self.engine.limits.instances} instances are in use")
         instance = Instance(self, in_thread, reused, (wasi or _NO_WASI).make() if self.wants_wasi else 0)
         try:
-            if not instance.start():
-                await instance.finish_start()
+            if state := instance.start():
+                await instance.finish_start(state)
         except BaseException:
             instance.close()
             raise
@@ -542,7 +543,6 @@ class Instance:
         "_handles",
         "_program",
         "_resources",
-        "_state",
         "_store",
         "_thread",
         "_ticker",
@@ -561,37 +561,34 @@ class Instance:
         self._thread = _Thread() if in_thread else None
         self._handles: Handles | None = None
         self._resources: Resources | None = None
-        self._state = YIELDED
-        """What `advance` said, while the instance starts."""
         self._ended: Exception | None = None
         """What ended the guest, or that it was closed: there is no calling it any more."""
         _instances.add(self)
         program.engine.instances += 1
 
-    def start(self) -> bool:
-        """Instantiates the module, and says whether that is done; else `finish_start` goes on."""
+    def start(self) -> int:
+        """Instantiates the module. DONE, or the state that `finish_start` goes on from."""
         if self._thread is not None:
             self._store.instantiate(self._program.pre)
-            return False
+            return YIELDED
         ticker = self._ticker
         ticker.enter()
         try:
-            self._state = self._store.start(self._program.pre)
+            state = self._store.start(self._program.pre)
         finally:
             ticker.leave()
-        if self._state:
-            return False
-        self._started()
-        return True
+        if state == DONE:
+            self._started()
+        return state
 
-    async def finish_start(self) -> None:
+    async def finish_start(self, state: int) -> None:
         """Goes on where the module has a start function that isn't done at once."""
         ticker = self._ticker
         ticker.enter()
         try:
             if self._thread is not None:
-                self._state = await self._thread.run(self._store.advance)
-            await self._drive("the start function", self._state)
+                state = await self._thread.run(self._store.advance)
+            await self._drive("the start function", state)
         finally:
             ticker.leave()
         self._started()

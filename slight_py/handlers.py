@@ -33,8 +33,7 @@ class Handlers:
         try:
             instance = await self._program.instantiate(self._wasi)
             try:
-                if self._program.initializer is not None:
-                    await instance.initialize()
+                await instance.initialize()
                 return await http_handler.handle_http(instance, handler, request)
             finally:
                 instance.close()

@@ -13,6 +13,7 @@ something (Linux before 6.7).
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,12 @@ available = False
 """Whether they are, for modules that are compiled here."""
 
 
-def configure(config: int, memories: int, memory: int, stacks: int, stack: int) -> None:
-    """Has the engines of a configuration use slots: how many memories, of how many bytes each, and stacks likewise.
+configure: Callable[[int, int, int, int, int], None]
+"""Has the engines of a configuration use slots: how many memories, of how many bytes each, and stacks likewise. Takes
+the address of the configuration first. It is there where slots can be used.
 
-    Raises MemoryError where the system has no room.
-    """
-    raise NotImplementedError
-
+Raises MemoryError where the system has no room.
+"""
 
 if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
     try:

@@ -45,7 +45,7 @@ class TimeLimit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         task = asyncio.current_task(self._loop)
-        if self._due.pop(task, None) is not None or task is None:  # type: ignore[arg-type]  # it is the one that entered
+        if task is None or self._due.pop(task, None) is not None:
             return
         if task.uncancel() == 0 and kind is asyncio.CancelledError:
             raise TimeExceeded from error
