@@ -270,9 +270,9 @@ class _Resolver:
         self.file.incomplete |= used.incomplete
 
     def bind(self, name: str, binding: _Binding) -> None:
-        """Gives a name its meaning. That `use *` gives it the meaning that it has already is fine."""
+        """Gives a name its meaning. Several `use *` may give it the same one."""
         first = self.file.names.setdefault(name, binding)
-        if first is binding or (first.target is binding.target and (first.starred or binding.starred)):
+        if first is binding or (first.target is binding.target and first.starred and binding.starred):
             return
         self.report_twice(name, first.span, binding.span)
 
