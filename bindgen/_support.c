@@ -631,7 +631,7 @@ static PyObject *Lower_texts(Lower *self, PyObject *texts)
 static PyObject *Lower_rows(Lower *self, PyObject *const *args, Py_ssize_t nargs)
 {
     uint64_t width;
-    if (nargs != 2 || !to_number(args[1], &width) || width == 0 || width > 1024)
+    if (nargs != 2 || !to_number(args[1], &width) || width == 0 || width > UINT32_MAX)
         return LOWER_IN_PYTHON("rows");
     return note_table(self, args[0], (Py_ssize_t)width);
 }

@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from struct import Struct, pack_into
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, NoReturn, Protocol, TypeVar
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -374,6 +374,11 @@ def pack_numbers(memory: memoryview, at: int, letter: str, values: Sequence[Flat
 
 
 # Lowering: into memory that the guest allocates.
+
+
+def wrong_type(value: Never, expected: str) -> NoReturn:
+    """Refuses what a host returned. Where `value` is not Never, a type checker finds a case that is left out."""
+    raise TypeError(f"a value of type {type(value).__name__} where {expected} is expected")
 
 
 class Lower:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Collection, Hashable
+import unicodedata
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from functools import cache
 
+from bindgen.backends.scope import Scope
 from bindgen.wit_parser.model import (
     Alias,
+    Enum,
     ExpectedOf,
+    Flags,
+    Function,
+    FunctionKind,
     Interface,
     ListOf,
     OptionOf,
     Primitive,
+    Record,
     Resource,
     TupleOf,
     Type,
@@ -20,6 +27,7 @@ from bindgen.wit_parser.model import (
     Union,
     Variant,
     unaliased,
+    without_aliases,
 )
 
 _ANNOTATIONS = {
@@ -31,82 +39,126 @@ _ANNOTATIONS = {
     Primitive.UNIT: "None",
 }
 
-_TAKEN_BY_MODULE = {"Any", "Err", "Export", "Guest", "Import", "IntEnum", "IntFlag", "Lift", "Lower", "Ok", "Protocol"}
-_TAKEN_BY_MODULE |= {"GuestResource", "Some", "Struct", "TypeAlias"}
-_TAKEN_BY_FUNCTION = {"answer", "args", "block", "each", "err", "export", "flat", "guest", "handle", "host"}
-_BUILTINS = {"bool", "bytes", "float", "int", "isinstance", "len", "list", "ord", "range", "str", "tuple", "type"}
-_SUPPORT = {"bits_of_float32", "bits_of_float64", "float32_of", "float64_of", "pack_numbers", "s32", "s64"}
-_TAKEN_BY_FUNCTION |= _BUILTINS | _SUPPORT
-_TAKEN_BY_FUNCTION |= {"lift", "lower", "memory", "params_at", "problem", "result", "result_at", "self_", "tag"}
+_IN_ANNOTATIONS = {"bool", "bytes", "float", "int", "list", "str", "tuple"}
+_USED_BY_MODULE = {"Any", "Err", "Export", "Flat", "Guest", "GuestResource", "Import", "IntEnum", "IntFlag", "Lift"}
+_USED_BY_MODULE |= {"Lower", "Ok", "Protocol", "Some", "Struct", "TypeAlias", "Union"}
+_FUNCTIONS = {"isinstance", "len", "ord", "range", "type", "dataclass", "wrong_type"}
+_FUNCTIONS |= {"bits_of_float32", "bits_of_float64", "float32_of", "float64_of", "pack_numbers", "s32", "s64"}
+_CONSTANTS = {"IMPORTS", "RESOURCES", "GUEST_RESOURCES"}
+_LOCALS = {"answer", "args", "block", "each", "each_", "err", "export", "flat", "guest", "handle", "host", "lift"}
+_LOCALS |= {"lower", "memory", "params_at", "problem", "result", "result_at", "self_", "tag"}
+
+
+def _same(name: str) -> str:
+    """Python compares identifiers by their compatible form, NFKC (its reference, "Identifiers and keywords")."""
+    return unicodedata.normalize("NFKC", name)
 
 
 def snake(name: str) -> str:
-    """`new-with-base` as `new_with_base`; a keyword of Python gets an underscore."""
-    text = name.replace("-", "_").lower()
-    return text + "_" if keyword.iskeyword(text) else text
+    """`new-with-base` as `new_with_base`."""
+    return name.replace("-", "_").lower()
 
 
 def camel(name: str) -> str:
     """`http-error` as `HttpError`."""
-    text = "".join(part[:1].upper() + part[1:] for part in name.split("-"))
-    return text + "_" if keyword.iskeyword(text) or text in _TAKEN_BY_MODULE else text
+    return "".join(part[:1].upper() + part[1:] for part in name.split("-"))
 
 
-def local(name: str) -> str:
-    """A parameter's name inside a generated function."""
-    text = snake(name)
-    return text + "_" if text in _TAKEN_BY_FUNCTION else text
+def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
+    """The modules of the interfaces, without `.py`. There are file systems that don't tell upper from lower case."""
+    files = Scope([*keyword.kwlist, "__init__"], same=lambda name: _same(name).casefold())
+    return {interface: files.claim(interface, snake(interface.name)) for interface in interfaces}
 
 
-def exported(name: str) -> str:
-    """A function's name at the top of a generated module."""
-    return name + "_" if name in _BUILTINS | _SUPPORT | {"assert_never", "dataclass"} else name
+class Declared:
+    """What the types of one interface are called: the same in its own module and in those that import from it."""
+
+    def __init__(self, interface: Interface) -> None:
+        self.scope = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_USED_BY_MODULE], same=_same)
+        self.scope.claim("host", f"{camel(interface.name)}Host")
+        for definition in interface.types:
+            self.scope.claim(definition, camel(definition.name))
+        for resource in interface.resources:
+            self.scope.claim(resource, camel(resource.name))
+        for definition in interface.types:
+            if isinstance(definition.kind, Variant | Union):
+                for number, case in enumerate(definition.kind.cases):
+                    self.scope.claim((definition, number), camel(definition.name) + camel(case.name))
 
 
-@cache
-def _class_names(interface: Interface) -> dict[tuple[Hashable, int | None], str]:
-    """The classes of an interface, by definition and, for those of cases, number. Where two would have one name, the
-    later one gets an underscore."""
-    found: dict[tuple[Hashable, int | None], str] = {}
-    taken = {f"{camel(interface.name)}Host"}
+declared = cache(Declared)
+"""The same for every module: only for interfaces that others import from."""
 
-    def add(key: tuple[Hashable, int | None], name: str) -> None:
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        found[key] = name
 
-    for definition in interface.types:
-        add((definition, None), camel(definition.name))
+def field_names(definition: TypeDef) -> list[str]:
+    """The attributes of a record. A type checker would take an attribute `int` for the type of those after it."""
+    assert isinstance(definition.kind, Record)
+    scope = declared(definition.interface).scope.nested()
+    return [scope.fresh(snake(field.name)) for field in definition.kind.fields]
+
+
+def label_names(definition: TypeDef) -> list[str]:
+    """The members of an enum or of flags."""
+    kind = definition.kind
+    assert isinstance(kind, Enum | Flags)
+    scope = Scope(same=_same)
+    return [scope.fresh(snake(label.name).upper()) for label in (kind.cases if isinstance(kind, Enum) else kind.names)]
+
+
+def method_names(interface: Interface) -> dict[Function, str]:
+    """The methods of the host, `keyvalue_open` for a static `open` of `keyvalue`, and those of each resource."""
+    outer = declared(interface).scope
+    host = outer.nested()
+    found = {function: host.fresh(snake(function.name)) for function in interface.functions}
     for resource in interface.resources:
-        add((resource, None), camel(resource.name))
-    for definition in interface.types:
-        if isinstance(definition.kind, Variant | Union):
-            for number, case in enumerate(definition.kind.cases):
-                add((definition, number), camel(definition.name) + camel(case.name))
+        own = outer.nested()
+        for function in resource.functions:
+            if function.kind is FunctionKind.METHOD:
+                found[function] = own.fresh(snake(function.name))
+            else:
+                found[function] = host.fresh(f"{snake(resource.name)}_{snake(function.name)}")
     return found
+
+
+def parameter_names(function: Function) -> list[str]:
+    """The parameters of a host's method, without `self`."""
+    scope = Scope([*keyword.kwlist, "self"], same=_same)
+    return [scope.fresh(snake(param.name)) for param in function.params]
 
 
 class Names:
     """The names in the module of one interface."""
 
-    def __init__(self, interface: Interface, exports: Collection[Interface] = ()) -> None:
-        """`exports` are the interfaces that the guest exports: it defines their resources."""
+    def __init__(
+        self, interface: Interface, modules: Mapping[Interface, str], exports: Collection[Interface] = ()
+    ) -> None:
+        """`modules` are the modules of all interfaces. `exports` are those that the guest exports: it defines their
+        resources."""
         self._interface = interface
+        self._modules = modules
         self._exports = exports
-        self._own = set(_class_names(interface).values())
+        self._types = Declared(interface).scope
+        self._module = self._types.nested([*_FUNCTIONS, *_CONSTANTS])
+        self.methods = method_names(interface)
         self.support_used: set[str] = set()
         self.siblings: dict[str, dict[str, str]] = {}
         """By module, what is imported from it and the name it gets here."""
+        for definition in _mentioned_by(interface):
+            self.use(definition)
 
     def support(self, expression: str) -> str:
         """Notes that the function or class at the start of `expression` comes from `bindgen.support`."""
         self.support_used.add(expression.partition("(")[0])
         return expression
 
+    @property
+    def host(self) -> str:
+        """The Protocol that a host implements."""
+        return self._types["host"]
+
     def use(self, definition: TypeDef | Resource) -> str:
         """The name of a type's class or alias."""
-        return self._from(definition.interface, _class_names(definition.interface)[definition, None])
+        return self._from(definition.interface, definition)
 
     def is_guests(self, resource: Resource) -> bool:
         """Whether the guest defines the resource."""
@@ -114,15 +166,44 @@ class Names:
 
     def case(self, definition: TypeDef, number: int) -> str:
         """The name of the class of a case."""
-        assert isinstance(definition.kind, Variant | Union)
-        return self._from(definition.interface, _class_names(definition.interface)[definition, number])
+        return self._from(definition.interface, (definition, number))
 
-    def _from(self, interface: Interface, name: str) -> str:
+    def _from(self, interface: Interface, key: Hashable) -> str:
         if interface is self._interface:
-            return name
-        here = camel(interface.name) + name if name in self._own else name
-        self.siblings.setdefault(snake(interface.name), {})[name] = here
+            return self._types[key]
+        there = declared(interface).scope[key]
+        here = self._types.claim(key, there, f"{camel(interface.name)}{there}")
+        self.siblings.setdefault(self._modules[interface], {})[there] = here
         return here
+
+    def imported(self, function: Function) -> str:
+        """What answers a function that the guest imports."""
+        return self._module.claim(("import", function), f"_{self._flat_name(function)}")
+
+    def exported(self, function: Function) -> str:
+        """What calls a function that the guest exports."""
+        return self._module.claim(("export", function), self._flat_name(function))
+
+    def constant(self, function: Function) -> str:
+        """The constant that describes a function that the guest exports."""
+        return self._module.claim(("constant", function), self.exported(function).upper())
+
+    def helper(self, operation: str, type_: Type) -> str:
+        """What does something with values of a type: `_load_option_u8`."""
+        return self._module.claim((operation, without_aliases(type_)), f"_{operation}_{self._slug(type_)}")
+
+    def struct(self, format_: str, number: int) -> str:
+        """What packs and unpacks a format of the module `struct`, `number` being how many come before it."""
+        name = format_ if format_.isalpha() else f"STRUCT_{number}"
+        return self._module.claim(("struct", format_), f"_{name}")
+
+    def function_scope(self) -> Scope:
+        """The names in a function that answers or makes a call."""
+        return self._types.nested([*_FUNCTIONS, *_LOCALS])
+
+    def _flat_name(self, function: Function) -> str:
+        own = snake(function.name)
+        return f"{snake(function.resource.name)}_{own}" if function.resource else own
 
     def annotation(self, type_: Type) -> str:
         match type_:
@@ -146,21 +227,56 @@ class Names:
         real = unaliased(type_)
         return real is Primitive.UNIT or isinstance(real, OptionOf)
 
-    def slug(self, type_: Type) -> str:
+    def _slug(self, type_: Type) -> str:
         """The type's part in the name of a helper function."""
         match type_:
             case Primitive():
                 return type_.value
             case TypeDef(kind=Alias(target)):
-                return self.slug(target)
+                return self._slug(target)
             case TypeDef() | Resource():
                 prefix = "" if type_.interface is self._interface else snake(type_.interface.name) + "_"
                 return prefix + snake(type_.name)
             case ListOf(element):
-                return f"list_{self.slug(element)}"
+                return f"list_{self._slug(element)}"
             case OptionOf(value):
-                return f"option_{self.slug(value)}"
+                return f"option_{self._slug(value)}"
             case ExpectedOf(ok, err):
-                return f"expected_{self.slug(ok)}_{self.slug(err)}"
+                return f"expected_{self._slug(ok)}_{self._slug(err)}"
             case TupleOf(items):
-                return "_".join([f"tuple{len(items)}", *map(self.slug, items)])
+                return "_".join([f"tuple{len(items)}", *map(self._slug, items)])
+
+
+def _mentioned_by(interface: Interface) -> Iterator[TypeDef | Resource]:
+    """The definitions of other interfaces that a module imports: what its types and functions name."""
+    functions = [*interface.functions, *(each for resource in interface.resources for each in resource.functions)]
+    types = [each for definition in interface.types for each in _parts(definition)]
+    types += [each for function in functions for each in (*(param.type for param in function.params), function.result)]
+    for type_ in types:
+        for definition in _named(type_):
+            if definition.interface is not interface:
+                yield definition
+
+
+def _parts(type_: Type) -> tuple[Type, ...]:
+    """The types that the text of a type names directly."""
+    match type_:
+        case ListOf(inner) | OptionOf(inner) | TypeDef(kind=Alias(inner)):
+            return (inner,)
+        case ExpectedOf(ok, err):
+            return (ok, err)
+        case TupleOf(items):
+            return items
+        case TypeDef(kind=Record(fields)):
+            return tuple(field.type for field in fields)
+        case TypeDef(kind=Variant(cases) | Union(cases)):
+            return tuple(case.type for case in cases if case.type is not None)
+    return ()
+
+
+def _named(type_: Type) -> Iterator[TypeDef | Resource]:
+    if isinstance(type_, TypeDef | Resource):
+        yield type_
+    else:
+        for part in _parts(type_):
+            yield from _named(part)

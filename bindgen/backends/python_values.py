@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bindgen import abi
-from bindgen.backends.python_names import Names, snake
+from bindgen.backends.python_names import Names, field_names
 from bindgen.wit_parser.model import (
     Enum,
     ExpectedOf,
@@ -92,10 +92,10 @@ class Values:
 
     def struct(self, text: str) -> str:
         """The name of the Struct of a format."""
-        return self._structs.setdefault(text, f"_{text}" if text.isalpha() else f"_STRUCT_{len(self._structs)}")
+        return self._structs.setdefault(text, self._names.struct(text, len(self._structs)))
 
     def _helper(self, operation: str, type_: Type) -> str:
-        name = f"_{operation}_{self._names.slug(type_)}"
+        name = self._names.helper(operation, type_)
         if name not in self._functions:
             lines: list[str] = []
             self._functions[name] = lines  # first, so that a type within itself would find it
@@ -174,6 +174,10 @@ class Values:
         ]
         if len(values) == 1:
             return [f"    {tag}", f"    return {values[0]}"]
+        if isinstance(real, OptionOf) and isinstance(unaliased(real.value), Resource):
+            # What a handle stands for has no type for a type checker.
+            some = f"some: {self._names.annotation(real.value)} = {values[1]}"
+            return [f"    if {tag}:", f"        {some}", "        return some", f"    return {values[0]}"]
         if len(values) == 2:
             return [f"    if {tag}:", f"        return {values[1]}", f"    return {values[0]}"]
         lines = [f"    tag = {tag}"]
@@ -341,7 +345,11 @@ class Values:
                     add("else:", 1, "value.value" if self._names.wrapped(inner) else "value")
             case ExpectedOf():
                 add(f"if isinstance(value, {self._names.support('Ok')}):", 0, "value.value")
-                add(f"if isinstance(value, {self._names.support('Err')}):", 1, "value.value")
+                add(
+                    f"{'' if skip_empty else 'el'}if isinstance(value, {self._names.support('Err')}):", 1, "value.value"
+                )
+                if not skip_empty:
+                    lines += ["    else:", f"        {self._wrong_type('Ok or Err')}"]
             case TypeDef():
                 lines.append("    match value:")
                 for number in range(len(view.cases)):
@@ -350,8 +358,12 @@ class Values:
                         lines.append(f"        case {self._names.case(real, number)}():")
                         lines += [f"            {line}" for line in body]
                 if not skip_empty:
-                    lines += ["        case _:", "            assert_never(value)"]
+                    lines += ["        case _:", f"            {self._wrong_type(f'a case of {real.name}')}"]
         return lines
+
+    def _wrong_type(self, expected: str) -> str:
+        """A statement that refuses `value`. To a type checker it says that this can't happen."""
+        return self._names.support(f'wrong_type(value, "{expected}")')
 
     # Storing: into memory.
 
@@ -392,7 +404,7 @@ class Values:
                 return [*head, *(f"    {line}" for line in lines or ["pass"])]
         view = abi.cases(type_)
         if isinstance(real, TypeDef) and isinstance(real.kind, Enum):
-            return [*head, f"    {self._store_tag(view.tag_size, 'value')}"]
+            return [*head, f"    {self._store_tag(view.tag_size, f'{self._names.use(real)}(value)')}"]
         payload_at = _plus("at", view.payload_offset)
 
         def branch(number: int, case: Type | None, value: str) -> list[str]:
@@ -445,7 +457,7 @@ class Values:
                     return [f"int({value})"]
                 return [f"int({value}) >> {32 * n} & 0xFFFF_FFFF" for n in range(words)]
             case TypeDef(kind=Enum()):
-                return [f"int({value})"]
+                return [f"int({self._names.use(real)}({value}))"]
             case TypeDef(kind=Record()) | TupleOf():
                 return [item for part in self._parts(real) for item in self.flat(part.type, value + part.path)]
         return [f"*{self._helper('flat', type_)}(lower, {value})"]
@@ -494,7 +506,7 @@ class Values:
             assert isinstance(real, TypeDef)
             assert isinstance(real.kind, Record)
             types = tuple(field.type for field in real.kind.fields)
-            paths = [f".{snake(field.name)}" for field in real.kind.fields]
+            paths = [f".{name}" for name in field_names(real)]
         starts, _ = abi.offsets(types)
         return [_Leaf(start, "", each, path) for start, each, path in zip(starts, types, paths, strict=True)]
 

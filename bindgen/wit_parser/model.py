@@ -193,3 +193,18 @@ def unaliased(type_: Type) -> Type:
     while isinstance(type_, TypeDef) and isinstance(type_.kind, Alias):
         type_ = type_.kind.type
     return type_
+
+
+def without_aliases(type_: Type) -> Type:
+    """What `type_` stands for once every alias is seen through, also those within lists, options and the like."""
+    real = unaliased(type_)
+    match real:
+        case ListOf(element):
+            return ListOf(without_aliases(element))
+        case OptionOf(value):
+            return OptionOf(without_aliases(value))
+        case ExpectedOf(ok, err):
+            return ExpectedOf(without_aliases(ok), without_aliases(err))
+        case TupleOf(items):
+            return TupleOf(tuple(map(without_aliases, items)))
+    return real

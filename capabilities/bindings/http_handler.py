@@ -18,6 +18,7 @@ from .http_types import (
     HttpErrorStatusError,
     HttpErrorTimeoutError,
     HttpErrorUnexpectedError,
+    Method,
     Request,
     Response,
 )
@@ -71,7 +72,7 @@ async def handle_http(guest: Guest, export: Any, req: Request) -> Response:
     result: int = await guest.call(
         export,
         (
-            int(req.method),
+            int(Method(req.method)),
             *lower.take(),
             *lower.take(),
             *lower.take(),
@@ -81,11 +82,11 @@ async def handle_http(guest: Guest, export: Any, req: Request) -> Response:
     lift = Lift(guest, "http-handler: handle-http", owns=True)
     lift.range(result, 32)
     if lift.tag(result, 2, "expected"):
-        problem = _load_http_types_http_error(lift, result + 4)
+        problem: HttpError = _load_http_types_http_error(lift, result + 4)
         if lift.owned:
             await guest.free(lift.owned)
         raise Err(problem)
-    answer = _load_http_types_response(lift, result + 4)
+    answer: Response = _load_http_types_response(lift, result + 4)
     if lift.owned:
         await guest.free(lift.owned)
     return answer

@@ -21,7 +21,7 @@ async def on_server_init(guest: Guest, export: Any) -> None:
     lift = Lift(guest, "http-server-export: on-server-init", owns=True)
     lift.range(result, 12)
     if lift.tag(result, 2, "expected"):
-        problem = lift.string_at(result + 4)
+        problem: str = lift.string_at(result + 4)
         if lift.owned:
             await guest.free(lift.owned)
         raise Err(problem)

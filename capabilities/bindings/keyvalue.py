@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any, Protocol, TypeAlias, assert_never
+from typing import Any, Protocol, TypeAlias
 
-from bindgen.support import Err, Guest, Import, Lift, Lower
+from bindgen.support import Err, Guest, Import, Lift, Lower, wrong_type
 
 _I = Struct("<I")
 
@@ -173,7 +173,7 @@ def _store_keyvalue_error(lower: Lower, memory: memoryview, at: int, value: Keyv
             memory[at] = 7
             lower.put(at + 4)
         case _:
-            assert_never(value)
+            wrong_type(value, "a case of keyvalue-error")
 
 
 async def _keyvalue_open(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:

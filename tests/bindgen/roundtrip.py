@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import keyword
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -116,13 +117,17 @@ class Caller:
         self._module = module
 
     async def __call__(self, name: str, *arguments: Any) -> Any:
-        return await getattr(self._module, snake(name.replace("::", "-")))(
-            self.instance, self._functions[name], *arguments
-        )
+        return await getattr(self._module, in_python(name))(self.instance, self._functions[name], *arguments)
 
     async def live_blocks(self) -> int:
         """How many blocks of memory the guest holds."""
         return int(await self.instance.call(self._functions["live-blocks"], ()))
+
+
+def in_python(name: str) -> str:
+    """What a generated module calls an exported function, where nothing else has that name."""
+    text = snake(name.replace("::", "-"))
+    return f"{text}_" if keyword.iskeyword(text) else text
 
 
 class Answering:

@@ -19,12 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bindgen.backends import BackendError, rust
-from bindgen.backends.python_names import snake
 from bindgen.support import Err, Ok, guest_resource_imports, host_resource_imports
 from bindgen.wit_parser import load_many
 from slight_py.engine import ExportedFunction, Instance, Program, describe
 from tests.bindgen.echo_rust import TARGET, compile_echo, compile_rust, find_rustc
-from tests.bindgen.roundtrip import Caller, Case, bindings, engine
+from tests.bindgen.roundtrip import Caller, Case, bindings, engine, in_python
 from tests.bindgen.values import same, values
 
 WIT = Path(__file__).resolve().parent.parent.parent / "wit"
@@ -580,8 +579,7 @@ class Guest:
         self.modules = modules
 
     async def __call__(self, name: str, *arguments: Any) -> Any:
-        method = snake(name.replace("::", "-"))
-        return await getattr(self.modules["api"], method)(self.instance, self.functions[name], *arguments)
+        return await getattr(self.modules["api"], in_python(name))(self.instance, self.functions[name], *arguments)
 
 
 Run = Callable[[Callable[[Guest], Awaitable[None]]], None]

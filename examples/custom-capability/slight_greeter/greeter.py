@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any, Protocol, TypeAlias, assert_never
+from typing import Any, Protocol, TypeAlias
 
-from bindgen.support import Err, Flat, Guest, Import, Lift, Lower
+from bindgen.support import Err, Flat, Guest, Import, Lift, Lower, wrong_type
 
 _I = Struct("<I")
 
@@ -102,7 +102,7 @@ def _store_greeter_error(lower: Lower, memory: memoryview, at: int, value: Greet
         case GreeterErrorBookFull():
             memory[at] = 3
         case _:
-            assert_never(value)
+            wrong_type(value, "a case of greeter-error")
 
 
 async def _greet(host: GreeterHost, guest: Guest, args: tuple[Any, ...]) -> None:
