@@ -182,6 +182,12 @@ def test_a_table_of_texts_is_lowered_and_lifted(form: tuple[Any, Any]) -> None:
         lowering.take()
 
 
+def test_a_table_may_have_thousands_of_columns(form: tuple[Any, Any]) -> None:
+    lowering = form[1](Memory(), "test: rows")
+    lowering.rows([("",) * 2000] * 2, 2000)
+    assert [block[0] for block in lowering.blocks] == [8 * 2000 * 2, *[0] * 4000]
+
+
 def test_a_row_of_another_width_is_refused(form: tuple[Any, Any]) -> None:
     with pytest.raises(ValueError, match="3 values where 2 are expected"):
         form[1](Memory(), "test: rows").rows([("a", "b", "c")], 2)
