@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources, rest
-from slight_py import capi, slots, store
+from slight_py import capi, sections, slots, store
 from slight_py.capi import Owned, Vec, function
 from slight_py.store import CALLED, DONE, FAILED, TRAPPED, YIELDED, Store, WasiTemplate
 
@@ -38,6 +38,10 @@ WASI = "wasi_snapshot_preview1"
 
 class InvalidModule(Exception):
     """The bytes are not a module that this engine runs; str() says why."""
+
+
+class UnsupportedModule(InvalidModule):
+    """The module is sound, and asks for what this engine doesn't give; str() says what."""
 
 
 class Trap(Exception):
@@ -183,7 +187,11 @@ class Engine:
     def compile(self, wasm: bytes) -> Module:
         """Compiles a module. Raises InvalidModule."""
         suits = self._with_slots and slots.suits(wasm, self.limits.memory, self.limits.table_elements)
-        return self._module(SLOTS if suits else POOL, _module_new, wasm)
+        readable = _check_signatures(wasm)
+        module = self._module(SLOTS if suits else POOL, _module_new, wasm)
+        if not readable:
+            raise UnsupportedModule("its types or imports are of a kind that is not known here")
+        return module
 
     def load(self, compiled: bytes) -> Module:
         """Takes a module that `serialize` gave. Only for bytes that this program wrote: they are machine code.
@@ -243,6 +251,13 @@ class _Core:
             ("wasm_threads", c_bool, False),
             ("wasm_memory64", c_bool, False),
             ("wasm_multi_memory", c_bool, False),
+            # No guest of ours uses garbage collection and what is built on it. Its heaps would be outside the limit of
+            # memory, and the C API ends the process where it is asked for the type of a function with such a reference.
+            ("gc_support", c_bool, False),
+            ("wasm_gc", c_bool, False),
+            ("wasm_function_references", c_bool, False),
+            ("wasm_exceptions", c_bool, False),
+            ("wasm_stack_switching", c_bool, False),
             ("max_wasm_stack", c_size_t, limits.stack),
             ("async_stack_size", c_size_t, _stack_size(limits)),
         ):
@@ -293,6 +308,22 @@ def _use_pool(config: int, limits: Limits) -> None:
         function(f"pooling_allocation_config_{limit}_set", None, c_void_p, width)(pool, number)
     _config_pool(config, pool)
     _pool_delete(pool)
+
+
+def _check_signatures(wasm: bytes) -> bool:
+    """Raises UnsupportedModule for imports and exports whose types the C API can't describe: it would end the process.
+    Returns whether the module could be read to its end."""
+    try:
+        found = sections.unpassable(wasm)
+    except sections.Unreadable:
+        return False
+    if found:
+        functions = ", ".join(f"{name} ({type_})" for name, type_ in found.items())
+        raise UnsupportedModule(
+            f"there are types in signatures that can't be passed between a module and its host: {functions}; pass such "
+            "values in memory"
+        )
+    return True
 
 
 _MAPPINGS = 8

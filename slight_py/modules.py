@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 
 from slight_py.cache import directory, replacing
-from slight_py.engine import Engine, InvalidModule, Module
+from slight_py.engine import Engine, InvalidModule, Module, UnsupportedModule
 from slight_py.errors import UsageError
 
 _MAGIC = b"\0asm"
 _MODULE, _COMPONENT = b"\1\0\0\0", b"\x0d\0\1\0"
 
-_NEEDS_MORE = ("must be enabled", "multiple memories", "pooling allocator")
+_NEEDS_MORE = re.compile(
+    "must be enabled|not enabled|is disabled|are disallowed|without the .* feature|multiple memories|pooling allocator"
+)
 """What wasmtime says of a sound module with a feature that is off, or past the limits."""
 
 CACHE_LIMIT = 64
@@ -63,7 +66,7 @@ def load(engine: Engine, path: Path, cache: bool = True) -> Module:
     try:
         module = engine.compile(wasm)
     except InvalidModule as error:
-        needs_more = any(words in str(error) for words in _NEEDS_MORE)
+        needs_more = isinstance(error, UnsupportedModule) or _NEEDS_MORE.search(str(error))
         what = "needs more than slight-py gives" if needs_more else "is broken or cut short"
         raise UsageError(f"{path}: the module {what}: {error}") from None
     if kept:

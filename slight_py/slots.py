@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slight_py import capi
+from slight_py import capi, sections
 
 MAX_DATA = 128 << 10
 """Bytes of data that a module for the slots may begin with. More takes longer to copy than the pool takes in all."""
@@ -27,8 +27,6 @@ MAX_DEFINITIONS = 10_000
 
 _PAGE = 64 << 10
 
-# WebAssembly's binary format, section 5.5: the sections that say what an instance takes.
-_IMPORT, _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _DATA = 2, 3, 4, 5, 6, 11
 _REFERENCES = (0x6F, 0x70)
 
 native = False
@@ -62,7 +60,7 @@ def suits(wasm: bytes, memory: int, table_elements: int) -> bool:
     """
     try:
         return _Needs.of(wasm).within(memory, table_elements)
-    except IndexError:
+    except sections.Unreadable:
         return False
 
 
@@ -81,27 +79,23 @@ class _Needs:
 
     @classmethod
     def of(cls, wasm: bytes) -> _Needs:
-        """Raises IndexError where the bytes end too early, or aren't what they seem."""
+        """Raises sections.Unreadable."""
         needs = cls()
-        at = 8
-        while at < len(wasm):
-            section = wasm[at]
-            size, start = _unsigned(wasm, at + 1)
-            at = start + size
-            if section == _DATA:
-                needs.data += size
-            elif section in (_IMPORT, _FUNCTION, _GLOBAL):
-                needs.definitions += _unsigned(wasm, start)[0]
-            elif section == _TABLE:
-                needs.tables, start = _unsigned(wasm, start)
+        for number, section in sections.sections(wasm):
+            if number == sections.DATA:
+                needs.data += section.end - section.at
+            elif number in (sections.IMPORT, sections.FUNCTION, sections.GLOBAL):
+                needs.definitions += section.unsigned()
+            elif number == sections.TABLE:
+                needs.tables = section.unsigned()
                 if needs.tables:
-                    if wasm[start] not in _REFERENCES:
-                        raise IndexError("a table that has an initializer")
-                    needs.table_elements = _minimum(wasm, start + 1)
-            elif section == _MEMORY:
-                needs.memories, start = _unsigned(wasm, start)
+                    if section.byte() not in _REFERENCES:
+                        raise sections.Unreadable("a table that has an initializer")
+                    needs.table_elements = section.limits()
+            elif number == sections.MEMORY:
+                needs.memories = section.unsigned()
                 if needs.memories:
-                    needs.memory = _minimum(wasm, start)
+                    needs.memory = section.limits()
         return needs
 
     def within(self, memory: int, table_elements: int) -> bool:
@@ -113,20 +107,3 @@ class _Needs:
             and self.memories <= 1
             and self.memory * _PAGE <= memory
         )
-
-
-def _minimum(wasm: bytes, at: int) -> int:
-    """The smaller one of the limits of a table or a memory."""
-    return _unsigned(wasm, at + 1)[0]
-
-
-def _unsigned(wasm: bytes, at: int) -> tuple[int, int]:
-    """A number in LEB128, of up to 32 bits, and where it ends."""
-    value = 0
-    for shift in range(0, 35, 7):
-        byte = wasm[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise IndexError("a number that is too long")

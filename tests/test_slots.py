@@ -435,7 +435,6 @@ SUITABLE = {
 UNSUITABLE = {
     "much data": f"(memory 3) {wat.data(0, bytes(slots.MAX_DATA))}",
     "too many functions": functions(slots.MAX_DEFINITIONS + 1),
-    "a table with an initializer": "(table 1 (ref func) (ref.func 0)) (func)",
 }
 
 

@@ -217,6 +217,7 @@ def test_a_job_that_takes_too_long_is_ended() -> None:
         ),
         (module("(i32.const 0)", memory="(memory 1)"), "does not export its memory"),
         (module("(i32.const 0)", '(import "env" "f" (func))'), "can't be used"),
+        (module("(i32.const 0)", '(import "env" "f" (func (param v128)))'), "env::f (v128)"),
         (module("(i32.const 0)", "(func $s unreachable) (start $s)"), "trapped"),
         (module("(i32.const 0)", f"(func $s {FOREVER}) (start $s)"), "took more than 0.5 seconds"),
         (module("(i32.const 0)", memory='(memory (export "memory") 65)'), "can't be"),
