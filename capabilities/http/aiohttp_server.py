@@ -57,13 +57,15 @@ if _spec is not None:
 # Below the code that must run before them: hence E402.
 from aiohttp.base_protocol import BaseProtocol  # noqa: E402
 from aiohttp.http import HttpRequestParser, HttpVersion10, HttpVersion11, RawRequestMessage  # noqa: E402
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong  # noqa: E402
+from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, HttpProcessingError, LineTooLong  # noqa: E402
 from aiohttp.streams import StreamReader  # noqa: E402
 
 if _spec is not None:
     _complete_on_demand(_package, _spec)
 
 __all__ = [
+    "BadHttpMessage",
+    "BadHttpMethod",
     "BaseProtocol",
     "HttpProcessingError",
     "HttpRequestParser",

@@ -18,6 +18,7 @@ from typing import NamedTuple, cast
 
 from capabilities.http.access import printable
 from capabilities.http.aiohttp_server import (
+    BadHttpMessage,
     BaseProtocol,
     HttpProcessingError,
     HttpRequestParser,
@@ -52,6 +53,13 @@ SEND_STALL = 30.0
 WRITE_LATER = 128 * 1024
 """Up to how many bytes of responses wait for the end of a turn of the event loop."""
 
+MAX_REQUEST_LINE = MAX_LINE + 100
+"""Up to how many bytes of a request line are looked at, when it is malformed: method and version come on top."""
+
+MAX_FRAMING, FRAMING_PER_BYTE = 64 * 1024, 8
+"""How many bytes the sizes, extensions and trailers of the chunks of a body may take, and besides that for each byte of
+the body: chunks of a single byte take five."""
+
 _END_OF_HEAD = b"\r\n\r\n"
 
 _NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
@@ -77,6 +85,20 @@ class Malformed(NamedTuple):
     """What could not be parsed, in the place of a request."""
 
     error: HttpProcessingError
+    line: bytes
+    """What came, at least its first line, or up to MAX_REQUEST_LINE of that."""
+
+
+def content_length(head: RawRequestMessage) -> int:
+    """How long the body is, as far as the head says it. The parser has seen that it's a number."""
+    digits = head.headers.get("Content-Length", "").lstrip("0")
+    return int(digits or 0)
+
+
+def _has_two_spaces(line: bytes) -> bool:
+    """RFC 9112 section 3 has one space between method, target and version; the parser takes several."""
+    at = line.find(b"  ")
+    return at >= 0 and at < line.find(b"\r\n")
 
 
 class Connections:
@@ -85,7 +107,7 @@ class Connections:
     def __init__(
         self,
         serve: Callable[[Incoming], Awaitable[bool]],
-        refuse: Callable[[Connection, HttpProcessingError], None],
+        refuse: Callable[[Connection, Malformed], None],
     ) -> None:
         """`serve` answers a request, and says whether its connection goes on; `refuse` answers what is malformed."""
         self.serve = serve
@@ -146,13 +168,19 @@ class Connection(BaseProtocol):
     """A connection to a client."""
 
     __slots__ = (
+        "_body_left",
+        "_chunked_size",
         "_connections",
         "_content",
         "_deaf",
         "_finishing",
         "_idle_until",
+        "_in_chunks",
+        "_line",
         "_parsed",
+        "_seam",
         "_timer",
+        "_unfed",
         "_unwritten",
         "_unwritten_size",
         "_waiter",
@@ -181,6 +209,18 @@ class Connection(BaseProtocol):
         self._parsed: deque[tuple[RawRequestMessage, StreamReader] | Malformed] = deque()
         self._content: StreamReader | None = None
         """The body of the last request that was parsed."""
+        self._body_left = 0
+        """How many bytes of that body are to come, where its length is known."""
+        self._in_chunks = False
+        """Whether that body comes in chunks, of which nobody knows how many there are."""
+        self._chunked_size = 0
+        """How many bytes of that body have come, where it comes in chunks, with their framing."""
+        self._line = b""
+        """What has come of the next head: at least its first line, or up to MAX_REQUEST_LINE of that."""
+        self._seam = b""
+        """The last bytes that came, if the end of a head may go through there."""
+        self._unfed = b""
+        """What came and the parser has not been given yet."""
         self.task: asyncio.Task[None] | None = None
         """What answers the requests."""
         self._waiter: asyncio.Future[None] | None = None
@@ -212,14 +252,78 @@ class Connection(BaseProtocol):
         self.task = self._loop.create_task(self._run())
 
     def data_received(self, data: bytes) -> None:
-        parser = self._parser
-        if self._deaf or parser is None:
+        """The parser gets each request in a piece of its own: where it finds something malformed, it forgets what it
+        found before in the same piece."""
+        if self._deaf or self._parser is None:
             return
+        if (
+            not (self._unfed or self._body_left or self._line or self._in_chunks)
+            and data.find(_END_OF_HEAD) == len(data) - 4 >= 0
+        ):
+            self._line = data
+            self._feed(data)  # one request without a body, or its head: so it is most often
+        elif self._unfed or not data:
+            self._feed(b"")  # which has the parser go on with what it holds
+            data, self._unfed = self._unfed + data, b""
+            self._feed_pieces(data)
+        else:
+            self._feed_pieces(data)
+        if len(self._parsed) >= MAX_PIPELINED - 1 and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _feed_pieces(self, data: bytes) -> None:
+        start = 0
+        while start < len(data) and not self._deaf:
+            if self._reading_paused or len(self._parsed) >= MAX_PIPELINED - 1:
+                self._unfed = data[start:]
+                return
+            if self._body_left:
+                end = min(len(data), start + self._body_left)
+                self._body_left -= end - start
+            else:
+                end = self._end_of_piece(data, start)
+            piece = data[start:end]
+            start = end
+            self._feed(piece)
+            if self._in_chunks and not self._reading_paused:
+                self._check_framing()
+
+    def _check_framing(self) -> None:
+        """Refuses a body in chunks that is mostly framing."""
+        content = self._content
+        assert content is not None
+        framing = self._chunked_size - content.total_bytes
+        if framing > MAX_FRAMING + FRAMING_PER_BYTE * content.total_bytes:
+            content.set_exception(BrokenContent("the framing of the chunks is out of proportion to the body"))
+            self._finishing = self._deaf = True
+
+    def _end_of_piece(self, data: bytes, start: int) -> int:
+        """Where the head ends that goes on at `start`, or may: in chunks, nobody knows where a body ends."""
+        across = (self._seam + data[start : start + 3]).find(_END_OF_HEAD)
+        if across >= 0:
+            end = start + across + len(_END_OF_HEAD) - len(self._seam)
+            self._seam = b""
+        elif (at := data.find(_END_OF_HEAD, start)) >= 0:
+            end = at + len(_END_OF_HEAD)
+            self._seam = b""
+        else:
+            end = len(data)
+            self._seam = (self._seam + data[max(start, end - 3) :])[-3:]
+        if self._in_chunks and self._content is not None and self._content.is_eof():
+            self._in_chunks = False
+        if not self._in_chunks:
+            if len(self._line) <= MAX_REQUEST_LINE:
+                self._line += data[start : min(end, start + MAX_REQUEST_LINE + 1)]
+        else:
+            self._chunked_size += end - start
+        return end
+
+    def _feed(self, data: bytes) -> None:
+        parser = self._parser
         upgraded = True
-        while upgraded:
-            received = data
+        while upgraded and parser is not None and not self._deaf:
             try:
-                messages, upgraded, data = parser.feed_data(received)
+                messages, upgraded, data = parser.feed_data(data)
             except HttpProcessingError as error:
                 self._malformed(error)
                 return
@@ -228,20 +332,22 @@ class Connection(BaseProtocol):
                 parser.set_upgraded(False)
             if not messages:
                 continue
-            last, content = messages[-1]
+            head, content = messages[-1]
+            line, self._line = self._line, b""
+            if _has_two_spaces(line):
+                self._malformed(BadHttpMessage("the request line has more than one space in a row"))
+                return
+            self._chunked_size = 0
+            self._in_chunks = head.chunked
+            self._body_left = 0 if head.chunked or content.is_eof() else content_length(head)
             if not self._finishing:
                 self._parsed.extend(messages)
                 self._content = content
                 self._wake()
-            if last.method == "CONNECT":
+            if head.method == "CONNECT":
                 # What comes next is for the other end of a tunnel.
                 self._finishing = self._deaf = True
                 return
-            if last.upgrade and not upgraded and received.find(_END_OF_HEAD) + len(_END_OF_HEAD) != len(received):
-                # For a protocol that it doesn't know, the parser leaves out what came with the head.
-                self._finishing = True
-        if len(self._parsed) >= MAX_PIPELINED - 1 and not self._buffer_paused:
-            self._pause_reading_for_buffer()
 
     def _malformed(self, error: HttpProcessingError) -> None:
         self._deaf = True
@@ -249,7 +355,7 @@ class Connection(BaseProtocol):
             # The parser leaves the reader of a body whose framing breaks to wait.
             self._content.set_exception(BrokenContent("the framing of the body is broken"))
         elif not self._finishing:
-            self._parsed.append(Malformed(error))
+            self._parsed.append(Malformed(error, self._line))
             self._wake()
         self._finishing = True
 
@@ -288,7 +394,7 @@ class Connection(BaseProtocol):
                 request = parsed.popleft()
                 if isinstance(request, Malformed):
                     _log.debug("a request that can't be parsed: %s", printable(request.error.message))
-                    self._connections.refuse(self, request.error)
+                    self._connections.refuse(self, request)
                     await self._see_off()
                     break
                 head, content = request

@@ -68,6 +68,14 @@ def origin_form(target: str) -> str:
     return rest[start:] if rest[start : start + 1] == "/" else "/" + rest[start:]
 
 
+def authority(target: str) -> str | None:
+    """Host and port of a request's target, where that is an absolute URL: RFC 9112 section 3.2.2 has them take the
+    place of the header."""
+    _, scheme_ends, rest = target.partition("://")
+    host = rest.partition("/")[0].partition("?")[0].partition("#")[0].rpartition("@")[2]
+    return host if scheme_ends and host else None
+
+
 def encode_head(response: Response, method: str, own_lines: str, cors_is_ours: bool) -> bytes:
     """The head of a response to a request with that method, ended by its empty line.
 

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from http import HTTPStatus
 from socket import socket
 from time import perf_counter
@@ -16,17 +17,26 @@ from bindgen.support import Err, rest
 from capabilities.bindings.http_types import Method, Request, Response
 from capabilities.http.access import CLIENT_GONE, AccessRecord, printable
 from capabilities.http.aiohttp_server import (
+    BadHttpMethod,
     HttpProcessingError,
     HttpVersion10,
     HttpVersion11,
     LineTooLong,
     RawRequestMessage,
 )
-from capabilities.http.connection import BrokenContent, Connection, Connections, Incoming
+from capabilities.http.connection import (
+    MAX_LINE,
+    BrokenContent,
+    Connection,
+    Connections,
+    Incoming,
+    Malformed,
+    content_length,
+)
 from capabilities.http.dispatch import Dispatcher, HandlerFailure, resolve
 from capabilities.http.limit import TimeExceeded, TimeLimit
 from capabilities.http.listen import ListenError, name_of
-from capabilities.http.message import NO_CONTENT, BadResponse, encode_head, guest_headers, origin_form
+from capabilities.http.message import NO_CONTENT, BadResponse, authority, encode_head, guest_headers, origin_form
 from capabilities.http.routes import Match, Matcher, NotFound, RouteTable
 from capabilities.http.settings import HttpSettings
 
@@ -161,6 +171,13 @@ class HttpService:
         method = head.method
         if method not in _METHODS:
             return _NOT_IMPLEMENTED
+        headers = head.headers
+        if not _is_host(headers.get("Host", "")):  # the parser asks for one in HTTP/1.1, and takes no two
+            return _BAD_REQUEST
+        if head.chunked and headers["Transfer-Encoding"].strip().lower() != "chunked":
+            return _NOT_IMPLEMENTED  # a body in a form that nobody here undoes
+        if "Expect" in headers and head.version == HttpVersion11 and not _expects_continue(head):
+            return _EXPECTATION_FAILED
         target = _target_of(head)
         if target == "*":
             return _plain(HTTPStatus.NO_CONTENT, [("Allow", "GET, HEAD, PUT, POST, DELETE, OPTIONS")])
@@ -191,6 +208,8 @@ class HttpService:
             if not isinstance(body, bytes):
                 return body
             headers = guest_headers(head.raw_headers)
+            if head.path[0] != "/" and (host := authority(head.path)) is not None:
+                headers = [("host", host), *(header for header in headers if header[0] != "host")]
             message = Request(_METHODS[head.method], _target_of(head), headers, list(match.params), body)
             handling = self._dispatcher.handle(self._handlers[match.handler], message)
             try:
@@ -219,7 +238,7 @@ class HttpService:
         """The body of a request, or the answer to one that is too long, too slow or malformed."""
         head, content, connection = request
         limit = self._settings.max_body
-        if _content_length(head) > limit:
+        if content_length(head) > limit:
             return _TOO_LARGE
         chunks: list[bytes] = []
         size = 0
@@ -262,11 +281,9 @@ class HttpService:
             return lines, b"", response.status
         return lines, response.body or b"", response.status
 
-    def _refuse(self, connection: Connection, error: HttpProcessingError) -> None:
+    def _refuse(self, connection: Connection, request: Malformed) -> None:
         """Answers what could not be parsed, before its connection closes."""
-        status = (
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE if isinstance(error, LineTooLong) else HTTPStatus.BAD_REQUEST
-        )
+        status = _status_of(request)
         response = _plain(status)
         own = self._cors.lines() + "Connection: close\r\n"
         body = response.body or b""
@@ -291,7 +308,39 @@ def _plain(status: HTTPStatus, headers: Sequence[tuple[str, str]] = ()) -> Respo
     return Response(status.value, [content_type, *headers], f"{status.phrase}\n".encode())
 
 
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (?:[^ \r\n]+ HTTP/([0-9])\.([0-9])\r\n|[^\r\n]*\Z)")
+"""RFC 9112 section 3, with methods as in RFC 9110 section 9.1; or the beginning of such a line."""
+
+
+def _status_of(request: Malformed) -> HTTPStatus:
+    """What is wrong with a request that could not be parsed."""
+    if isinstance(request.error, LineTooLong):
+        too_long = request.line.find(b"\r\n", 0, MAX_LINE) < 0
+        return HTTPStatus.REQUEST_URI_TOO_LONG if too_long else HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    if line := _REQUEST_LINE.match(request.line):
+        method, major, minor = line.groups(b"")
+        if major and (major, minor) not in ((b"1", b"0"), (b"1", b"1")):
+            return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+        if method.decode() not in _METHODS and isinstance(request.error, BadHttpMethod):
+            return HTTPStatus.NOT_IMPLEMENTED
+    return HTTPStatus.BAD_REQUEST
+
+
+_HOST = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[!$&'()*+,;=:._~0-9A-Za-z-]+\]|(?:[!$&'()*+,;=._~0-9A-Za-z-]|%[0-9A-Fa-f]{2})+)"
+    r"(?::[0-9]*)?"
+)
+"""RFC 3986 section 3.2.2: an address in brackets or a name, and a port."""
+
+
+@lru_cache(maxsize=256)
+def _is_host(text: str) -> bool:
+    """RFC 9110 section 7.2 has no other characters, and lets it be empty."""
+    return not text or (len(text) <= 300 and _HOST.fullmatch(text) is not None)
+
+
 _BAD_REQUEST = _plain(HTTPStatus.BAD_REQUEST)
+_EXPECTATION_FAILED = _plain(HTTPStatus.EXPECTATION_FAILED)
 _BODY_TIMEOUT = _plain(HTTPStatus.REQUEST_TIMEOUT)
 _BUSY = _plain(HTTPStatus.SERVICE_UNAVAILABLE, [("Retry-After", "1")])
 _FAILED = _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -305,12 +354,6 @@ def _target_of(head: RawRequestMessage) -> str:
     """Path and query."""
     target = head.path
     return target if target[0] == "/" and "#" not in target else origin_form(target)
-
-
-def _content_length(head: RawRequestMessage) -> int:
-    """How long the body is, as far as the head says it. The parser has seen that it's a number."""
-    digits = head.headers.get("Content-Length", "").lstrip("0")
-    return int(digits or 0)
 
 
 def _expects_continue(head: RawRequestMessage) -> bool:
