@@ -165,17 +165,26 @@ def check(path: Path, info: ModuleInfo, slightfile: Slightfile, link_all: bool) 
     ]
     served = _served(info, slightfile)
     definitions = _definitions(info, served)
+    missing: dict[str, list[str]] = {}
+    """The functions that nothing provides, by what they are imported from."""
     for each in info.imports:
         definition = definitions.get((each.module, each.name))
         if each.module == WASI and each.name in wasi.FUNCTIONS:
             continue
         if definition is None:
-            problems.append(f"{path}: imports {each.module}::{each.name}, which nothing provides{_why(each.module)}")
+            missing.setdefault(each.module, []).append(each.name)
         elif (definition.params, definition.result) != (each.params, each.results):
             problems.append(
                 f"{path}: imports {each.module}::{each.name} as {shown(each.params, each.results)}, but it is "
                 f"{shown(definition.params, definition.result)}; build the module against the interface in wit/"
             )
+    if len(missing) > 1:
+        # The resources of an interface that nothing provides: whoever provides it provides those too.
+        missing.pop(CANONICAL_ABI, None)
+    problems += [
+        f"{path}: imports {interface} ({', '.join(functions)}), which nothing provides; {_why(interface, served)}"
+        for interface, functions in missing.items()
+    ]
     problems += [f"{path}: {problem}" for problem in _ambiguous(info, served)]
     for interface, family in served.items():
         if slightfile.grants_for(family.name):
@@ -308,17 +317,22 @@ class _NoServers:
 # What to say.
 
 
-def _why(interface: str) -> str:
+OWN_CLASS = 'write a Python class for it and grant that with resource = "FILE.py:CLASS" (docs/custom-capabilities.md)'
+"""The way out where there is nothing behind an interface."""
+
+
+def _why(interface: str, served: Mapping[str, Family]) -> str:
+    if interface == CANONICAL_ABI:
+        return "no interface that the module imports has a resource of that name"
+    if interface == WASI or interface in served:
+        return "that interface has no such function; build the module against another version of it"
     try:
         family = registry.family_of(interface)
     except RegistryError as error:
-        return f"; {error}"
-    if family is not None and not family.interfaces[interface]:
-        return f"; the capability {family.name!r} is not available in this version of slight-py"
-    ours = "; is the module built for Spiderlightning?"
-    if interface in (WASI, CANONICAL_ABI):
-        return ours
-    return f"{ours} If {interface!r} is a capability of your own, grant it in a slightfile"
+        return str(error)
+    if family is not None:
+        return f"this version of slight-py has nothing for Spiderlightning's {interface}; {OWN_CLASS}"
+    return f"it is no interface of Spiderlightning. If it is one of your own, {OWN_CLASS}"
 
 
 def _not_granted(path: Path, interface: str, family: Family, slightfile: Slightfile) -> str:

@@ -406,9 +406,15 @@ def _resource(
         errors.add(
             (*place, key),
             f"{name} is not available in this version of slight-py; available for {resource.family}: "
-            f"{', '.join(choices) or 'nothing, so remove this capability'}",
+            f"{', '.join(choices) or _NOTHING}",
         )
     return resource, family
+
+
+_NOTHING = (
+    "nothing, so remove this capability, or if the module needs it, put a class of your own in its place: resource = "
+    '"FILE.py:CLASS" (docs/custom-capabilities.md)'
+)
 
 
 def _python_file(resource: str) -> tuple[str, str]:

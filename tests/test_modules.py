@@ -422,3 +422,26 @@ def test_a_module_kept_by_one_process_is_used_by_another(
     assert len(kept(cache)) == 1
     compiling_nothing(monkeypatch)
     modules.load(wat.engine(), app)
+
+
+def test_an_interface_that_nothing_provides_is_one_line_with_the_way_out(tmp_path: Path) -> None:
+    app = written(
+        tmp_path / "app.wasm",
+        wat.binary(
+            """(import "canonical_abi" "resource_drop_container" (func (param i32)))
+            (import "blob-store" "container::open" (func (param i32 i32 i32)))
+            (import "blob-store" "container::name" (func (param i32 i32)))
+            (import "http-client" "request" (func (param i32 i32)))
+            (import "keyvalue" "keyvalue::frobnicate" (func))
+            (func (export "_start"))"""
+        ),
+    )
+    way_out = 'write a Python class for it and grant that with resource = "FILE.py:CLASS" (docs/custom-capabilities.md)'
+    assert slight_py("run", app).errors == [
+        f"slight-py: error: {app}: imports blob-store (container::open, container::name), which nothing provides; this "
+        f"version of slight-py has nothing for Spiderlightning's blob-store; {way_out}",
+        f"slight-py: error: {app}: imports http-client (request), which nothing provides; this version of slight-py "
+        f"has nothing for Spiderlightning's http-client; {way_out}",
+        f"slight-py: error: {app}: imports keyvalue (keyvalue::frobnicate), which nothing provides; that interface has "
+        "no such function; build the module against another version of it",
+    ]
