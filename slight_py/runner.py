@@ -176,6 +176,8 @@ class Run:
         self._backends = linker.Backends(stores)
         self._start = start or self._serve_here
         self._servers: set[Running] = set()
+        self._starting = False
+        """Whether the module has asked for a server that isn't among those yet: it may answer requests already."""
         self._program = loaded.program(self._backends, self._http)
         self._entry = entry_point(config.app, loaded.info.functions)
 
@@ -202,7 +204,7 @@ class Run:
         try:
             await asyncio.wait((guest, interrupted), return_when=asyncio.FIRST_COMPLETED)
             if not guest.done():
-                code = 0 if self._servers else 128 + interrupted.result()
+                code = 0 if self._servers or self._starting else 128 + interrupted.result()
             else:
                 code = guest.result()
                 if code == 0 and self._servers:
@@ -273,11 +275,14 @@ class Run:
     async def _serve(self, address: str, table: RouteTable) -> Running:
         from capabilities.http.listen import ListenError
 
+        self._starting = True
         try:
             server = _Server(await self._start(address, table), self._servers.discard)
+            self._servers.add(server)
         except ListenError as error:
             raise UsageError(f"{self._config.app}: {error}") from None
-        self._servers.add(server)
+        finally:
+            self._starting = False
         return server
 
     async def _serve_here(self, address: str, table: RouteTable) -> Running:

@@ -56,7 +56,12 @@ class Workers:
         ready: list[asyncio.Future[None]] = [loop.create_future() for _ in sets]
         for sockets, one in zip(sets, ready, strict=True):
             self._tasks.append(asyncio.create_task(self._keep(sockets, table, one)))
-        await asyncio.gather(*ready)
+        try:
+            await asyncio.gather(*ready)
+        except asyncio.CancelledError:
+            # Some may serve already, and get to finish what they answer.
+            await self.stop()
+            raise
         log.info("serving at %s with %d workers", name_of(first[0]), len(sets))
 
     async def stop(self) -> None:
@@ -120,13 +125,14 @@ class Workers:
 
 
 def _start(process: SpawnProcess) -> None:
-    """Starts a process that SIGINT doesn't reach: Ctrl-C does, and the main process decides what it means."""
+    """Starts a process that signals don't end: a terminal sends them to all processes, and the main process decides
+    what they mean. The worker listens to SIGTERM once it serves."""
     resource_tracker.ensure_running()  # else `start` does it, which changes the thread's mask
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         process.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
 async def _readable(descriptor: int) -> None:
@@ -171,6 +177,7 @@ async def _serve(
     await service.start(listeners, table)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
     main.send("ready")
     parent = multiprocessing.parent_process()
     assert parent is not None

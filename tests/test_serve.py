@@ -377,14 +377,25 @@ def test_a_second_ctrl_c_ends_all_workers_at_once() -> None:
         assert isinstance(slow.exception(SECONDS), ConnectionError | http.client.HTTPException)
 
 
-def test_ctrl_c_while_the_workers_start_ends_them_without_a_word() -> None:
-    with running("run", SERVER, "--env", "ADDRESS=127.0.0.1:0", "--workers", "2") as command:
-        wait_until(lambda: len(command.workers) == 2, "two workers")
-        children = command.children
-        os.killpg(command.pid, signal.SIGINT)
-        assert command.wait() == 130
-        wait_until(lambda: all_ended(children), "the end of all processes")
-        assert command.err == ""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("group", [False, True], ids=["the-command", "all-processes"])
+def test_a_signal_while_the_workers_start_ends_them_without_a_word(number: signal.Signals, group: bool) -> None:
+    def ended(delay: float) -> tuple[int, str, list[int]]:
+        with running("run", SERVER, "--env", "ADDRESS=127.0.0.1:0", "--workers", "2") as command:
+            wait_until(lambda: len(command.workers) == 2, "two workers")
+            workers = command.workers
+            time.sleep(delay)
+            if group:
+                os.killpg(command.pid, number)
+            else:
+                command.send(number)
+            code = command.wait()
+            err = re.sub(r"slight-py: serving at .*\n", "", command.err)
+            return code, err, [pid for pid in workers if is_alive(pid)]
+
+    # Whenever it comes: before the workers' Python has started, and when they serve and nobody has said so yet.
+    for delay in (0, 0.05, 0.1, 0.2, 0.3, 0.5):
+        assert ended(delay) == (0, "", []), f"{delay} seconds after the start of the workers"
 
 
 def test_ctrl_c_means_nothing_to_a_worker_from_its_first_moment_on() -> None:
