@@ -50,6 +50,9 @@ LINGER = 2.0
 SEND_STALL = 30.0
 """How long a client may take nothing of a response that waits for it, in seconds."""
 
+MAX_UNSENT = 256 * 1024 * 1024
+"""Up to how many bytes of responses wait for their clients in a process; then who holds the most is cut off."""
+
 WRITE_LATER = 128 * 1024
 """Up to how many bytes of responses wait for the end of a turn of the event loop."""
 
@@ -115,6 +118,8 @@ class Connections:
         self.open: set[Connection] = set()
         self.finishing = False
         """Whether connections that are made from now on have nothing to ask any more."""
+        self.stalled: set[Connection] = set()
+        """Those whose clients have more to receive than they take at once."""
         self._closed = asyncio.Event()
         self._unwritten: list[Connection] = []
 
@@ -147,9 +152,25 @@ class Connections:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
+    def bound_unsent(self) -> None:
+        """Cuts off the clients that hold the most of what waits to be sent, where that is too much in all."""
+        held = {connection: connection.unsent for connection in self.stalled}
+        too_much = sum(held.values()) - MAX_UNSENT
+        while too_much > 0:
+            most = max(held, key=held.__getitem__)
+            too_much -= held.pop(most)
+            self.stalled.discard(most)
+            _log.warning(
+                "%s is cut off: responses that clients don't read take more than %d MiB, and it holds the most of them",
+                most.client,
+                MAX_UNSENT >> 20,
+            )
+            most.abort()
+
     def closed(self, connection: Connection) -> None:
         """One of them is closed."""
         self.open.discard(connection)
+        self.stalled.discard(connection)
         self._closed.set()
 
     def flush_soon(self, connection: Connection) -> None:
@@ -504,6 +525,11 @@ class Connection(BaseProtocol):
             else:
                 self.transport.writelines(parts)
 
+    @property
+    def unsent(self) -> int:
+        """How many bytes of responses wait until the client takes them."""
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
     async def drain(self) -> None:
         """Waits until there is room for more, as a client may not read what it asked for.
 
@@ -522,10 +548,13 @@ class Connection(BaseProtocol):
                 transport.abort()
 
         timer = loop.call_later(SEND_STALL, check, transport.get_write_buffer_size())
+        self._connections.stalled.add(self)
+        self._connections.bound_unsent()
         try:
             await self._drain_helper()
         finally:
             timer.cancel()
+            self._connections.stalled.discard(self)
         if transport.is_closing():
             raise ConnectionResetError("the client is gone, or took nothing")
 

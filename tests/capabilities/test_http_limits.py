@@ -841,3 +841,34 @@ def test_a_hundred_connections_at_once_are_served() -> None:
             assert await asyncio.gather(*(status() for _ in range(300))) == [200] * 300
 
     asyncio.run(main())
+
+
+@loops
+def test_clients_that_read_nothing_hold_no_more_than_the_budget(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connection_module, "MAX_UNSENT", 20_000_000)
+
+    async def main() -> None:
+        async def large(request: Request) -> Response:
+            return Response(200, None, bytes(18_000_000 if request.uri == "/much" else 8_000_000))
+
+        functions = Functions(large=large, hello=hello)
+        async with serving(functions, ("GET", "/*", "large"), ("GET", "/hello", "hello")) as server:
+            clients = []
+            for path in (b"/some", b"/much", b"/other"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+                writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+                await until(lambda: len(functions.seen) == len(clients) + 1)  # it's over before the next
+                clients.append((reader, writer))
+            # The one that holds the most is cut off; those that hold less get to read all of it.
+            await until(lambda: len(server.connections) == 2)
+            for reader, _ in (clients[0], clients[2]):
+                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+                assert len(await asyncio.wait_for(reader.readexactly(8_000_000), 5)) == 8_000_000
+            for _, writer in clients:
+                writer.close()
+
+    run(main())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "127.0.0.1 is cut off" in caplog.text
