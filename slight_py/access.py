@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 
 from capabilities.http import access
 from capabilities.http.access import AccessRecord
+from slight_py import logs
 
 FORMATS = {"plain": access.plain, "json": access.json}
 
@@ -19,7 +18,6 @@ def logger(name: str | None) -> Callable[[AccessRecord], None] | None:
     text = FORMATS[name]
 
     def write(record: AccessRecord) -> None:
-        with suppress(OSError):  # nobody reads it any more: requests are answered all the same
-            sys.stderr.write(text(record) + "\n")
+        logs.lines.write(text(record) + "\n")
 
     return write

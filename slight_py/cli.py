@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command `slight-py`. Ends the process with the code that docs/cli.md gives."""
     code = run(sys.argv[1:] if arguments is None else arguments)
+    logs.lines.close()
     if "slight_py.engine" in sys.modules:
         from slight_py import engine
 
@@ -46,6 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     except UsageError as error:
         if options.verbose:
             logging.getLogger("slight_py").exception("where it was found")
+        logs.lines.close()
         for line in error.lines:
             print(f"slight-py: error: {_printable(line)}", file=sys.stderr)
         return 2

@@ -153,7 +153,10 @@ def _worker(
     config: runner.RunConfig, table: str, listeners: list[socket.socket], stores: socket.socket, main: Connection
 ) -> None:
     logs.configure(config.verbose)
-    loop.run(_serve(config, RouteTable.from_json(table), listeners, stores, main))
+    try:
+        loop.run(_serve(config, RouteTable.from_json(table), listeners, stores, main))
+    finally:
+        logs.lines.close()
 
 
 async def _serve(

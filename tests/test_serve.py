@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -463,3 +463,28 @@ def test_the_log_of_a_worker_is_like_that_of_a_single_process() -> None:
         told, logged = server.err.splitlines()[1:]
     assert told == "slight-py: GET /exit handle_exit: the guest exited with code 5"
     assert logged.startswith("127.0.0.1 GET /exit 500 ")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["never-read", "read-late"])
+def test_a_log_that_is_not_read_holds_up_nobody(late: bool) -> None:
+    app = "http-server-demo-c"
+    reading, writing = os.pipe()
+    arguments = ("run", example(app), "-c", slightfile(app), "--env", "ADDRESS=127.0.0.1:0", "--access-log", "plain")
+    with running(*arguments, stderr=writing) as server, os.fdopen(reading, "rb") as log:
+        os.close(writing)
+        while b"serving at" not in (line := log.readline()):
+            assert line, "it ended"
+        server.port = int(line.rsplit(b":", 1)[1])
+        with closing(server.connect()) as connection:
+            # Lines of some 50 bytes: more than the pipe and those that wait may hold.
+            for _ in range(30_000):
+                assert server.request("GET", "/hello", connection=connection).status == 200
+        with ThreadPoolExecutor() as pool:
+            if late:
+                rest = pool.submit(log.read)
+                server.get("/hello")
+            assert server.stop() == 0
+            if late:
+                lines = rest.result(SECONDS).splitlines()
+                assert any(re.fullmatch(rb"slight-py: \d+ lines of the log are left out: .*", line) for line in lines)
+                assert 1000 < len(lines) < 30_000
