@@ -194,6 +194,8 @@ NEEDS_MORE = {
     "two-memories": ('(memory (export "memory") 1) (memory 1)', "multiple memories"),
     "more-memory": ('(memory (export "memory") 257)', "exceeds the limit of 0x1000000 bytes"),
     "a-table-too-long": ("(table 100001 funcref)", "exceeds the limit of 100000"),
+    "exceptions": ("(tag $thrown) (func (throw $thrown))", "exceptions proposal not enabled"),
+    "objects": ("(type (struct (field i64)))", "without the gc feature"),
     "two-tables": ("(table 1 funcref) (table 1 funcref)", "exceeds the per-instance limit of 1"),
 }
 
