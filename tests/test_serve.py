@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import re
@@ -488,3 +489,26 @@ def test_a_log_that_is_not_read_holds_up_nobody(late: bool) -> None:
                 lines = rest.result(SECONDS).splitlines()
                 assert any(re.fullmatch(rb"slight-py: \d+ lines of the log are left out: .*", line) for line in lines)
                 assert 1000 < len(lines) < 30_000
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_clients_under_load_see_no_reset_when_the_server_stops(workers: str) -> None:
+    body = bytes(20_000)
+
+    def client(server: Server) -> int:
+        """Sends bodies on one connection until an answer says that it's the last; returns how many were answered."""
+        with closing(server.connect()) as connection:
+            for answered in itertools.count(1):
+                answer = server.request("GET", "/hello", body, connection=connection)
+                assert answer.status == 200
+                if answer.headers.get("connection") == "close":
+                    return answered
+        raise AssertionError("unreachable")
+
+    with serving(SERVER, "--workers", workers) as server, ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            server.get("/hello")
+        clients = [pool.submit(client, server) for _ in range(8)]
+        time.sleep(0.3)
+        assert server.stop() == 0
+        assert all(each.result(SECONDS) > 5 for each in clients)

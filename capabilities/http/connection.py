@@ -44,6 +44,9 @@ READ_AHEAD = 64 * 1024
 IDLE_TIMEOUT = 75.0
 """How long a connection may take to send the head of its next request, in seconds (nginx's `keepalive_timeout`)."""
 
+GRACE = 1.0
+"""How long a connection that is silent is kept when the server stops, in seconds: a request may be on its way."""
+
 LINGER = 2.0
 """How long a body that nobody wants is read on, in seconds, so that the client gets to read the answer."""
 
@@ -117,7 +120,7 @@ class Connections:
         self.refuse = refuse
         self.open: set[Connection] = set()
         self.finishing = False
-        """Whether connections that are made from now on have nothing to ask any more."""
+        """Whether connections close after the answer to what has begun to arrive."""
         self.stalled: set[Connection] = set()
         """Those whose clients have more to receive than they take at once."""
         self._closed = asyncio.Event()
@@ -127,11 +130,15 @@ class Connections:
         """The protocol of a new connection."""
         return Connection(self)
 
-    def finish(self) -> None:
-        """Closes idle connections, and has the others close when the requests that came are answered."""
+    async def finish(self, seconds: float) -> bool:
+        """Has each connection close when what has begun to arrive is answered, or when it's silent for GRACE.
+
+        Says whether all are closed within that many seconds.
+        """
         self.finishing = True
         for connection in list(self.open):
             connection.finish()
+        return await self._wait_until_all_closed(seconds)
 
     def abort(self) -> None:
         """Cuts all connections, and cancels what they answer."""
@@ -143,14 +150,20 @@ class Connections:
         tasks = [task for connection in self.open if (task := connection.task) is not None]
         for connection in list(self.open):
             connection.close()
-        with suppress(TimeoutError):
+        await self._wait_until_all_closed(seconds)
+        self.abort()
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    async def _wait_until_all_closed(self, seconds: float) -> bool:
+        try:
             async with asyncio.timeout(seconds):
                 while self.open:
                     self._closed.clear()
                     await self._closed.wait()
-        self.abort()
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+        except TimeoutError:
+            return False
+        return True
 
     def bound_unsent(self) -> None:
         """Cuts off the clients that hold the most of what waits to be sent, where that is too much in all."""
@@ -189,15 +202,18 @@ class Connection(BaseProtocol):
     """A connection to a client."""
 
     __slots__ = (
+        "_answering",
         "_body_left",
         "_chunked_size",
         "_connections",
         "_content",
         "_deaf",
+        "_draining",
         "_finishing",
         "_idle_until",
         "_in_chunks",
         "_line",
+        "_lingering",
         "_parsed",
         "_seam",
         "_timer",
@@ -248,6 +264,12 @@ class Connection(BaseProtocol):
         """What the task waits for when there is nothing to answer."""
         self._finishing = False
         """Whether there is nothing to answer after what was parsed by now."""
+        self._answering = False
+        """Whether there is a request without an answer, besides those that are parsed."""
+        self._lingering = False
+        """Whether all that the client sends is a body that was refused."""
+        self._draining = False
+        """Whether the answer to what has begun to arrive is the last one: the server stops."""
         self._deaf = False
         """Whether what comes is of no use any more."""
         self._idle_until = 0.0
@@ -268,8 +290,9 @@ class Connection(BaseProtocol):
         if isinstance(peer, tuple):
             self.client = str(peer[0])
         self._connections.open.add(self)
-        self._finishing = self._connections.finishing
         self._now_idle()
+        if self._connections.finishing:
+            self.finish()
         self.task = self._loop.create_task(self._run())
 
     def data_received(self, data: bytes) -> None:
@@ -364,6 +387,7 @@ class Connection(BaseProtocol):
             if not self._finishing:
                 self._parsed.extend(messages)
                 self._content = content
+                self._finishing = self._draining
                 self._wake()
             if head.method == "CONNECT":
                 # What comes next is for the other end of a tunnel.
@@ -413,6 +437,7 @@ class Connection(BaseProtocol):
                         self._waiter = None
                     continue
                 request = parsed.popleft()
+                self._answering = True
                 if isinstance(request, Malformed):
                     _log.debug("a request that can't be parsed: %s", printable(request.error.message))
                     self._connections.refuse(self, request)
@@ -424,7 +449,10 @@ class Connection(BaseProtocol):
                 if not content.is_eof():
                     await self._linger(content)
                 if not goes_on:
+                    if self._draining:
+                        await self._see_off()
                     break
+                self._answering = False
                 self._now_idle()
                 in_a_row += 1
                 if in_a_row == MAX_IN_A_ROW:
@@ -453,6 +481,7 @@ class Connection(BaseProtocol):
 
     async def _linger(self, content: StreamReader) -> None:
         """Reads on for a while what nobody wants: a client that is cut off while it sends may not read the answer."""
+        self._lingering = True
         try:
             async with asyncio.timeout(LINGER):
                 while not content.is_eof():
@@ -461,6 +490,8 @@ class Connection(BaseProtocol):
             pass
         except (BrokenContent, HttpProcessingError):
             await self._see_off()
+        finally:
+            self._lingering = False
 
     async def _see_off(self) -> None:
         """The same for a client of which nothing can be understood any more: until it leaves, or for LINGER."""
@@ -481,6 +512,8 @@ class Connection(BaseProtocol):
         self._timer = None
         if self._waiter is None or self._waiter.done():
             return  # the end of the request sets it again
+        if self._draining and self._line:
+            self._idle_until = self._loop.time() + IDLE_TIMEOUT  # the drain timeout bounds it
         if self._loop.time() < self._idle_until:
             self._set_timer(self._idle_until, self._check_idle)
         else:
@@ -496,7 +529,7 @@ class Connection(BaseProtocol):
     @property
     def ends(self) -> bool:
         """Whether no request comes after the one that is being answered."""
-        return self._finishing and not self._parsed
+        return (self._finishing or self._draining) and not self._parsed
 
     def write(self, head: bytes, body: bytes, goes_on: bool = False) -> None:
         """Writes a response.
@@ -561,10 +594,15 @@ class Connection(BaseProtocol):
     # The end.
 
     def finish(self) -> None:
-        """Closes when the requests that were parsed are answered: at once, where there are none."""
-        self._finishing = True
-        if self._waiter is not None and not self._waiter.done():
+        """Closes when what has begun to arrive is answered, or when nothing comes for GRACE."""
+        self._draining = True
+        if self._lingering:
             self.close()
+        elif (self._answering or self._parsed) and not self._line:
+            self._finishing = True  # the next answer is the last
+        elif not self._line:
+            self._idle_until = self._loop.time() + GRACE
+            self._set_timer(self._idle_until, self._check_idle)
 
     def close(self) -> None:
         """Closes when what was written is out, or the client has taken nothing of the end of it for SEND_STALL."""

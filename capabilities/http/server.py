@@ -40,6 +40,9 @@ from capabilities.http.message import NO_CONTENT, BadResponse, authority, encode
 from capabilities.http.routes import Match, Matcher, NotFound, RouteTable
 from capabilities.http.settings import HttpSettings
 
+ACCEPTING = 3
+"""How many turns of the event loop go to connections that wait to be accepted when the server stops."""
+
 UNWIND = 2.0
 """How long handlers that were cancelled by `stop` may take to end, in seconds."""
 
@@ -99,36 +102,31 @@ class HttpService:
             raise
 
     async def stop(self) -> None:
-        """Accepts no more, closes idle connections at once, and waits until the requests under way have ended.
+        """Accepts no more, and answers what has begun to arrive. Connections that are silent close after a second.
 
-        Those that still run after `drain_timeout` are cancelled, and their connections cut. It may be called again.
+        What still runs after `drain_timeout` is cancelled, and the connections cut. It may be called again.
         """
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop())
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
+        for _ in range(ACCEPTING):  # connections that the system has made by now would be reset with their listener
+            await asyncio.sleep(0)
         for listener in self._listeners:
             listener.close()
-        self._connections.finish()
-        # A request that was parsed by now begins in the next turn of the loop.
-        await asyncio.sleep(0)
-        if not await self._wait_until_none_open(self._settings.drain_timeout):
+        if not await self._connections.finish(self._settings.drain_timeout) and self._open:
             self._connections.abort()
             await self._wait_until_none_open(UNWIND)
         await self._connections.close(CLOSING)
 
-    async def _wait_until_none_open(self, seconds: float) -> bool:
-        """Waits until no request is under way; says whether that came to be."""
-        try:
+    async def _wait_until_none_open(self, seconds: float) -> None:
+        """Waits until no request is under way."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._open:
                     self._none_open.clear()
                     await self._none_open.wait()
-                    await asyncio.sleep(0)  # the next request of the same connection begins
-        except TimeoutError:
-            return False
-        return True
 
     async def _serve(self, request: Incoming) -> bool:
         """One request, from its parsed head until its response is out; says whether its connection goes on."""

@@ -368,17 +368,21 @@ def test_a_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPa
 # Stopping
 
 
-async def _started(gate: Handler, settings: HttpSettings) -> tuple[HttpService, Serving]:
+async def _started(gate: Handler, settings: HttpSettings, method: str = "GET") -> tuple[HttpService, Serving]:
     functions = Functions(g=gate)
     service = HttpService(functions, settings)
     sockets = bind("127.0.0.1:0")
     port = sockets[0].getsockname()[1]
-    await service.start(sockets, RouteTable().add("GET", "/", "g"))
+    await service.start(sockets, RouteTable().add(method, "/", "g"))
     return service, Serving(service, functions, port)
 
 
 @loops
-def test_stop_lets_requests_under_way_end_and_closes_idle_connections_at_once(run: Callable[[Any], None]) -> None:
+def test_stop_lets_requests_under_way_end_and_closes_silent_connections_soon(
+    run: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "GRACE", 0.1)
+
     async def main() -> None:
         gate = Gate()
         service, server = await _started(gate, HttpSettings())
@@ -390,6 +394,7 @@ def test_stop_lets_requests_under_way_end_and_closes_idle_connections_at_once(ru
         await until(lambda: gate.begun == 1)
         stopping = asyncio.create_task(service.stop())
         assert await asyncio.wait_for(idle.read(), 1) == b""
+        assert not stopping.done()
         with pytest.raises(ConnectionError):
             await asyncio.open_connection("127.0.0.1", server.port)
         await asyncio.sleep(0.2)
@@ -445,24 +450,73 @@ def test_stop_waits_until_cancelled_handlers_have_ended() -> None:
     asyncio.run(main())
 
 
-def test_stop_starts_no_request_that_comes_after_it() -> None:
+@pytest.mark.parametrize("begun", [b"", b"G", GET, GET + b"X: y\r\n\r"])
+def test_stop_answers_what_arrives_in_time_and_says_that_it_is_the_last(begun: bytes) -> None:
     async def main() -> None:
         gate = Gate()
+        gate.through.set()
         service, server = await _started(gate, HttpSettings())
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(begun)
         await until(lambda: len(server.connections) == 1)
-        (connection,) = server.connections
-        stopping = asyncio.create_task(service.stop())
-        for _ in range(3):
-            await asyncio.sleep(0)
-        connection.data_received(GET + b"\r\n")
-        await stopping
         await asyncio.sleep(0.02)
-        assert gate.begun == 0
+        stopping = asyncio.create_task(service.stop())
+        await asyncio.sleep(0.2)
+        writer.write((GET + b"X: y\r\n\r\n").removeprefix(begun))
+        status, headers, content = await read_response(reader)
+        assert (status, headers["connection"], content) == (200, "close", b"through")
+        assert await asyncio.wait_for(reader.read(), 1) == b""  # and no reset
+        writer.close()
+        await asyncio.wait_for(stopping, 1)
+        assert gate.begun == 1
+
+    asyncio.run(main())
+
+
+def test_stop_bounds_what_never_arrives_by_the_drain_timeout() -> None:
+    async def main() -> None:
+        service, server = await _started(Gate(), HttpSettings(drain_timeout=0.3))
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET)
+        await until(lambda: len(server.connections) == 1)
+        await asyncio.sleep(0.02)
+        began = time.perf_counter()
+        await service.stop()
+        assert 0.3 <= time.perf_counter() - began < 1
         assert await asyncio.wait_for(reader.read(), 1) == b""
         writer.close()
 
     asyncio.run(main())
+
+
+@loops
+def test_stop_resets_nobody_who_sends_bodies_on_connections_that_are_kept(run: Callable[[Any], None]) -> None:
+    body = bytes(20_000)
+    request = POST + b"Content-Length: 20000\r\n\r\n" + body
+
+    async def main() -> None:
+        service, server = await _started(echo, HttpSettings(), method="POST")
+        answered = 0
+
+        async def client() -> None:
+            nonlocal answered
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            while True:
+                writer.write(request)
+                status, headers, content = await read_response(reader)
+                assert (status, content) == (200, body)
+                answered += 1
+                if headers.get("connection") == "close":
+                    assert await reader.read() == b""
+                    writer.close()
+                    return
+
+        clients = [asyncio.create_task(client()) for _ in range(8)]
+        await until(lambda: answered > 100)
+        await service.stop()
+        await asyncio.wait_for(asyncio.gather(*clients), 5)
+
+    run(main())
 
 
 def test_stop_answers_a_request_that_was_just_received() -> None:
@@ -495,7 +549,7 @@ def test_stop_answers_a_request_that_was_just_received() -> None:
     asyncio.run(main())
 
 
-def test_stop_closes_a_connection_that_was_being_accepted() -> None:
+def test_stop_answers_on_a_connection_that_was_being_accepted() -> None:
     async def main() -> None:
         gate = Gate()
         service, server = await _started(gate, HttpSettings())
@@ -507,12 +561,13 @@ def test_stop_closes_a_connection_that_was_being_accepted() -> None:
         loop = asyncio.get_running_loop()
         await loop.connect_accepted_socket(service._connections, theirs)
         gate.through.set()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        writer.write(GET + b"\r\n")
+        status, headers, _ = await read_response(reader)
+        assert (status, headers["connection"]) == (200, "close")
+        writer.close()
         await stopping
         await waiting
-        await asyncio.sleep(0.02)
-        ours.setblocking(False)
-        assert ours.recv(1) == b""
-        ours.close()
 
     asyncio.run(main())
 
