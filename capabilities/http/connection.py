@@ -376,6 +376,9 @@ class Connection(BaseProtocol):
                 parser.set_upgraded(False)
             if not messages:
                 continue
+            if self._finishing:
+                self._deaf = True  # the answer before was the last
+                return
             head, content = messages[-1]
             line, self._line = self._line, b""
             if _has_two_spaces(line):
@@ -384,11 +387,10 @@ class Connection(BaseProtocol):
             self._chunked_size = 0
             self._in_chunks = head.chunked
             self._body_left = 0 if head.chunked or content.is_eof() else content_length(head)
-            if not self._finishing:
-                self._parsed.extend(messages)
-                self._content = content
-                self._finishing = self._draining
-                self._wake()
+            self._parsed.extend(messages)
+            self._content = content
+            self._finishing = self._draining
+            self._wake()
             if head.method == "CONNECT":
                 # What comes next is for the other end of a tunnel.
                 self._finishing = self._deaf = True

@@ -623,7 +623,8 @@ def test_stop_receives_a_body_that_is_on_its_way() -> None:
             await until(lambda: server.service._open == 1)
             stopping = asyncio.create_task(server.service.stop())
             await asyncio.sleep(0.05)
-            writer.write(b"full" + GET + b"\r\n")
+            behind = POST + CHUNKED + b"1;" + b"x" * 1_000_000  # which would be malformed, and is not answered
+            writer.write(b"full" + GET + b"\r\n" + behind)
             status, headers, body = await read_response(reader)
             assert (status, body) == (200, b"halffull")
             assert headers["connection"] == "close"
