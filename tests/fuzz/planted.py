@@ -66,7 +66,7 @@ async def serve(fault: str) -> None:
                     await asyncio.sleep(3600)
                 case "memory":
                     kept.append(b"\1" * (500 << 20))
-        if not (broken and fault == "deaf"):
+        if not (broken and fault in ("deaf", "lost")):
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
         writer.close()
 

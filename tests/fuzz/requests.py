@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from struct import pack
+from struct import pack, unpack_from
 
 from tests import wat
 
@@ -47,6 +47,9 @@ INTERESTING = (
 )
 
 
+_VALID = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
 @dataclass(frozen=True)
 class Conversation:
     """What one connection sends."""
@@ -55,7 +58,10 @@ class Conversation:
     pauses: list[float]
     """Seconds before each of the pieces."""
     end: str
-    """`close`, `half` (the client sends no more, and waits for the end) or `reset`."""
+    """`close`, `half` (the client sends no more, and waits for the end), `reset`, or `wait` for the answers to
+    what is valid: to a server, who sends no more is gone."""
+    valid: int = 0
+    """How many valid requests it begins with, each of which is answered with 200, whatever comes after them."""
 
 
 def make(rng: random.Random) -> list[Conversation]:
@@ -67,11 +73,14 @@ def _conversation(rng: random.Random) -> Conversation:
     stream = b"".join(_request(rng) for _ in range(rng.choice((1, 1, 2, 5, 30))))
     for _ in range(rng.choice((0, 0, 1, 1, 2, 8))):
         stream = _mutate(rng, stream)
+    valid = rng.choice((1, 2, 5, 30)) if rng.random() < 0.3 else 0
+    stream = _VALID * valid + stream
     cuts = sorted(rng.randrange(len(stream) + 1) for _ in range(rng.choice((0, 0, 1, 3, 20))))
     pieces = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     slow = rng.random() < 0.2
     pauses = [rng.choice((0.0, 0.001, 0.02)) if slow else 0.0 for _ in pieces]
-    return Conversation(pieces, pauses, rng.choice(("close", "half", "half", "reset")))
+    end = rng.choice(("close", "half", "half", "reset"))
+    return Conversation(pieces, pauses, "wait" if valid else end, valid)
 
 
 def _request(rng: random.Random) -> bytes:
@@ -149,21 +158,19 @@ def to_bytes(conversations: list[Conversation]) -> bytes:
     """What `from_bytes` reads: a file that reproduces a batch."""
     parts = [pack("<I", len(conversations))]
     for each in conversations:
-        parts.append(pack("<8sI", each.end.encode(), len(each.pieces)))
+        parts.append(pack("<8sII", each.end.encode(), each.valid, len(each.pieces)))
         for piece, pause in zip(each.pieces, each.pauses, strict=True):
             parts.append(pack("<dI", pause, len(piece)) + piece)
     return b"".join(parts)
 
 
 def from_bytes(content: bytes) -> list[Conversation]:
-    from struct import unpack_from
-
     (count,), at = unpack_from("<I", content), 4
     found = []
     for _ in range(count):
-        end, pieces = unpack_from("<8sI", content, at)
-        at += 12
-        conversation = Conversation([], [], end.rstrip(b"\0").decode())
+        end, valid, pieces = unpack_from("<8sII", content, at)
+        at += 16
+        conversation = Conversation([], [], end.rstrip(b"\0").decode(), valid)
         for _ in range(pieces):
             pause, size = unpack_from("<dI", content, at)
             at += 12

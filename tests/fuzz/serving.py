@@ -30,6 +30,8 @@ EXPLAINED = (501, 503, 505)
 
 VALID = b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
+_OK = b"HTTP/1.1 200 "
+
 
 class Server:
     """`slight-py run` with a guest that always answers. It ends with this process's group."""
@@ -76,9 +78,13 @@ class Server:
                 writer.write(VALID)
                 answer = await reader.read()
                 writer.close()
+        right = answer.startswith(_OK) and answer.endswith(b"\r\n\r\nhello")
+        if not right:  # a process that dies closes its connections before it has ended
+            with suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._process.wait, 1)
         if not self.alive:
             return "server-death", f"the server ended with {self._process.returncode}\n{self.errors}"
-        if not (answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\nhello")):
+        if not right:
             return "no-answer", f"a valid request after it is answered {answer!r}\n{self.errors}"
         if "Traceback" in self.errors:
             return "server-traceback", self.errors
@@ -115,6 +121,10 @@ class Server:
                     "hung-connection",
                     f"it is open {ENDING:g} s after its client's end; received: {bytes(received)!r}",
                 )
+        elif said.end == "wait":
+            deadline = time.monotonic() + ANSWER
+            while not receiving.done() and received.count(_OK) < said.valid and time.monotonic() < deadline:
+                await asyncio.wait((receiving,), timeout=0.005)
         elif said.end == "reset":
             made: socket.socket = writer.get_extra_info("socket")
             with suppress(OSError):  # it is closed already
@@ -128,6 +138,8 @@ class Server:
         for status in map(int, re.findall(rb"HTTP/1\.1 (\d{3}) ", received)):
             if status >= 500 and status not in EXPLAINED:
                 return f"status-{status}", f"{bytes(received)!r}\n{self.errors}"
+        if hung is None and (answered := received.count(_OK)) < said.valid:
+            return "lost-requests", f"{answered} of {said.valid} valid requests are answered: {bytes(received)!r}"
         return hung
 
 

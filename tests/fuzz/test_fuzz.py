@@ -19,9 +19,10 @@ from tests.fuzz.serving import Server
 from tests.fuzz.target import rng_of
 from tests.guests import example
 
-SEED = 20_260
+SEED = 4
 CASES = 140
-"""A few seconds' worth. `make fuzz` goes on from there."""
+"""A few seconds' worth, enough to find that the C API ends the process at a v128 in a signature, were such modules not
+refused. `make fuzz` goes on from there."""
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,7 @@ def test_a_planted_fault_is_found_three_times_in_files_and_counted_beyond(tmp_pa
         "hung": "hung-connection",
         "memory": "server-memory",
         "deaf": "no-answer",
+        "lost": "lost-requests",
     }.items(),
 )
 def test_a_fault_of_a_server_is_found(fault: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +99,9 @@ def test_a_fault_of_a_server_is_found(fault: str, what: str, tmp_path: Path, mon
     try:
         harmless = Conversation([b"GET /hello HTTP/1.1\r\n\r\n"], [0.0], "half")
         assert asyncio.run(server.talk([harmless])) is None
-        found = asyncio.run(server.talk([Conversation([b"GET /fault HTTP/1.1\r\n\r\n"], [0.0], "half")]))
+        end, valid = ("wait", 1) if fault == "lost" else ("half", 0)
+        said = Conversation([b"GET /fault HTTP/1.1\r\n\r\n"], [0.0], end, valid)
+        found = asyncio.run(server.talk([said]))
         assert found is not None
         assert found[0] == what
     finally:
