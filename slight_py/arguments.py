@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+if TYPE_CHECKING:
+    from slight_py.compilation import CompileLimits
 
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -63,6 +66,25 @@ def add_limits(command: argparse.ArgumentParser) -> None:
         "--drain-timeout", type=seconds, default=30.0, metavar="SECONDS", help="time to finish at the end (30)"
     )
     command.add_argument("--access-log", choices=("plain", "json"), help="a line on stderr for each request")
+
+
+def add_compilation(command: argparse.ArgumentParser) -> None:
+    """What bounds the compilation of a module."""
+    limits = command.add_argument_group("limits of a module's compilation")
+    limits.add_argument("--max-module", type=size, default=64 << 20, metavar="SIZE", help="of the module (64M)")
+    limits.add_argument(
+        "--compile-timeout", type=seconds, default=120.0, metavar="SECONDS", help="time that it may take (120)"
+    )
+    limits.add_argument(
+        "--compile-memory", type=size, default=2 << 30, metavar="SIZE", help="memory that it may take (2G)"
+    )
+
+
+def compilation(options: argparse.Namespace) -> CompileLimits:
+    """The same, as it was said."""
+    from slight_py.compilation import CompileLimits
+
+    return CompileLimits(options.max_module, options.compile_timeout, options.compile_memory)
 
 
 # Values: each of these takes an option's text, and raises argparse's error for what it can't be.

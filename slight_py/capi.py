@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 
-def _library() -> Path:
-    """Where the package has its library. Raises ModuleNotFoundError where it is not installed."""
-    package = find_spec("wasmtime")
-    if package is None or not package.submodule_search_locations:
+def _package() -> Path:
+    """Where the package is. Raises ModuleNotFoundError where it is not installed."""
+    found = find_spec("wasmtime")
+    if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError("No module named 'wasmtime'", name="wasmtime")
-    return Path(package.submodule_search_locations[0], f"linux-{os.uname().machine}", "_libwasmtime.so")
+    return Path(found.submodule_search_locations[0])
 
 
-library = _library()
+package = _package()
+library = package / f"linux-{os.uname().machine}" / "_libwasmtime.so"
 _dll = ctypes.CDLL(str(library))
 
 

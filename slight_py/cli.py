@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from slight_py import __version__, logs
-from slight_py.arguments import Commands, Formatter, Parser, add_command, add_limits, add_slightfile, count, variable
+from slight_py.arguments import (
+    Commands,
+    Formatter,
+    Parser,
+    add_command,
+    add_compilation,
+    add_limits,
+    add_slightfile,
+    compilation,
+    count,
+    variable,
+)
 from slight_py.errors import UsageError
 
 if TYPE_CHECKING:
@@ -121,6 +132,7 @@ def _add_run(commands: Commands) -> None:
     )  # fmt: skip
     wasi.add_argument("--no-dir", action="store_true", help="no directory at all")
     add_limits(command)
+    add_compilation(command)
     command.add_argument("--no-cache", action="store_true", help="compile the module anew, and keep nothing")
 
 
@@ -134,6 +146,7 @@ def _add_inspect(commands: Commands) -> None:
     command.set_defaults(command=_inspect)
     command.add_argument("app", type=Path, metavar="APP", help="the module, a .wasm file")
     command.add_argument("--json", action="store_true", help="as JSON")
+    add_compilation(command)
 
 
 def _add_bindgen(commands: Commands, meant: bool) -> None:
@@ -218,6 +231,7 @@ def _run_config(options: argparse.Namespace) -> RunConfig:
         ),
         workers=options.workers,
         cache=not options.no_cache,
+        compilation=compilation(options),
         access_log=options.access_log,
         verbose=options.verbose,
     )
@@ -232,7 +246,7 @@ def _slightfile(path: Path | None) -> Slightfile:
 def _inspect(options: argparse.Namespace) -> int:
     from slight_py import inspection
 
-    report = inspection.inspect(options.app)
+    report = inspection.inspect(options.app, compilation(options))
     print(inspection.as_json(report) if options.json else inspection.as_text(report), flush=True)
     return 0
 

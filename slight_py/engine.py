@@ -168,8 +168,8 @@ class Engine:
         Raises InvalidModule where the system has no room for the instances.
         """
         self.limits = limits or Limits()
-        self._target = target
-        self._with_slots = with_slots
+        self.target = target
+        self.with_slots = with_slots
         _check_room(self.limits)
         self._cores: dict[bytes, _Core] = {}
         self._making = threading.Lock()
@@ -182,11 +182,11 @@ class Engine:
         """Tells engines apart whose compiled modules are not each other's: the library's build, the limits, the
         target, and whether there are slots."""
         status = capi.library.stat()
-        return f"{status.st_size} {status.st_mtime_ns} {self.limits} {self._target or ''} {self._with_slots}"
+        return f"{status.st_size} {status.st_mtime_ns} {self.limits} {self.target or ''} {self.with_slots}"
 
     def compile(self, wasm: bytes) -> Module:
         """Compiles a module. Raises InvalidModule."""
-        suits = self._with_slots and slots.suits(wasm, self.limits.memory, self.limits.table_elements)
+        suits = self.with_slots and slots.suits(wasm, self.limits.memory, self.limits.table_elements)
         readable = _check_signatures(wasm)
         module = self._module(SLOTS if suits else POOL, _module_new, wasm)
         if not readable:
@@ -211,7 +211,7 @@ class Engine:
             if core is None:
                 if self._cores:  # for the first one there was room when the engine was made
                     _check_room(self.limits, len(self._cores) + 1)
-                core = self._cores[allocation] = _Core(allocation, self.limits, self._target)
+                core = self._cores[allocation] = _Core(allocation, self.limits, self.target)
         found = c_void_p()
         _check(make(core.pointer, content, len(content), byref(found)))
         return Module(found.value or 0, core)

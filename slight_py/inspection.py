@@ -10,6 +10,7 @@ from capabilities.bindings import http_handler
 from capabilities.http.access import printable
 from capabilities.registry import RegistryError
 from slight_py import modules
+from slight_py.compilation import CompileLimits
 from slight_py.engine import Engine, ExportedFunction, Limits, ModuleInfo, describe
 from slight_py.errors import UsageError
 from slight_py.linker import family_of, interfaces, shown
@@ -37,9 +38,9 @@ class Report:
     """One that grants what the module needs."""
 
 
-def inspect(path: Path) -> Report:
+def inspect(path: Path, limits: CompileLimits | None = None) -> Report:
     """Raises UsageError for a file that isn't a module, and for an installed package that can't be used."""
-    info = describe(modules.load(Engine(Limits(instances=1)), path))
+    info = describe(modules.load(Engine(Limits(instances=1)), path, limits=limits))
     families, unknown = _families(info)
     functions = info.functions.values()
     return Report(

@@ -9,7 +9,9 @@ import re
 import stat
 from pathlib import Path
 
+from slight_py import compilation
 from slight_py.cache import directory, replacing
+from slight_py.compilation import CompileLimits
 from slight_py.engine import Engine, InvalidModule, Module, UnsupportedModule
 from slight_py.errors import UsageError
 
@@ -25,10 +27,11 @@ CACHE_LIMIT = 64
 """How many compiled modules are kept; the ones longest unused go first."""
 
 
-def read(path: Path) -> bytes:
-    """The bytes of a module. Raises UsageError for a file that isn't one."""
+def read(path: Path, limit: int = CompileLimits().size) -> bytes:
+    """The bytes of a module. Raises UsageError for a file that isn't one, or has more bytes than the limit."""
     try:
-        wasm = path.read_bytes()
+        with path.open("rb") as file:
+            wasm = file.read(limit + 1)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except IsADirectoryError:
@@ -40,6 +43,8 @@ def read(path: Path) -> bytes:
     if not wasm.startswith(_MAGIC):
         hint = "; this looks like its text format, which `wat2wasm` turns into a module" if _is_text(wasm) else ""
         raise UsageError(f"{path}: this is not a WebAssembly module{hint}")
+    if len(wasm) > limit:
+        raise UsageError(f"{path}: the module has more than {limit:,} bytes; allow more with --max-module")
     version = wasm[4:8]
     if version == _COMPONENT:
         raise UsageError(
@@ -57,14 +62,15 @@ def _is_text(wasm: bytes) -> bool:
     return wasm.lstrip().startswith((b"(", b";;"))
 
 
-def load(engine: Engine, path: Path, cache: bool = True) -> Module:
+def load(engine: Engine, path: Path, cache: bool = True, limits: CompileLimits | None = None) -> Module:
     """The module in a file, compiled now or at an earlier start. Raises UsageError."""
-    wasm = read(path)
+    limits = limits or CompileLimits()
+    wasm = read(path, limits.size)
     kept = _cached_path(wasm, engine) if cache else None
     if kept and (module := _load_cached(engine, kept)):
         return module
     try:
-        module = engine.compile(wasm)
+        module = compilation.compile_apart(engine, wasm, limits)
     except InvalidModule as error:
         needs_more = isinstance(error, UnsupportedModule) or _NEEDS_MORE.search(str(error))
         what = "needs more than slight-py gives" if needs_more else "is broken or cut short"

@@ -12,7 +12,7 @@ import resource
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -22,6 +22,7 @@ from capabilities.errors import ConfigError
 from capabilities.http.cors import Cors
 from capabilities.http.settings import HttpSettings
 from slight_py import linker, modules, wasi
+from slight_py.compilation import CompileLimits
 from slight_py.engine import (
     Engine,
     Exit,
@@ -60,6 +61,7 @@ class RunConfig:
     http: HttpSettings
     workers: int = 1
     cache: bool = True
+    compilation: CompileLimits = field(default_factory=CompileLimits)
     access_log: str | None = None
     """`plain` or `json`."""
     verbose: bool = False
@@ -100,7 +102,7 @@ def load(config: RunConfig, link_all: bool = False) -> Loaded:
         engine = Engine(config.limits)
     except InvalidModule as error:
         raise UsageError(str(error)) from None
-    module = modules.load(engine, config.app, config.cache)
+    module = modules.load(engine, config.app, config.cache, config.compilation)
     info = describe(module)
     slightfile = linker.check(config.app, info, config.slightfile, link_all)
     return Loaded(engine, module, info, slightfile)

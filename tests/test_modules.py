@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -112,8 +113,9 @@ def test_a_module_that_is_broken_is_refused(content: bytes, tmp_path: Path) -> N
     assert refused(written(tmp_path / "app.wasm", content)).startswith("the module is broken or cut short: ")
 
 
-def test_every_module_of_a_changed_byte_is_refused_or_loaded(tmp_path: Path) -> None:
-    # What a broken disk or a bad copy leaves: none may end the process.
+def test_every_module_of_a_changed_byte_is_refused_or_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a broken disk or a bad copy leaves: none may end the process, not even one that compiles.
+    monkeypatch.setattr(modules.compilation, "compile_apart", lambda engine, wasm, _: engine.compile(wasm))
     loaded, refused = 0, 0
     for at in range(0, len(MODULE), 3):
         app = written(tmp_path / "app.wasm", MODULE[:at] + bytes((MODULE[at] ^ 0x55,)) + MODULE[at + 1 :])
@@ -219,14 +221,45 @@ def test_imports_that_are_not_functions_are_named(tmp_path: Path) -> None:
     )
 
 
+# What takes too much to compile.
+
+TOO_MUCH = {
+    "time": ("--compile-timeout", "0.2", "to compile it takes more than 0.2 seconds (--compile-timeout)"),
+    "memory": (
+        "--compile-memory",
+        "100M",
+        "to compile it takes more than 100 MiB of memory (--compile-memory), or more than the system has",
+    ),
+    "size": ("--max-module", "100K", "the module has more than 102,400 bytes; allow more with --max-module"),
+}
+
+
+@pytest.mark.parametrize(("option", "value", "why"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_a_module_that_takes_too_much_to_compile_is_refused(option: str, value: str, why: str, tmp_path: Path) -> None:
+    app = written(tmp_path / "app.wasm", wat.many_functions(100_000))
+    for words in (("run",), ("inspect",), ("image", "build", "-o", tmp_path / "app.img")):
+        began = time.monotonic()
+        done = slight_py(*words, app, option, value)
+        assert (done.code, done.out) == (2, "")
+        assert done.errors[0].endswith(why)
+        assert len(done.errors) == 1
+        assert time.monotonic() - began < 10
+
+
+def test_a_module_that_takes_as_much_as_it_may_runs(tmp_path: Path) -> None:
+    app = written(tmp_path / "app.wasm", wat.binary('(func (export "_start"))'))
+    done = slight_py("run", app, "--max-module", str(app.stat().st_size), "--compile-memory", "64M", "--no-cache")
+    assert done == (0, "", "")
+
+
 # What is kept.
 
 
 def compiling_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def compile_(self: Engine, wasm: bytes) -> Any:
+    def compile_(engine: Engine, wasm: bytes, limits: object) -> Any:
         raise AssertionError("a module is compiled")
 
-    monkeypatch.setattr(Engine, "compile", compile_)
+    monkeypatch.setattr(modules.compilation, "compile_apart", compile_)
 
 
 def kept(cache: Path) -> list[Path]:
@@ -395,7 +428,7 @@ def test_many_may_start_at_once(cache: Path, tmp_path: Path, monkeypatch: pytest
 
     def load() -> None:
         try:
-            for _ in range(10):
+            for _ in range(3):
                 for app in apps:
                     modules.load(engine, app)
         except BaseException as error:

@@ -131,6 +131,24 @@ def binary(fields: str) -> bytes:
     return bytes(wasmtime.wat2wasm(f"(module {fields})"))
 
 
+def many_functions(count: int) -> bytes:
+    """A module of so many empty functions: 4 bytes each, of which wasmtime takes some 6 KB to compile."""
+
+    def number(value: int) -> bytes:
+        return bytes((value & 0x7F | 0x80,)) + number(value >> 7) if value >> 7 else bytes((value,))
+
+    def section(kind: int, content: bytes) -> bytes:
+        return bytes((kind,)) + number(len(content)) + content
+
+    types = section(1, b"\1\x60\0\0")
+    return (
+        b"\0asm\1\0\0\0"
+        + types
+        + section(3, number(count) + bytes(count))
+        + section(10, number(count) + b"\2\0\x0b" * count)
+    )
+
+
 # The runtime around them.
 
 LIMITS = Limits(memory=16 << 20, instances=32)

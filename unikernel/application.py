@@ -15,6 +15,7 @@ from capabilities.keyvalue.memory import MemoryStores
 from capabilities.registry import RegistryError
 from slight_py import linker, modules, runner
 from slight_py import slightfile as slightfiles
+from slight_py.compilation import CompileLimits
 from slight_py.engine import Engine, InvalidModule, Limits, describe
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant, Slightfile
@@ -68,7 +69,11 @@ class Application:
 
 
 def load(
-    app: Path, slightfile: Path | None, cpu: Literal["portable", "native"] = "portable", link_all: bool = False
+    app: Path,
+    slightfile: Path | None,
+    cpu: Literal["portable", "native"] = "portable",
+    link_all: bool = False,
+    compilation: CompileLimits | None = None,
 ) -> Application:
     """Compiles the module and checks what it needs. Raises UsageError, as `slight-py run` does."""
     environment = _References((name, name) for name in os.environ)
@@ -79,7 +84,8 @@ def load(
         engine = Engine(Limits(instances=1), TARGET if cpu == "portable" else None, with_slots=False)
     except InvalidModule as error:
         raise UsageError(str(error)) from None
-    module = modules.load(engine, app)
+    compilation = compilation or CompileLimits()
+    module = modules.load(engine, app, limits=compilation)
     info = describe(module)
     granted = linker.check(app, info, granted, link_all)
     entry = runner.entry_point(app, info.functions)
@@ -88,7 +94,7 @@ def load(
         wanted = {family.name for each in linker.interfaces(info) if (family := linker.family_of(each, granted))}
         granted = replace(granted, grants=tuple(grant for grant in granted.grants if grant.family.name in wanted))
     _check_backends(granted)
-    wasm = modules.read(app)
+    wasm = modules.read(app, compilation.size)
     facts = image.App(app.name, hashlib.sha256(wasm).hexdigest(), len(wasm), entry.name)
     return Application(facts, granted, _grants(granted), bytes(module.serialize()))
 

@@ -20,6 +20,7 @@ from unikernel.contents import PARTS, Contents
 from unikernel.rootfs import Tree
 
 if TYPE_CHECKING:
+    from slight_py.compilation import CompileLimits
     from unikernel.kernel import Kernel
 
 Progress = Callable[[str], None]
@@ -35,6 +36,7 @@ def build(
     kernel: Path | Literal["cloud"] | None = None,
     smp: bool = False,
     link_all: bool = False,
+    compilation: CompileLimits | None = None,
     progress: Progress = lambda line: None,
 ) -> list[Path]:
     """Builds an image, in each of the `formats`, and returns the files that were written.
@@ -52,7 +54,7 @@ def build(
                 raise UsageError(
                     f"{place}: the image would take the place of what it is made from; name another with -o"
                 )
-    application = applications.load(app, slightfile, cpu, link_all) if app else Application()
+    application = applications.load(app, slightfile, cpu, link_all, compilation) if app else Application()
     for line in applications.left_out(application):
         progress(line)
     if given is not None:

@@ -11,7 +11,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from slight_py.arguments import Commands, add_command, add_limits, add_slightfile, count, seconds, size, variable
+from slight_py.arguments import (
+    Commands,
+    add_command,
+    add_compilation,
+    add_limits,
+    add_slightfile,
+    compilation,
+    count,
+    seconds,
+    size,
+    variable,
+)
 from slight_py.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +69,7 @@ def _add_build(commands: Commands) -> None:
         help="a kernel in place of ours: a PVH vmlinux, a bzImage, or `cloud` for Debian's",
     )
     command.add_argument("--smp", action="store_true", help="a kernel that uses more than one processor")
+    add_compilation(command)
 
 
 def _add_run(commands: Commands) -> None:
@@ -106,6 +118,9 @@ def _add_run(commands: Commands) -> None:
     )
     snapshots.add_argument("--restore", type=Path, metavar="FILE", help="go on from there")
     add_limits(command)
+    add_compilation(command)
+    # The machine has values of its own for these, by what memory it has.
+    command.set_defaults(max_memory=None, max_module=None, compile_memory=None)
 
 
 def _add_inspect(commands: Commands) -> None:
@@ -174,6 +189,7 @@ def _build(options: argparse.Namespace) -> int:
         kernel=options.kernel,
         smp=options.smp,
         link_all=options.link_all_capabilities,
+        compilation=compilation(options),
         progress=_say,
     )
     for path in written:
@@ -192,6 +208,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _run_options(options: argparse.Namespace) -> RunOptions:
+    from unikernel import control
     from unikernel.launch import RunOptions
 
     return RunOptions(
@@ -209,12 +226,9 @@ def _run_options(options: argparse.Namespace) -> RunOptions:
         boot_timeout=options.boot_timeout,
         verbose=options.verbose,
         limits={
-            "max_memory": options.max_memory,
-            "max_body": options.max_body,
-            "request_timeout": options.request_timeout,
-            "max_concurrent": options.max_concurrent,
-            "drain_timeout": options.drain_timeout,
-            "access_log": options.access_log,
+            name: value
+            for name in control.OPTIONS
+            if name != "verbose" and (value := getattr(options, name)) is not None
         },
     )
 

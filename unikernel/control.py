@@ -45,6 +45,9 @@ OPTIONS = {
     "request_timeout": float,
     "max_concurrent": int,
     "drain_timeout": float,
+    "max_module": int,
+    "compile_timeout": float,
+    "compile_memory": int,
     "access_log": str,
     "verbose": bool,
 }

@@ -25,9 +25,11 @@ from unikernel import control, init
 if TYPE_CHECKING:
     from capabilities.http.routes import RouteTable
     from capabilities.keyvalue.memory import MemoryStores
+    from slight_py.compilation import CompileLimits
     from slight_py.runner import Loaded, Run, RunConfig, Running
     from slight_py.slightfile import Grant, Slightfile
     from slight_py.wasi import Directory
+    from unikernel.service import Settings
 
 log = logging.getLogger("slight_py")
 
@@ -42,6 +44,12 @@ MEMORY, CONCURRENT, TIMEOUT = 256 << 20, 1000, 30.0
 
 _WITHOUT_FILES = ("http", "keyvalue.memory", "keyvalue.redis", "kv.redis")
 """Resource types that write no files."""
+
+PAGE = 1 << 16
+"""Bytes of a page of WebAssembly."""
+
+COMPILER = 24 << 20
+"""Bytes that the process takes in which a module is compiled, before it begins."""
 
 ROOM, ROOM_TO_SERVE = 6 << 20, 14 << 20
 """Bytes that the system must be able to give once the application is loaded; the second where it is yet to import the
@@ -277,13 +285,29 @@ def _serve_functions(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
     """Serves one client after the other, until a signal; returns the exit code."""
     if not boot["channel"]:
         raise UsageError("the image is a function service, which is reached over a channel; run it with --channel DIR")
+    from unikernel.service import Settings
+
     options = boot["options"]
-    engine = _engine(Limits(memory=options.get("max_memory", MEMORY), instances=4))
+    # The other half is for the compilation of the next module, and for what is read and written.
+    memory = min(MEMORY, init.available_memory() // 2 & -PAGE)
+    engine = _engine(Limits(memory=options.get("max_memory", memory), instances=4))
     init.check_memory(ROOM)
     gc.freeze()
     clients = _port_clients if launcher.file is not None else _vsock_clients
-    return loop.run(
-        _controlled(launcher, lambda: _until_signal(clients(engine, options.get("request_timeout", TIMEOUT))))
+    settings = Settings(engine, options.get("request_timeout", TIMEOUT), lambda: _compilation(options), (RANDOM_GET,))
+    return loop.run(_controlled(launcher, lambda: _until_signal(clients(settings))))
+
+
+def _compilation(options: Mapping[str, Any]) -> CompileLimits:
+    """What the compilation of a module may take of a machine that has as much memory as now."""
+    from slight_py.compilation import CompileLimits
+
+    available = init.available_memory()
+    usual = CompileLimits()
+    return CompileLimits(
+        options.get("max_module", min(usual.size, available // 8)),
+        options.get("compile_timeout", usual.seconds),
+        options.get("compile_memory", min(usual.memory, max(available - COMPILER - ROOM, 0))),
     )
 
 
@@ -299,7 +323,7 @@ async def _until_signal(serving: Awaitable[None]) -> int:
     return 0
 
 
-async def _port_clients(engine: Engine, time_limit: float) -> None:
+async def _port_clients(settings: Settings) -> None:
     """Serves whoever holds the other end of the two virtio ports."""
     from unikernel import service
 
@@ -309,7 +333,7 @@ async def _port_clients(engine: Engine, time_limit: float) -> None:
     while True:
         while service.hung_up(command) or service.hung_up(data):  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(service.PAUSE)
-        await service.serve(command, data, engine, time_limit, (RANDOM_GET,))
+        await service.serve(command, data, settings)
         # What the client left behind is not the next one's, and what the next one sends is not to be lost.
         for file in (command, data):
             with suppress(OSError):
@@ -317,14 +341,14 @@ async def _port_clients(engine: Engine, time_limit: float) -> None:
                     pass
 
 
-async def _vsock_clients(engine: Engine, time_limit: float) -> None:
+async def _vsock_clients(settings: Settings) -> None:
     """Serves who connects to the two vsock ports, one after the other."""
     from unikernel import service
 
     listeners = [_vsock_listener(port) for port in (control.COMMAND_VSOCK, control.DATA_VSOCK)]
     while True:
         opened = await _client(listeners)
-        await service.serve(opened[0].fileno(), opened[1].fileno(), engine, time_limit, (RANDOM_GET,))
+        await service.serve(opened[0].fileno(), opened[1].fileno(), settings)
         for each in opened:
             each.close()
 

@@ -159,11 +159,16 @@ def _run(launcher: Launcher) -> int:
 def check_memory(room: int) -> None:
     """Raises MemoryError where the system can't give as many bytes: it would read its own programs from the disk over
     and over, and be taken for hung."""
+    if available_memory() < room:
+        raise MemoryError
+
+
+def available_memory() -> int:
+    """How many bytes the system can give now."""
     with open("/proc/meminfo") as file:
         facts = dict(line.split(":") for line in file)
     available, _, _ = facts["MemAvailable"].strip().partition(" ")
-    if int(available) << 10 < room:
-        raise MemoryError
+    return int(available) << 10
 
 
 def _boot(launcher: Launcher) -> dict[str, Any]:

@@ -26,10 +26,12 @@ import os
 import select
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from bindgen.support import GuestFault, Import
 from slight_py import wasi
+from slight_py.compilation import Compilation, CompileLimits
 from slight_py.engine import Engine, Exit, Instance, InvalidModule, ModuleInfo, Program, Trap, describe
 from slight_py.store import WasiTemplate
 from unikernel.control import printable
@@ -39,9 +41,6 @@ T = TypeVar("T")
 POINTER, PROCESS, SIZE = "get_buffer_ptr", "process_data", "get_buffer_size"
 SIGNATURES = {POINTER: ("", "i"), PROCESS: ("i", "i"), SIZE: ("", "i")}
 """What a module exports, each with its parameters and results. The last one need not be there."""
-
-MODULE_LIMIT = 64 << 20
-"""Bytes of a module."""
 
 LINE_LIMIT = 64
 """Bytes of a command's line. No command takes as many."""
@@ -65,16 +64,24 @@ class ChannelEnded(Exception):
     """The client has gone."""
 
 
-async def serve(
-    command: int, data: int, engine: Engine, time_limit: float = 30.0, extra: tuple[Import, ...] = ()
-) -> None:
-    """Serves a client until it closes a channel. The descriptors become non-blocking, and stay open.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What clients are served with."""
 
-    `time_limit` is in seconds, for one job. `extra` are functions of WASI that are answered in place of wasmtime's.
-    """
+    engine: Engine
+    time_limit: float = 30.0
+    """Seconds that a job may take."""
+    compilation: Callable[[], CompileLimits] = CompileLimits
+    """What the compilation of the next module may take."""
+    imports: tuple[Import, ...] = ()
+    """Functions of WASI that are answered in place of wasmtime's."""
+
+
+async def serve(command: int, data: int, settings: Settings) -> None:
+    """Serves a client until it closes a channel. The descriptors become non-blocking, and stay open."""
     for each in (command, data):
         os.set_blocking(each, False)
-    session = _Session(_Channel(command, 0), _Channel(data, AWAY), engine, time_limit, (*wasi.IMPORTS, *extra))
+    session = _Session(_Channel(command, 0), _Channel(data, AWAY), settings)
     try:
         while True:
             await session.command()
@@ -87,14 +94,11 @@ async def serve(
 class _Session:
     """What one client has sent, and the instance that does its jobs."""
 
-    def __init__(
-        self, command: _Channel, data: _Channel, engine: Engine, time_limit: float, imports: tuple[Import, ...]
-    ) -> None:
+    def __init__(self, command: _Channel, data: _Channel, settings: Settings) -> None:
         self._command = command
         self._data = data
-        self._engine = engine
-        self._time_limit = time_limit
-        self._imports = {(each.module, each.name): (each, None) for each in imports}
+        self._settings = settings
+        self._imports = {(each.module, each.name): (each, None) for each in (*wasi.IMPORTS, *settings.imports)}
         self._worker: _Worker | None = None
 
     def close(self) -> None:
@@ -121,13 +125,19 @@ class _Session:
     async def _module(self, size: int) -> tuple[str, None]:
         """Takes a module in place of the one before."""
         self.close()
-        wasm = await self._receive(size)
+        engine = self._settings.engine
+        limits = self._settings.compilation()
+        wasm = await self._receive(size, limits.size)
         try:
-            # In a thread, as it takes its time.
-            module = await asyncio.to_thread(self._engine.compile, wasm)
+            compilation = Compilation(engine, wasm, limits)
+            try:
+                module = await asyncio.to_thread(compilation.result)
+            except asyncio.CancelledError:
+                compilation.cancel()
+                raise
             info = describe(module)
             _check(info)
-            worker = _Worker(Program(self._engine, module, self._imports, info), info, self._time_limit)
+            worker = _Worker(Program(engine, module, self._imports, info), info, self._settings.time_limit)
         except InvalidModule as error:
             raise JobError(f"the module can't be used: {error}") from None
         except MemoryError:
@@ -136,10 +146,10 @@ class _Session:
         self._worker = worker
         return f"READY {room}", None
 
-    async def _receive(self, size: int) -> bytes:
+    async def _receive(self, size: int, limit: int) -> bytes:
         try:
-            if size > MODULE_LIMIT:
-                raise JobError(f"a module of {size} bytes is too large; {MODULE_LIMIT} is the limit")
+            if size > limit:
+                raise JobError(f"a module of {size} bytes is too large; {limit} is the limit")
             wasm = bytearray(size)
         except JobError:
             await self._command.discard(size)

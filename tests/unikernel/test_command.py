@@ -20,6 +20,7 @@ import wasmtime
 from tests.command import EMULATED, ROOT, Done, Server, build_guest, guest, running, scratch, slight_py
 from tests.guests import example
 from tests.redis_server import RedisServer, free_port
+from tests.wat import binary, many_functions
 
 JOBS = 10_000
 
@@ -222,6 +223,36 @@ def test_the_function_service_does_ten_thousand_jobs_and_outlives_bad_ones(tmp_p
         client.close()
         time.sleep(1)
         assert Client(folder).job(b"x") == b"ERROR there is no module yet\n"
+        assert server.stop() == 0
+
+
+HUNGRY = """
+    (memory (export "memory") 1)
+    (func (export "get_buffer_ptr") (result i32) (i32.const 0))
+    (func (export "process_data") (param i32) (result i32)
+      (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+      (memory.fill (i32.const 0) (i32.const 1) (i32.mul (memory.size) (i32.const 65536)))
+      (local.get 0))
+"""
+"""Takes all the memory that it may, and writes to it."""
+
+
+def test_no_module_takes_the_machine_of_the_function_service_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "channel"
+    hungry = binary(HUNGRY)
+    many = many_functions(200_000)
+    with running("image", "run", built(None), "--channel", folder, "--compile-timeout", "300") as server:
+        wait_for_sockets(server, folder)
+        client = Client(folder)
+        answer = client.say(b"MODULE %d\n" % len(many) + many)
+        assert answer.startswith(b"ERROR the module can't be used: to compile it takes more than ")
+        assert b" MiB of memory" in answer
+        vector = binary('(func (export "process_data") (param v128) (result i32) (i32.const 0))')
+        assert b"process_data (v128)" in client.say(b"MODULE %d\n" % len(vector) + vector)
+        assert client.say(b"MODULE %d\n" % len(hungry) + hungry) == b"READY 65536\n"
+        for _ in range(3):
+            assert client.job(b"x" * 100) == b"\1" * 100
+        client.close()
         assert server.stop() == 0
 
 

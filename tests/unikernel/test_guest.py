@@ -27,7 +27,7 @@ from slight_py.slightfile import Slightfile
 from slight_py.wasi import WasiSettings
 from tests import wat
 from tests.command import ROOT, build_guest, guest, scratch, slight_py
-from unikernel import build, control, image, machine
+from unikernel import build, control, image, machine, service
 from unikernel import guest as runtime
 from unikernel.control import CONTROL, STDERR, STDIN, STDIO, Message
 
@@ -478,7 +478,7 @@ def test_clients_over_vsock_are_served_with_both_halves_of_their_own(
     monkeypatch.setattr(runtime, "_vsock_listener", listen)
 
     async def main() -> None:
-        serving = asyncio.create_task(runtime._vsock_clients(wat.engine(Limits(instances=4)), 5.0))
+        serving = asyncio.create_task(runtime._vsock_clients(service.Settings(wat.engine(Limits(instances=4)), 5.0)))
         await asyncio.sleep(0)
         await asyncio.to_thread(talk)
         serving.cancel()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from slight_py.compilation import CompileLimits
 from slight_py.engine import Limits
-from tests.wat import FOREVER, binary, engine, run
+from tests.wat import FOREVER, binary, engine, many_functions, run
 from unikernel import service
+
+USUAL = CompileLimits()
 
 LIMITS = Limits(memory=4 << 20, instances=4)
 
@@ -103,9 +107,10 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(time_limit: float = 5.0) -> AsyncIterator[Client]:
+async def connected(time_limit: float = 5.0, limits: CompileLimits = USUAL) -> AsyncIterator[Client]:
     (command, its_command), (data, its_data) = socket.socketpair(), socket.socketpair()
-    serving = service.serve(its_command.fileno(), its_data.fileno(), engine(LIMITS), time_limit)
+    settings = service.Settings(engine(LIMITS), time_limit, lambda: limits)
+    serving = service.serve(its_command.fileno(), its_data.fileno(), settings)
     task = asyncio.create_task(serving)
     try:
         yield Client(command, data)
@@ -117,11 +122,13 @@ async def connected(time_limit: float = 5.0) -> AsyncIterator[Client]:
         its_data.close()
 
 
-def with_client(talk: Callable[[Client], Awaitable[None]], time_limit: float = 5.0) -> None:
+def with_client(
+    talk: Callable[[Client], Awaitable[None]], time_limit: float = 5.0, limits: CompileLimits = USUAL
+) -> None:
     """Runs a conversation, after which the service must have ended and let go of every instance."""
 
     async def main() -> None:
-        async with connected(time_limit) as client:
+        async with connected(time_limit, limits) as client:
             await talk(client)
 
     run(main(), 30)
@@ -330,16 +337,59 @@ def test_a_line_that_is_no_command_is_refused_and_the_next_one_is_taken(line: by
     with_client(talk)
 
 
-def test_a_module_past_the_limit_is_read_to_its_end_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "MODULE_LIMIT", 1000)
-
+def test_a_module_past_the_limit_is_read_to_its_end_and_refused() -> None:
     async def talk(client: Client) -> None:
         answer = await client.module(b"JOB 5\n" * 100_000)
         assert answer == "ERROR a module of 600000 bytes is too large; 1000 is the limit"
         await client.module(UPPER)
         assert await client.job(b"on") == b"ON"
 
-    with_client(talk)
+    with_client(talk, limits=CompileLimits(size=1000))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (CompileLimits(memory=100 << 20), "to compile it takes more than 100 MiB of memory"),
+        (CompileLimits(seconds=0.5), "to compile it takes more than 0.5 seconds"),
+    ],
+)
+def test_a_module_that_takes_too_much_to_compile_is_refused_and_the_next_one_is_taken(
+    limits: CompileLimits, words: str
+) -> None:
+    async def talk(client: Client) -> None:
+        answering = asyncio.create_task(client.module(many_functions(100_000)))
+        turns = 0
+        while not answering.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        assert turns > 10  # others had their turn
+        answer = await answering
+        assert answer.startswith("ERROR the module can't be used: ")
+        assert words in answer
+        assert await client.module(UPPER) == f"READY {ROOM}"
+        assert await client.job(b"on") == b"ON"
+
+    with_client(talk, limits=limits)
+
+
+def test_a_service_that_is_ended_while_it_compiles_leaves_no_process() -> None:
+    async def main() -> None:
+        (command, its_command), (data, its_data) = socket.socketpair(), socket.socketpair()
+        settings = service.Settings(engine(LIMITS))
+        serving = asyncio.create_task(service.serve(its_command.fileno(), its_data.fileno(), settings))
+        wasm = many_functions(200_000)
+        await asyncio.to_thread(command.sendall, b"MODULE %d\n" % len(wasm) + wasm)
+        await asyncio.sleep(0.5)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        for each in (command, its_command, data, its_data):
+            each.close()
+
+    began = time.monotonic()
+    asyncio.run(main())  # which waits for the thread that waits for the process
+    assert time.monotonic() - began < 4
 
 
 def test_commands_may_come_in_one_piece_and_in_single_bytes() -> None:
