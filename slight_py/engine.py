@@ -25,7 +25,7 @@ from typing import Any
 from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources, rest
 from slight_py import capi, sections, slots, store
 from slight_py.capi import Owned, Vec, function
-from slight_py.store import CALLED, DONE, FAILED, TRAPPED, YIELDED, Store, WasiTemplate
+from slight_py.store import CALLED, DONE, FAILED, TRAPPED, YIELDED, Store
 
 TICK = 0.002
 """Seconds between two epochs: how long a guest computes before others have their turn."""
@@ -112,8 +112,6 @@ _type_kind = _wasm("valtype_kind", c_uint8, c_void_p)
 # Linkers.
 _linker_new = function("linker_new", c_void_p, c_void_p)
 _linker_delete = function("linker_delete", None, c_void_p)
-_linker_wasi = function("linker_define_wasi", c_void_p, c_void_p)
-_linker_shadowing = function("linker_allow_shadowing", None, c_void_p, c_bool)
 _linker_pre = function("linker_instantiate_pre", c_void_p, c_void_p, c_void_p, c_void_p)
 _pre_delete = function("instance_pre_delete", None, c_void_p)
 _define_unchecked = function(
@@ -498,7 +496,7 @@ class Program:
         imports: Mapping[tuple[str, str], tuple[Import, Any]],
         info: ModuleInfo | None = None,
     ) -> None:
-        """`imports` gives what answers each imported function, by module and name; WASI's own need not be among them.
+        """`imports` gives what answers each imported function, by module and name, WASI's among them.
         `info` is what `describe` says of the module, where that is known already.
 
         Raises InvalidModule for an import that nothing provides.
@@ -509,9 +507,6 @@ class Program:
         self._module = module
         self._linker = Owned(_linker_new(self.core.pointer), _linker_delete)
         self.wants_wasi = any(each.module == WASI for each in self.info.imports)
-        if self.wants_wasi:
-            _check(_linker_wasi(self._linker.pointer))
-            _linker_shadowing(self._linker.pointer, True)
         self.imports: list[tuple[Import, Any]] = []
         """What answers the imports by their numbers, and the hosts that it asks."""
         for each in self.info.imports:
@@ -537,10 +532,8 @@ class Program:
             raise InvalidModule(f"{definition.module}::{definition.name} can't be defined: {_error(error)}")
         self.imports.append((definition, host))
 
-    async def instantiate(
-        self, wasi: WasiTemplate | None = None, in_thread: bool = False, reused: bool = False
-    ) -> Instance:
-        """A fresh instance, with what `wasi` gives it where the module wants WASI: nothing but output, by default.
+    async def instantiate(self, wasi: Any = None, in_thread: bool = False, reused: bool = False) -> Instance:
+        """A fresh instance, with what `wasi` gives it (a `Context` of slight_py/wasi): nothing but output, by default.
 
         With `in_thread`, the guest runs in a thread of its own, so that one which reads its standard input, say, holds
         up nobody. It can't be ended while it does.
@@ -550,7 +543,7 @@ class Program:
         """
         if self.engine.instances >= self.engine.limits.instances:
             raise Trap(f"all {self.engine.limits.instances} instances are in use")
-        instance = Instance(self, in_thread, reused, (wasi or _NO_WASI).make() if self.wants_wasi else 0)
+        instance = Instance(self, in_thread, reused, wasi)
         try:
             if state := instance.start():
                 await instance.finish_start(state)
@@ -559,8 +552,6 @@ class Program:
             raise
         return instance
 
-
-_NO_WASI = WasiTemplate((), {}, (), stdin=False)
 
 _instances: set[Instance] = set()
 """Those that were not closed."""
@@ -577,18 +568,24 @@ class Instance:
         "_store",
         "_thread",
         "_ticker",
+        "files",
         "reused",
         "started",
+        "wasi",
     )
 
-    def __init__(self, program: Program, in_thread: bool, reused: bool, wasi: int) -> None:
+    def __init__(self, program: Program, in_thread: bool, reused: bool, wasi: Any) -> None:
         self.reused = reused
-        self.started = time.monotonic_ns() if wasi else 0
+        self.wasi = wasi
+        """What WASI gives it."""
+        self.files: Any = None
+        """What it has open there (`Files`), which is closed with it. Most instances open nothing, and need no table."""
+        self.started = time.monotonic_ns() if program.wants_wasi else 0
         """When the guest's own monotonic clock began, by `time.monotonic_ns()`."""
         self._program = program
         limits, core = program.engine.limits, program.core
         self._ticker = core.ticker
-        self._store = Store(core.pointer, limits.memory, limits.table_elements, wasi, core.driver.pointer)
+        self._store = Store(core.pointer, limits.memory, limits.table_elements, core.driver.pointer)
         self._thread = _Thread() if in_thread else None
         self._handles: Handles | None = None
         self._resources: Resources | None = None
@@ -651,6 +648,9 @@ class Instance:
         if not self.abandoned:
             self._ended = self._ended or RuntimeError("the instance is closed")
             self._store.close()
+            if self.files is not None:
+                self.files.close()
+                self.files = None
             if self._thread is not None:
                 self._thread.stop()
             if self in _instances:
@@ -669,6 +669,16 @@ class Instance:
         memory = self._store.memory
         if memory is None:
             raise GuestFault("the guest exports no memory, or calls an import from its start function")
+        return memory
+
+    @property
+    def memory_for_wasi(self) -> memoryview:
+        """The same, but that WASI may be called from the start function, too: it asks nothing of the guest."""
+        memory = self._store.memory
+        if memory is None:
+            memory = self._store.callers_memory
+            if memory is None:
+                raise GuestFault("the guest exports no memory")
         return memory
 
     async def call(self, export: ExportedFunction, args: Sequence[Flat]) -> Any:
@@ -763,7 +773,10 @@ class Instance:
                     else:
                         value = await rest(answer, awaited, self._store.renew)
                         began = ticker.ticks
-                except (GuestFault, Trap, Exit):
+                except (GuestFault, Trap):
+                    raise
+                except Exit as exit_:
+                    self._ended = self._ended or exit_
                     raise
                 except Exception as error:
                     if definition.failure is None:
@@ -839,9 +852,7 @@ def _trap_error(pointer: int) -> Trap:
 
 
 def _error(pointer: int) -> Exception:
-    code = capi.exit_code(pointer)
-    message = capi.error_message(pointer)
-    return _from_message(message) if code is None else Exit(code)
+    return _from_message(capi.error_message(pointer))
 
 
 def _from_message(message: str) -> Trap:

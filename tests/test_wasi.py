@@ -86,10 +86,8 @@ class Guest:
 
 
 async def guest(settings: WasiSettings | None = None) -> Guest:
-    links = {(each.module, each.name): (each, None) for each in wasi.IMPORTS}
-    program = wat.program(forwarding(), links)
-    template = wasi.template(settings or WasiSettings(), program.info, stdin=False)
-    return Guest(program, await program.instantiate(template))
+    program = wat.program(forwarding())
+    return Guest(program, await program.instantiate(wasi.Context(settings or WasiSettings())))
 
 
 # Waiting.
@@ -447,17 +445,22 @@ def test_a_guest_does_not_leave_its_directory(path: str, tmp_path: Path) -> None
     assert wat.run(main()) in (EPERM, ENOTCAPABLE)
 
 
+OPEN = f'(import "{WASI}" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))'
+
+
 def test_a_directory_that_is_gone_fails_the_request_and_no_other(tmp_path: Path) -> None:
-    imports = f'(import "{WASI}" "path_open" (func (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))'
     home = tmp_path / "home"
     home.mkdir()
-    guests = wat.handlers(wat.module(imports=imports), wasi=WasiSettings(directories=(Directory(home, "."),)))
+    opens = f"(if {call('$open', 3, 0, 64, 1, 0, '(i64.const 2)', '(i64.const 0)', 0, 128)} (then (unreachable)))"
+    wasm = wat.module(data(64, "."), handler(f"{opens} (i32.const 0)"), imports=OPEN)
+    guests = wat.handlers(wasm, given=WasiSettings(directories=(Directory(home, "."),)))
 
     async def main() -> list[int]:
         async with wat.serving(guests, HttpSettings()) as port:
             statuses = []
             for change in (home.rmdir, home.mkdir, bool):
-                statuses.append((await wat.get(port, "/handle-hello"))[0])
+                statuses.append((await wat.get(port, "/handle-bad"))[0])
+                assert await wat.get(port, "/handle-hello") == (200, b"hello")  # which has no use for it
                 change()
             return statuses
 

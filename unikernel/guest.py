@@ -16,9 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindgen.support import Import, Lift
 from slight_py import logs, loop
-from slight_py.engine import WASI, Engine, Instance, InvalidModule, Limits
+from slight_py.engine import Engine, InvalidModule, Limits
 from slight_py.errors import UsageError
 from unikernel import control, init
 
@@ -174,7 +173,7 @@ def _load(config: RunConfig, manifest: Mapping[str, Any]) -> Loaded:
     except InvalidModule as error:
         hint = "; build the image with --cpu portable" if manifest["cpu"] == "native" else "; build the image again"
         raise UsageError(f"{config.app}: this machine doesn't run it as it was compiled: {error}{hint}") from None
-    return Loaded(engine, module, describe(module), config.slightfile, (RANDOM_GET,))
+    return Loaded(engine, module, describe(module), config.slightfile)
 
 
 def _engine(limits: Limits) -> Engine:
@@ -182,23 +181,6 @@ def _engine(limits: Limits) -> Engine:
         return Engine(limits)
     except InvalidModule as error:
         raise UsageError(str(error)) from None
-
-
-async def _random_get(_host: None, guest: Instance, args: tuple[Any, ...]) -> int:
-    """Random numbers of the kernel's. wasmtime's are a stream of its own, which a snapshot would hold, and repeat each
-    time that it is restored."""
-    at, count = args
-    Lift(guest, f"{WASI}: random_get", "buf").range(at, count)
-    end = at + count
-    while at < end:
-        size = min(end - at, 1 << 16)
-        guest.memory[at : at + size] = os.urandom(size)
-        at += size
-        await asyncio.sleep(0)
-    return 0
-
-
-RANDOM_GET = Import(WASI, "random_get", "ii", "i", _random_get)
 
 
 # Running.
@@ -309,7 +291,7 @@ async def _port_clients(engine: Engine, time_limit: float) -> None:
     while True:
         while service.hung_up(command) or service.hung_up(data):  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(service.PAUSE)
-        await service.serve(command, data, engine, time_limit, (RANDOM_GET,))
+        await service.serve(command, data, engine, time_limit)
         # What the client left behind is not the next one's, and what the next one sends is not to be lost.
         for file in (command, data):
             with suppress(OSError):
@@ -324,7 +306,7 @@ async def _vsock_clients(engine: Engine, time_limit: float) -> None:
     listeners = [_vsock_listener(port) for port in (control.COMMAND_VSOCK, control.DATA_VSOCK)]
     while True:
         opened = await _client(listeners)
-        await service.serve(opened[0].fileno(), opened[1].fileno(), engine, time_limit, (RANDOM_GET,))
+        await service.serve(opened[0].fileno(), opened[1].fileno(), engine, time_limit)
         for each in opened:
             each.close()
 

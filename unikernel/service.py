@@ -28,10 +28,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from bindgen.support import GuestFault, Import
+from bindgen.support import GuestFault
 from slight_py import wasi
 from slight_py.engine import Engine, Exit, Instance, InvalidModule, ModuleInfo, Program, Trap, describe
-from slight_py.store import WasiTemplate
 from unikernel.control import printable
 
 T = TypeVar("T")
@@ -65,16 +64,14 @@ class ChannelEnded(Exception):
     """The client has gone."""
 
 
-async def serve(
-    command: int, data: int, engine: Engine, time_limit: float = 30.0, extra: tuple[Import, ...] = ()
-) -> None:
+async def serve(command: int, data: int, engine: Engine, time_limit: float = 30.0) -> None:
     """Serves a client until it closes a channel. The descriptors become non-blocking, and stay open.
 
-    `time_limit` is in seconds, for one job. `extra` are functions of WASI that are answered in place of wasmtime's.
+    `time_limit` is in seconds, for one job.
     """
     for each in (command, data):
         os.set_blocking(each, False)
-    session = _Session(_Channel(command, 0), _Channel(data, AWAY), engine, time_limit, (*wasi.IMPORTS, *extra))
+    session = _Session(_Channel(command, 0), _Channel(data, AWAY), engine, time_limit)
     try:
         while True:
             await session.command()
@@ -87,14 +84,12 @@ async def serve(
 class _Session:
     """What one client has sent, and the instance that does its jobs."""
 
-    def __init__(
-        self, command: _Channel, data: _Channel, engine: Engine, time_limit: float, imports: tuple[Import, ...]
-    ) -> None:
+    def __init__(self, command: _Channel, data: _Channel, engine: Engine, time_limit: float) -> None:
         self._command = command
         self._data = data
         self._engine = engine
         self._time_limit = time_limit
-        self._imports = {(each.module, each.name): (each, None) for each in imports}
+        self._imports = {(each.module, each.name): (each, None) for each in wasi.IMPORTS}
         self._worker: _Worker | None = None
 
     def close(self) -> None:
@@ -180,7 +175,7 @@ class _Worker:
     def __init__(self, program: Program, info: ModuleInfo, time_limit: float) -> None:
         self._program = program
         self._functions = info.functions
-        self._wasi = WasiTemplate(("module",), {}, (), stdin=False)
+        self._wasi = wasi.Context(wasi.WasiSettings(("module",)))
         self._time_limit = time_limit
         self._instance: Instance | None = None
 
