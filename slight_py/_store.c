@@ -604,7 +604,7 @@ static PyObject *Store_close(Store *self, PyObject *Py_UNUSED(none))
 
 static void Store_dealloc(Store *self)
 {
-    /* A store that nobody closed belongs to a guest whose thread still runs: it is left alone. */
+    /* A store that nobody closed may have a call under way: it is left alone. */
     Py_XDECREF(self->view);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }

@@ -44,7 +44,7 @@ def address(name: str) -> int:
 class Owned:
     """What a pointer of the C API points to, which is released with this object.
 
-    Not at the end of the process: a guest that nothing waits for any more may be at it in its thread.
+    Not at the end of the process: the epoch's thread may be at it.
     """
 
     def __init__(self, pointer: int, release: Callable[[int], None]) -> None:

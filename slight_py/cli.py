@@ -26,12 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command `slight-py`. Ends the process with the code that docs/cli.md gives."""
     code = run(sys.argv[1:] if arguments is None else arguments)
     output.flush()
-    if "slight_py.engine" in sys.modules:
-        from slight_py import engine
-
-        if engine.abandoned():
-            # A guest that can't be ended still runs in its thread: the interpreter must not wait for it.
-            os._exit(code)
     sys.exit(code)
 
 

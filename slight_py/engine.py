@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import functools
 import mmap
-import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -351,11 +350,6 @@ def _check_room(limits: Limits, cores: int = 1) -> None:
         ) from None
 
 
-def abandoned() -> bool:
-    """Whether a guest still runs in a thread, though nothing waits for it any more."""
-    return any(instance.abandoned for instance in _instances)
-
-
 class _Ticker:
     """Moves the engine's epoch on while guests run; a while after the last one its thread ends."""
 
@@ -532,18 +526,15 @@ class Program:
             raise InvalidModule(f"{definition.module}::{definition.name} can't be defined: {_error(error)}")
         self.imports.append((definition, host))
 
-    async def instantiate(self, wasi: Any = None, in_thread: bool = False, reused: bool = False) -> Instance:
+    async def instantiate(self, wasi: Any = None, reused: bool = False) -> Instance:
         """A fresh instance, with what `wasi` gives it (a `Context` of slight_py/wasi): nothing but output, by default.
-
-        With `in_thread`, the guest runs in a thread of its own, so that one which reads its standard input, say, holds
-        up nobody. It can't be ended while it does.
 
         Raises Trap, Exit or GuestFault where its start function fails, InvalidModule where the module needs more
         than the limits allow.
         """
         if self.engine.instances >= self.engine.limits.instances:
             raise Trap(f"all {self.engine.limits.instances} instances are in use")
-        instance = Instance(self, in_thread, reused, wasi)
+        instance = Instance(self, reused, wasi)
         try:
             if state := instance.start():
                 await instance.finish_start(state)
@@ -566,7 +557,6 @@ class Instance:
         "_program",
         "_resources",
         "_store",
-        "_thread",
         "_ticker",
         "files",
         "reused",
@@ -574,7 +564,7 @@ class Instance:
         "wasi",
     )
 
-    def __init__(self, program: Program, in_thread: bool, reused: bool, wasi: Any) -> None:
+    def __init__(self, program: Program, reused: bool, wasi: Any) -> None:
         self.reused = reused
         self.wasi = wasi
         """What WASI gives it."""
@@ -586,7 +576,6 @@ class Instance:
         limits, core = program.engine.limits, program.core
         self._ticker = core.ticker
         self._store = Store(core.pointer, limits.memory, limits.table_elements, core.driver.pointer)
-        self._thread = _Thread() if in_thread else None
         self._handles: Handles | None = None
         self._resources: Resources | None = None
         self._ended: Exception | None = None
@@ -596,9 +585,6 @@ class Instance:
 
     def start(self) -> int:
         """Instantiates the module. DONE, or the state that `finish_start` goes on from."""
-        if self._thread is not None:
-            self._store.instantiate(self._program.pre)
-            return YIELDED
         ticker = self._ticker
         ticker.enter()
         try:
@@ -614,8 +600,6 @@ class Instance:
         ticker = self._ticker
         ticker.enter()
         try:
-            if self._thread is not None:
-                state = await self._thread.run(self._store.advance)
             await self._drive("the start function", state)
         finally:
             ticker.leave()
@@ -641,26 +625,15 @@ class Instance:
         return self._resources
 
     def close(self) -> None:
-        """Ends the instance and releases what it held.
-
-        One whose thread still runs is left alone: its callbacks may come at any time.
-        """
-        if not self.abandoned:
-            self._ended = self._ended or RuntimeError("the instance is closed")
-            self._store.close()
-            if self.files is not None:
-                self.files.close()
-                self.files = None
-            if self._thread is not None:
-                self._thread.stop()
-            if self in _instances:
-                _instances.discard(self)
-                self._program.engine.instances -= 1
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether the instance was to end while its thread ran it."""
-        return self._thread is not None and not self._thread.idle
+        """Ends the instance and releases what it held."""
+        self._ended = self._ended or RuntimeError("the instance is closed")
+        self._store.close()
+        if self.files is not None:
+            self.files.close()
+            self.files = None
+        if self in _instances:
+            _instances.discard(self)
+            self._program.engine.instances -= 1
 
     # The Guest protocol.
 
@@ -729,11 +702,7 @@ class Instance:
         ticker.enter()
         done: list[Any] | int = []
         try:
-            if self._thread is None:
-                done = self._store.call(export.index, export.params, export.result, calls, guarded)
-            else:
-                self._store.begin(export.index, export.params, export.result, calls, guarded)
-                done = YIELDED
+            done = self._store.call(export.index, export.params, export.result, calls, guarded)
         except RecursionError:
             raise GuestFault(f"calls into the guest and from it are nested {store.MAX_DEPTH} deep") from None
         finally:
@@ -744,13 +713,10 @@ class Instance:
     async def _finish(self, export: ExportedFunction, state: int) -> list[Any]:
         """Goes on with what `_begin` began."""
         try:
-            if self._thread is not None:
-                state = await self._thread.run(self._store.advance)
             await self._drive(export.name, state)
             return self._store.results()
         finally:
-            if not self.abandoned:
-                self._store.end()
+            self._store.end()
             self._ticker.leave()
 
     async def _drive(self, name: str, state: int) -> None:
@@ -795,7 +761,7 @@ class Instance:
                 # A host that the guest failed inside of may have caught that, and gone on.
                 self._ended = self._ended or self._failure(state, name)
                 raise self._ended
-            state = advance() if self._thread is None else await self._thread.run(advance)
+            state = advance()
 
     def _failure(self, state: int, name: str) -> Exception:
         """What ended the instance."""
@@ -806,38 +772,6 @@ class Instance:
             return _error(found)
         definition, _ = self._program.imports[found]
         return GuestFault(f"{name} calls {definition.module}::{definition.name}")
-
-
-class _Thread:
-    """A thread that runs one guest."""
-
-    def __init__(self) -> None:
-        self.idle = True
-        self._work: queue.SimpleQueue[tuple[Callable[[], int], asyncio.Future[int]] | None] = queue.SimpleQueue()
-        self._loop = asyncio.get_running_loop()
-        # A daemon: a guest that waits for input for ever must not keep the process from ending.
-        threading.Thread(target=self._run, name="guest", daemon=True).start()
-
-    def stop(self) -> None:
-        self._work.put(None)
-
-    async def run(self, advance: Callable[[], int]) -> int:
-        done: asyncio.Future[int] = self._loop.create_future()
-        self.idle = False
-        self._work.put((advance, done))
-        return await done
-
-    def _run(self) -> None:
-        while work := self._work.get():
-            advance, done = work
-            state = advance()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._loop.call_soon_threadsafe(self._finish, done, state)
-
-    def _finish(self, done: asyncio.Future[int], state: int) -> None:
-        self.idle = True
-        if not done.done():
-            done.set_result(state)
 
 
 # Traps and errors.
