@@ -99,6 +99,20 @@ def _fault(name: str, what: str, fault: str) -> NoReturn:
     raise GuestFault(f"{WASI}: {name}: {what}: {fault}")
 
 
+def _case(name: str, what: str, value: int, count: int) -> int:
+    """A value that is one of `count` cases. Raises GuestFault for another."""
+    if value >= count:
+        _fault(name, what, f"{value} is not one of the {count} there are")
+    return value
+
+
+def _flags(name: str, what: str, value: int, count: int) -> int:
+    """A set of `count` flags. Raises GuestFault for another."""
+    if value >> count:
+        _fault(name, what, f"{value:#x} has more than the {count} flags there are")
+    return value
+
+
 def _context(guest: Instance) -> Context:
     context: Context = guest.wasi or NOTHING
     return context
@@ -114,11 +128,15 @@ def _files(guest: Instance) -> Files:
 _U32, _U64 = Struct("<I"), Struct("<Q")
 
 
+_TOO_LONG = b"x" * sandbox.MAX_PATH
+"""Any path that is too long: it isn't copied to be refused."""
+
+
 def _path(guest: Instance, name: str, at: int, size: int, what: str = "path") -> bytes:
     """A path that the guest hands over. Raises EILSEQ where it is not UTF-8."""
     memory = _view(guest, name, what, at, size)
     if size >= sandbox.MAX_PATH:
-        raise failure(errno.ENAMETOOLONG)
+        return _TOO_LONG
     found = bytes(memory[at : at + size])
     try:
         found.decode()
@@ -192,7 +210,8 @@ _CLOCKS = 4
 
 def _no_clock(clock: int) -> int:
     """The processor's time is not the guest's alone, and not told."""
-    return EBADF if clock < _CLOCKS else EINVAL
+    _case("clock", "id", clock, _CLOCKS)
+    return EBADF
 
 
 @function("ii")
@@ -239,10 +258,11 @@ async def random_get(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
 # Descriptors.
 
 _NONBLOCK, _APPEND, _DSYNC, _RSYNC, _SYNC = 4, 1, 2, 8, 16
-_FLAGS = 31
+_FLAGS = 5
 
 _FD_DATASYNC, _FD_READ, _FD_SEEK, _FDSTAT_SET_FLAGS, _FD_SYNC, _FD_TELL, _FD_WRITE = (1 << n for n in range(7))
-_ALL_RIGHTS = (1 << 30) - 1
+_RIGHTS = 30
+_ALL_RIGHTS = (1 << _RIGHTS) - 1
 _FD_READDIR = 1 << 14
 _PATH_FILESTAT_SET_SIZE, _FD_FILESTAT_SET_SIZE = 1 << 19, 1 << 22
 
@@ -296,8 +316,7 @@ async def fd_fdstat_get(_host: Any, guest: Instance, args: tuple[Any, ...]) -> i
 @function_of_files("ii")
 async def fd_fdstat_set_flags(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
     number, flags = args
-    if flags > _FLAGS:
-        return EINVAL
+    _flags("fd_fdstat_set_flags", "flags", flags, _FLAGS)
     file = _files(guest).file(number)
     if flags & (_DSYNC | _RSYNC | _SYNC):
         return EINVAL
@@ -308,8 +327,8 @@ async def fd_fdstat_set_flags(_host: Any, guest: Instance, args: tuple[Any, ...]
 
 @function_of_files("iII")
 async def fd_fdstat_set_rights(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
-    if max(args[1:]) > _ALL_RIGHTS:
-        return EINVAL
+    for each in args[1:]:
+        _flags("fd_fdstat_set_rights", "rights", each, _RIGHTS)
     if isinstance(_files(guest).get(args[0]), Stream):
         return EBADF
     return ENOTSUP
@@ -318,8 +337,7 @@ async def fd_fdstat_set_rights(_host: Any, guest: Instance, args: tuple[Any, ...
 @function_of_files("iIIi")
 async def fd_advise(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
     number, offset, size, advice = args
-    if advice >= len(_ADVICE):
-        return EINVAL
+    _case("fd_advise", "advice", advice, len(_ADVICE))
     await in_thread(os.posix_fadvise, _files(guest).file(number).owned, offset, size, _ADVICE[advice])
     return SUCCESS
 
@@ -379,9 +397,10 @@ async def fd_filestat_set_size(_host: Any, guest: Instance, args: tuple[Any, ...
     return SUCCESS
 
 
-def _times(accessed: int, modified: int, flags: int) -> Times:
+def _times(name: str, accessed: int, modified: int, flags: int) -> Times:
     """The times that are to be set. Raises EINVAL where one is both a given one and now."""
-    if flags > 15 or flags & 3 == 3 or flags & 12 == 12:
+    _flags(name, "flags", flags, 4)
+    if flags & 3 == 3 or flags & 12 == 12:
         raise failure(errno.EINVAL)
     return Times(
         accessed if flags & 1 else True if flags & 2 else None,
@@ -391,7 +410,7 @@ def _times(accessed: int, modified: int, flags: int) -> Times:
 
 @function_of_files("iIIi")
 async def fd_filestat_set_times(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
-    times = _times(*args[1:])
+    times = _times("fd_filestat_set_times", *args[1:])
     files = _files(guest)
     entry = files.get(args[0])
     if isinstance(entry, Stream):
@@ -517,8 +536,7 @@ _SET, _CUR, _END = 0, 1, 2
 @function_of_files("iIii")
 async def fd_seek(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
     number, offset, whence, at = args
-    if whence > _END:
-        return EINVAL
+    _case("fd_seek", "whence", whence, _END + 1)
     file = _files(guest).seekable(number)
     if offset >> 63:
         offset -= 1 << 64
@@ -560,19 +578,18 @@ async def fd_readdir(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
 # Paths.
 
 
-def _lookup(flags: int) -> bool:
+def _lookup(name: str, flags: int) -> bool:
     """Whether a link at the end of a path is followed."""
-    if flags > 1:
-        raise failure(errno.EINVAL)
-    return flags == 1
+    return _flags(name, "lookup flags", flags, 1) == 1
 
 
 @function_of_files("iiiiiIIii")
 async def path_open(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
     number, lookup, path_at, path_size, oflags, rights, inherited, flags, at = args
-    if oflags > 15 or flags > _FLAGS or (rights | inherited) > _ALL_RIGHTS:
-        return EINVAL
-    follow = _lookup(lookup)
+    follow = _lookup("path_open", lookup)
+    _flags("path_open", "oflags", oflags, 4)
+    _flags("path_open", "rights", rights | inherited, _RIGHTS)
+    _flags("path_open", "flags", flags, _FLAGS)
     path = _path(guest, "path_open", path_at, path_size)
     _view(guest, "path_open", "fd", at, 4, 4)
     files = _files(guest)
@@ -604,9 +621,10 @@ async def _at(guest: Instance, number: int, work: Callable[..., Any], *arguments
     return await in_thread(work, await files.directory(number).opened(files), *arguments)
 
 
-def _changeable(guest: Instance, number: int) -> None:
-    """Raises EPERM for a directory in which nothing may be changed."""
-    _files(guest).directory(number).check_writable()
+def _changeable(guest: Instance, *numbers: int) -> None:
+    """Raises EPERM for directories in which nothing may be changed."""
+    for each in [_files(guest).directory(number) for number in numbers]:
+        each.check_writable()
 
 
 @function_of_files("iii")
@@ -639,7 +657,7 @@ async def path_unlink_file(_host: Any, guest: Instance, args: tuple[Any, ...]) -
 @function_of_files("iiiii")
 async def path_filestat_get(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
     number, lookup, path_at, size, at = args
-    follow = _lookup(lookup)
+    follow = _lookup("path_filestat_get", lookup)
     path = _path(guest, "path_filestat_get", path_at, size)
     _view(guest, "path_filestat_get", "stat", at, _FILESTAT.size, 8)
     found = await _at(guest, number, sandbox.stat_at, path, follow)
@@ -649,8 +667,8 @@ async def path_filestat_get(_host: Any, guest: Instance, args: tuple[Any, ...]) 
 @function_of_files("iiiiIIi")
 async def path_filestat_set_times(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
     number, lookup, path_at, size, accessed, modified, flags = args
-    follow = _lookup(lookup)
-    times = _times(accessed, modified, flags)
+    follow = _lookup("path_filestat_set_times", lookup)
+    times = _times("path_filestat_set_times", accessed, modified, flags)
     path = _path(guest, "path_filestat_set_times", path_at, size)
     _changeable(guest, number)
     await _at(guest, number, sandbox.set_times_at, path, follow, times, time.time_ns())
@@ -660,11 +678,10 @@ async def path_filestat_set_times(_host: Any, guest: Instance, args: tuple[Any, 
 @function_of_files("iiiiiii")
 async def path_link(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
     number, lookup, path_at, size, to, to_at, to_size = args
-    follow = _lookup(lookup)
+    follow = _lookup("path_link", lookup)
     path = _path(guest, "path_link", path_at, size)
     to_path = _path(guest, "path_link", to_at, to_size, "new path")
-    _changeable(guest, number)
-    _changeable(guest, to)
+    _changeable(guest, number, to)
     if follow:
         return EINVAL
     files = _files(guest)
@@ -677,8 +694,7 @@ async def path_rename(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int
     number, path_at, size, to, to_at, to_size = args
     path = _path(guest, "path_rename", path_at, size)
     to_path = _path(guest, "path_rename", to_at, to_size, "new path")
-    _changeable(guest, number)
-    _changeable(guest, to)
+    _changeable(guest, number, to)
     files = _files(guest)
     await _at(guest, number, sandbox.rename, path, await files.directory(to).opened(files), to_path)
     return SUCCESS
@@ -809,7 +825,8 @@ IMPORTS.append(Import(WASI, "proc_exit", "i", "", _proc_exit))
 
 @function("i")
 async def proc_raise(_host: Any, _guest: Instance, args: tuple[Any, ...]) -> int:
-    return ENOTSUP if args[0] < _SIGNALS else EINVAL
+    _case("proc_raise", "signal", args[0], _SIGNALS)
+    return ENOTSUP
 
 
 @function("")

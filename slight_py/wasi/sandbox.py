@@ -35,7 +35,11 @@ def failure(number: int) -> OSError:
 
 
 class Place(NamedTuple):
-    """Where a path leads: a name in a directory. It may be that of a symbolic link, or of nothing yet."""
+    """Where a path leads: a name in a directory. It may be that of a symbolic link, or of nothing yet.
+
+    A system call that takes a name with a slash behind it may follow a link: `with_slash` is for those alone that never
+    do. For the others, `check_slash` says what the slash means.
+    """
 
     directory: int
     name: bytes
@@ -45,8 +49,16 @@ class Place(NamedTuple):
 
     @property
     def with_slash(self) -> bytes:
-        """The name for those system calls that never follow a link at the end of a path, with a slash or without."""
+        """The name as the path has it, for mkdir(2), rmdir(2), unlink(2) and rename(2)."""
         return self.name + b"/" if self.slash else self.name
+
+    def status(self) -> os.stat_result:
+        return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+
+    def check_slash(self) -> None:
+        """Raises ENOTDIR where the path ends in a slash, and leads to anything but a directory."""
+        if self.slash and not stat.S_ISDIR(self.status().st_mode):
+            raise failure(errno.ENOTDIR)
 
 
 @contextmanager
@@ -141,33 +153,28 @@ def open_directory(start: int) -> int:
 
 def open_at(start: int, path: bytes, follow: bool, flags: int) -> int:
     """Opens a file or a directory. A FIFO or a device is opened without waiting for anything, and keeps being so."""
-    if flags & os.O_EXCL:
-        follow = False
-    with place(start, path, follow or path.endswith(b"/")) as found:
-        if found.slash and flags & os.O_CREAT:
+    creates = bool(flags & os.O_CREAT)
+    slash = path.endswith(b"/")
+    follow = not slash and not flags & os.O_EXCL and follow if creates else slash or follow
+    with place(start, path, follow) as found:
+        if found.slash and creates and found.name != b".":
             raise failure(errno.EISDIR)
-        if found.slash:
+        if found.slash and not creates:
             flags |= os.O_DIRECTORY
         always = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
             return os.open(found.name, flags | always, 0o666, dir_fd=found.directory)
         except OSError as error:
             # A link with O_DIRECTORY is "not a directory"; without, and for all others, it is one link too many.
-            if error.errno == errno.ENOTDIR and not follow and _is_link(found):
+            if error.errno == errno.ENOTDIR and stat.S_ISLNK(found.status().st_mode):
                 raise failure(errno.ELOOP) from None
             raise
 
 
-def _is_link(found: Place) -> bool:
-    return stat.S_ISLNK(os.stat(found.name, dir_fd=found.directory, follow_symlinks=False).st_mode)
-
-
 def stat_at(start: int, path: bytes, follow: bool) -> os.stat_result:
     with place(start, path, follow or path.endswith(b"/")) as found:
-        status = os.stat(found.name, dir_fd=found.directory, follow_symlinks=False)
-        if found.slash and not stat.S_ISDIR(status.st_mode):
-            raise failure(errno.ENOTDIR)
-        return status
+        found.check_slash()
+        return found.status()
 
 
 class Times(NamedTuple):
@@ -194,6 +201,7 @@ class Times(NamedTuple):
 
 def set_times_at(start: int, path: bytes, follow: bool, times: Times, now: int) -> None:
     with place(start, path, follow or path.endswith(b"/")) as found:
+        found.check_slash()
         times.set(found.name, now, found.directory)
 
 
@@ -218,12 +226,12 @@ def rename(start: int, path: bytes, to: int, to_path: bytes) -> None:
 
 
 def link(start: int, path: bytes, to: int, to_path: bytes) -> None:
-    with place(start, path, follow=path.endswith(b"/")) as old, place(to, to_path, follow=False) as new:
-        if old.slash and not stat.S_ISDIR(os.stat(old.name, dir_fd=old.directory, follow_symlinks=False).st_mode):
-            raise failure(errno.ENOTDIR)
-        os.link(
-            old.name, new.with_slash, src_dir_fd=old.directory, dst_dir_fd=new.directory, follow_symlinks=False
-        )  # fmt: skip
+    with place(start, path, follow=path.endswith(b"/")) as old:
+        old.check_slash()
+        with place(to, to_path, follow=False) as new:
+            new.check_slash()
+            directories = {"src_dir_fd": old.directory, "dst_dir_fd": new.directory}
+            os.link(old.name, new.name, **directories, follow_symlinks=False)
 
 
 def symlink(target: bytes, start: int, path: bytes) -> None:
@@ -233,12 +241,14 @@ def symlink(target: bytes, start: int, path: bytes) -> None:
     if b"\0" in target:
         raise failure(errno.EINVAL)
     with place(start, path, follow=False) as found:
-        os.symlink(target, found.with_slash, dir_fd=found.directory)
+        found.check_slash()
+        os.symlink(target, found.name, dir_fd=found.directory)
 
 
 def read_link(start: int, path: bytes) -> bytes:
     """Raises EPERM where the target is absolute: it says something of the machine."""
     with place(start, path, follow=path.endswith(b"/")) as found:
+        found.check_slash()
         target = os.readlink(found.name, dir_fd=found.directory)
     if target.startswith(b"/"):
         raise failure(errno.EPERM)
