@@ -219,7 +219,16 @@ class Run:
             await self._backends.close()
 
     async def _guest(self) -> int:
-        """Runs the entry point; returns the exit code that its outcome means."""
+        """Runs the entry point; returns the exit code that its outcome means.
+
+        The program has ended when what it printed is out, however long its reader takes: as where it had waited for
+        each write, and as it may in all it does. A signal ends it before that.
+        """
+        code = await self._outcome()
+        await wasi.printed()
+        return code
+
+    async def _outcome(self) -> int:
         try:
             instance = await self._program.instantiate(wasi.Context(self._config.wasi, stdin=True))
             try:
@@ -227,9 +236,6 @@ class Run:
                 return await self._enter(instance)
             finally:
                 instance.close()
-                # A program has ended when what it printed is out, however long its reader takes; a signal ends it
-                # before that.
-                await wasi.printed()
         except Exit as ended:
             return ended.code
         except Trap as trap:
