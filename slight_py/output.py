@@ -36,7 +36,8 @@ class Writer:
         """Why bytes had to be given up, for the next one who writes."""
         self.preface: Callable[[], bytes] = bytes
         """What to write before what waits, asked each time in the thread that writes."""
-        self._waiting: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._waiting: dict[asyncio.Future[None], tuple[int, asyncio.AbstractEventLoop]] = {}
+        """Who waits, and until how many bytes are out."""
         self._thread: threading.Thread | None = None
 
     @property
@@ -68,8 +69,12 @@ class Writer:
                 return
             loop = asyncio.get_running_loop()
             done = loop.create_future()
-            self._waiting.append((count, loop, done))
-        await done
+            self._waiting[done] = count, loop
+        try:
+            await done
+        finally:
+            with self._changed:
+                self._waiting.pop(done, None)
 
     def check(self) -> None:
         """Raises the OSError of what could not be written. One that will not get better is raised again and again."""
@@ -118,11 +123,11 @@ class Writer:
         """Notes that so many bytes more are out, and tells those who wait for them."""
         with self._changed:
             self.written += count
-            due = [each for each in self._waiting if each[0] <= self.written]
-            if due:
-                self._waiting = [each for each in self._waiting if each[0] > self.written]
+            due = [(loop, done) for done, (until, loop) in self._waiting.items() if until <= self.written]
+            for _, done in due:
+                del self._waiting[done]
             self._changed.notify_all()
-        for _, loop, done in due:
+        for loop, done in due:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(_resolve, done)
 

@@ -453,7 +453,7 @@ def test_a_directory_that_is_gone_fails_the_request_and_no_other(tmp_path: Path)
     home.mkdir()
     opens = f"(if {call('$open', 3, 0, 64, 1, 0, '(i64.const 2)', '(i64.const 0)', 0, 128)} (then (unreachable)))"
     wasm = wat.module(data(64, "."), handler(f"{opens} (i32.const 0)"), imports=OPEN)
-    guests = wat.handlers(wasm, given=WasiSettings(directories=(Directory(home, "."),)))
+    guests = wat.handlers(wasm, wasi=WasiSettings(directories=(Directory(home, "."),)))
 
     async def main() -> list[int]:
         async with wat.serving(guests, HttpSettings()) as port:

@@ -21,10 +21,11 @@ from capabilities.http.settings import HttpSettings
 from capabilities.keyvalue import Backend
 from capabilities.keyvalue.memory import MemoryStores
 from slight_py import engine as engine_module
-from slight_py import linker, slightfile, slots, store, wasi
+from slight_py import linker, slightfile, slots, store
 from slight_py.engine import Engine, Limits, Program, describe
 from slight_py.handlers import Handlers
 from slight_py.runner import Loaded
+from slight_py.wasi import IMPORTS, WasiSettings
 
 T = TypeVar("T")
 
@@ -166,19 +167,19 @@ def program(
 ) -> Program:
     """A module linked with imports of the test's own, besides those of WASI."""
     found = engine(limits)
-    links = {(each.module, each.name): (each, None) for each in wasi.IMPORTS}
+    links = {(each.module, each.name): (each, None) for each in IMPORTS}
     return Program(found, found.compile(wasm), {**links, **(imports or {})})
 
 
 def handlers(
-    wasm: bytes, limits: Limits = LIMITS, given: wasi.WasiSettings | None = None, stores: Backend | None = None
+    wasm: bytes, limits: Limits = LIMITS, wasi: WasiSettings | None = None, stores: Backend | None = None
 ) -> Handlers:
     """What answers requests with a module, linked as `slight-py run` does it without a slightfile."""
     found = engine(limits)
     module = found.compile(wasm)
     loaded = Loaded(found, module, describe(module), slightfile.embedded())
     kept = stores or MemoryStores()
-    return Handlers(loaded.program(linker.Backends(lambda: kept), None), given or wasi.WasiSettings())
+    return Handlers(loaded.program(linker.Backends(lambda: kept), None), wasi or WasiSettings())
 
 
 REQUEST = Request(Method.GET, "/", [("host", "localhost")], [], b"")

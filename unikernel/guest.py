@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slight_py import logs, loop
+from slight_py import logs, loop, output
 from slight_py.engine import Engine, InvalidModule, Limits
 from slight_py.errors import UsageError
 from unikernel import control, init
@@ -49,6 +49,13 @@ HTTP server, which takes 8 MiB. With 3.5 MiB left a server was seen to get nowhe
 
 def main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
     """Runs the application to its end; returns its exit code. Raises UsageError, and MemoryError."""
+    try:
+        return _main(launcher, boot)
+    finally:
+        output.flush()
+
+
+def _main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
     logs.configure(boot["options"].get("verbose", False))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     manifest = json.loads((APP / "app.json").read_bytes())

@@ -489,9 +489,14 @@ class Files:
 def _opened(work: Callable[..., int], *arguments: Any) -> Owned:
     BUDGET.take()
     try:
-        return Owned(work(*arguments))
+        number = work(*arguments)
     except BaseException:
         BUDGET.give_back()
+        raise
+    try:
+        return Owned(number)
+    except BaseException:
+        _close(number)
         raise
 
 

@@ -17,6 +17,8 @@ class Output:
     def __init__(self, writer: Writer, descriptor: int) -> None:
         self._writer = writer
         self._descriptor = descriptor
+        self._end = 0
+        """How many bytes the writer had got with the last ones from here."""
 
     @property
     def is_terminal(self) -> bool:
@@ -34,9 +36,14 @@ class Output:
                 continue
             piece = min(size - done, LIMIT)
             writer.write(bytes(memory()[at + done : at + done + piece]))
+            self._end = writer.accepted
             done += piece
             if done == size:
                 return done
+
+    async def printed(self) -> None:
+        """Waits until what guests have printed so far is out."""
+        await self._writer.out(self._end)
 
     async def room(self) -> None:
         """Waits until a guest could print something without waiting."""
@@ -57,7 +64,7 @@ class Input:
         """Whether the end was read. At a terminal there may be more after it."""
         self._error: OSError | None = None
         self._wanted = False
-        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._waiting: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = {}
         self._thread: threading.Thread | None = None
 
     @property
@@ -71,14 +78,18 @@ class Input:
                 return
             loop = asyncio.get_running_loop()
             done = loop.create_future()
-            self._waiting.append((loop, done))
+            self._waiting[done] = loop
             self._wanted = True
             if self._thread is None:
                 # A daemon: whoever never writes must not keep the process from ending.
                 self._thread = threading.Thread(target=self._run, name="input", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
-        await done
+        try:
+            await done
+        finally:
+            with self._changed:
+                self._waiting.pop(done, None)
 
     async def read(self, most: int) -> bytes:
         """Some bytes, nothing at the end. Raises OSError."""
@@ -108,8 +119,8 @@ class Input:
                 self._ahead += found
                 self._ended = not found
                 self._error = error
-                due, self._waiting = self._waiting, []
-            for loop, done in due:
+                due, self._waiting = self._waiting, {}
+            for done, loop in due.items():
                 with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     loop.call_soon_threadsafe(_resolve, done)
 
@@ -125,6 +136,6 @@ OUTPUTS = {1: Output(STANDARD_OUTPUT, 1), 2: Output(STANDARD_ERROR, 2)}
 
 
 async def printed() -> None:
-    """Waits until all that was printed is out."""
-    for each in (STANDARD_OUTPUT, STANDARD_ERROR):
-        await each.out(each.accepted)
+    """Waits until all that guests have printed so far is out."""
+    for each in OUTPUTS.values():
+        await each.printed()
