@@ -545,3 +545,34 @@ def test_a_function_that_preview_1_has_not_is_named(tmp_path: Path) -> None:
         UsageError, match=rf"imports {WASI} \(fd_dup\), which nothing provides; that interface has no such function"
     ):
         check(tmp_path / "app.wasm", info, embedded(), link_all=False)
+
+
+@pytest.mark.parametrize("form", wat.STORES)
+def test_a_start_function_may_use_wasi_with_memory(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wat.use_store(form, monkeypatch)
+    sizes = f'(import "{WASI}" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))'
+    start = f"(func $start (if {call('$sizes', 0, 4)} (then (unreachable)))) (start $start)"
+
+    async def main() -> None:
+        program = wat.program(wat.binary(f"{sizes} {wat.MEMORY} {start}"))
+        instance = await program.instantiate(wasi.Context(WasiSettings(("app", "größe"))))
+        assert unpack_from("<II", instance.memory) == (2, len("app\0größe\0".encode()))
+        instance.close()
+
+    wat.run(main())
+
+
+@pytest.mark.parametrize("form", wat.STORES)
+def test_a_guest_that_exited_is_not_called_again(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wat.use_store(form, monkeypatch)
+    fields = f'{EXIT} {wat.MEMORY} (func (export "exit") {call("$exit", 3)}) (func (export "nothing"))'
+
+    async def main() -> None:
+        program = wat.program(wat.binary(fields))
+        instance = await program.instantiate()
+        for name in ("exit", "nothing", "exit"):
+            with pytest.raises(Exit, match=r"^the guest exited with code 3$"):
+                await instance.call(program.info.functions[name], ())
+        instance.close()
+
+    wat.run(main())
