@@ -24,7 +24,7 @@ define need
 @command -v $(1) >/dev/null || $(call apt,$(2),$(1))
 endef
 
-.PHONY: run known-backend test bench bindings setup-run setup-test clean
+.PHONY: run known-backend test fuzz bench bindings setup-run setup-test clean
 
 run: known-backend setup-run
 	@$(BIN)/python examples/build.py keyvalue-demo-c
@@ -56,6 +56,12 @@ test: setup-test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# Looks for what breaks the runtime, for MINUTES, with the cases of SEED where it is given.
+MINUTES ?= 10
+fuzz: .venv/test
+	@$(BIN)/python examples/build.py bare-c keyvalue-demo-c kv-2022-c on-server-init
+	$(BIN)/python -m tests.fuzz run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: setup-test
 	@$(BIN)/python examples/build.py http-server-demo-rust keyvalue-demo-rust

@@ -25,7 +25,7 @@ from tests.command import EMULATED, ROOT, SECONDS, Server, environment, running,
 from tests.guests import example
 from tests.redis_server import RedisServer, free_port
 
-FOLDERS = ("wit", "bindgen", "capabilities", "slight_py", "unikernel", "tests", "docs")
+FOLDERS = ("wit", "bindgen", "capabilities", "slight_py", "unikernel", "tests", "tests/fuzz", "docs")
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *(ROOT / each / "README.md" for each in FOLDERS[:-1])]
 
 SHELL = ("sh", "console")
@@ -122,6 +122,10 @@ class Reader:
             self.slight_py([str(ROOT / word) if (ROOT / word).exists() else word for word in command.split()], {})
         elif options[0] == "test":
             assert [tool in shown for tool in (".venv/bin/ruff", ".venv/bin/mypy", "-m pytest")] == [True] * 3
+        elif options[0] == "fuzz":
+            assert re.search(r"^\.venv/bin/python -m tests\.fuzz run --minutes 60\s*$", shown, re.MULTILINE)
+            short = ["--minutes", "0.02", "--without-smith", "--findings", str(self.directory / "findings")]
+            subprocess.run([sys.executable, "-m", "tests.fuzz", "run", *short], cwd=ROOT, check=True, timeout=120)
         else:
             pytest.fail(f"nobody knows how to try: make {' '.join(options)}")
 

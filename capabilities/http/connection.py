@@ -215,6 +215,7 @@ class Connection(BaseProtocol):
         "_line",
         "_lingering",
         "_parsed",
+        "_says_no_more",
         "_seam",
         "_timer",
         "_unfed",
@@ -268,6 +269,8 @@ class Connection(BaseProtocol):
         """Whether there is a request without an answer, besides those that are parsed."""
         self._lingering = False
         """Whether all that the client sends is a body that was refused."""
+        self._says_no_more = False
+        """Whether nothing comes any more, but what has come is answered."""
         self._draining = False
         """Whether the answer to what has begun to arrive is the last one: the server stops."""
         self._deaf = False
@@ -406,9 +409,12 @@ class Connection(BaseProtocol):
             self._wake()
         self._finishing = True
 
-    def eof_received(self) -> None:
-        """The transport closes: it's taken that nobody is there who would read the answer to what is under way."""
+    def eof_received(self) -> bool:
+        """The client says no more, or is gone, which looks the same: requests that wait for their turn are answered,
+        and a handler at work is ended, as nobody may be there who would read its answer."""
         self.flush()
+        self._says_no_more = True
+        return bool(self._parsed) and not self._answering
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.closed(self)
@@ -429,7 +435,7 @@ class Connection(BaseProtocol):
         try:
             while True:
                 if not parsed:
-                    if self._finishing:
+                    if self._finishing or self._says_no_more:
                         break
                     in_a_row = 0
                     self._waiter = self._loop.create_future()

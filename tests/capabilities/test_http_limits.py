@@ -861,6 +861,22 @@ def test_a_client_that_says_no_more_gets_what_is_written(run: Callable[..., Any]
 
 
 @loops
+@pytest.mark.parametrize("count", [1, 16, 30, 100])
+def test_all_requests_of_a_client_that_says_no_more_are_answered(count: int, run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server:
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write((GET + b"\r\n") * count)
+                writer.write_eof()
+                answer = await asyncio.wait_for(reader.read(), 5)
+                assert answer.count(b"HTTP/1.1 200 ") == count
+                writer.close()
+
+    run(main())
+
+
+@loops
 def test_a_client_that_goes_on_with_a_head_that_is_too_long_gets_to_read_why(run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with serving(Functions(hello=hello)) as server:
