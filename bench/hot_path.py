@@ -130,9 +130,11 @@ class Stamping:
 
     async def handle(self, handler: ExportedFunction, request: Request) -> Response:
         _stamp()
-        given = self._template.make()
+        # In earlier trees, each instance has a configuration of its own, and may run in a thread.
+        earlier = hasattr(self._template, "make")
+        given = self._template.make() if earlier else self._template
         _stamp()
-        instance = Stamped(self._program, False, False, given)
+        instance = Stamped(self._program, False, False, given) if earlier else Stamped(self._program, False, given)
         _stamp()
         if not hasattr(instance, "start"):  # an earlier tree's
             await instance._start()

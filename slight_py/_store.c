@@ -12,6 +12,7 @@
 #define MAX_DEPTH 16
 #define MAX_PARAMS 16
 #define EXPORTS 8
+#define MEMORY 3 /* the kind of an export that is a memory */
 
 /* wasmtime/val.h and wasmtime/extern.h; `setup` compares the sizes with those in store.py. */
 typedef struct {
@@ -54,9 +55,9 @@ typedef struct {
     X(context_set_epoch_deadline, void, (void *, uint64_t))                                                           \
     X(context_epoch_deadline_async_yield_and_update, void, (void *, uint64_t))                                        \
     X(context_get_data, void *, (void *))                                                                             \
-    X(context_set_wasi, void *, (void *, void *))                                                                     \
     X(error_delete, void, (void *))                                                                                   \
     X(caller_context, void *, (void *))                                                                               \
+    X(caller_export_get, bool, (void *, const char *, size_t, Extern *))                                              \
     X(instance_pre_instantiate_async, void *, (void *, void *, void *, void *, void *))                               \
     X(instance_export_nth, bool, (void *, void *, size_t, char **, size_t *, Extern *))                               \
     X(linker_get, bool, (void *, void *, const char *, size_t, const char *, size_t, Extern *))                       \
@@ -67,19 +68,8 @@ typedef struct {
     X(memory_data, uint8_t *, (void *, void *))                                                                       \
     X(memory_data_size, size_t, (void *, void *))
 
-/* The same of WASI. */
-#define WASI_FUNCTIONS(X)                                                                                             \
-    X(new, void *, (void))                                                                                            \
-    X(set_argv, bool, (void *, size_t, void *))                                                                       \
-    X(set_env, bool, (void *, size_t, void *, void *))                                                                \
-    X(inherit_stdin, void, (void *))                                                                                  \
-    X(inherit_stdout, void, (void *))                                                                                 \
-    X(inherit_stderr, void, (void *))
-
 #define DECLARE(name, result, arguments) static result(*wasmtime_##name) arguments;
 FUNCTIONS(DECLARE)
-#define DECLARE_WASI(name, result, arguments) static result(*wasi_config_##name) arguments;
-WASI_FUNCTIONS(DECLARE_WASI)
 
 enum { DONE, YIELDED, CALLED, REFUSED, TRAPPED, FAILED };
 
@@ -117,8 +107,8 @@ typedef struct Store {
     bool has_in_turn;
     uint64_t instance[2];
     void *trap, *error;
-    Extern memory;
-    bool has_memory;
+    Extern memory, callers_memory;
+    bool has_memory, has_callers_memory;
     PyObject *view;
     uint8_t *view_data;
     Py_ssize_t view_size;
@@ -156,6 +146,9 @@ static void entered(void *env, void *caller, const Val *args, size_t nargs, Val 
     Store *self = wasmtime_context_get_data(wasmtime_caller_context(caller));
     Activation *each = &self->stack[self->depth - 1];
     each->answered = false;
+    if (!self->has_memory)
+        self->has_callers_memory =
+            wasmtime_caller_export_get(caller, "memory", 6, &self->callers_memory) && self->callers_memory.kind == MEMORY;
     if (each->guarded) {
         self->state = REFUSED;
         self->refused = (size_t)env;
@@ -324,10 +317,10 @@ static PyObject *from_val(const Val *val)
 
 static PyObject *Store_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"engine", "memory", "table_elements", "wasi", "driver", NULL};
-    unsigned long long engine, wasi, driver;
+    static char *names[] = {"engine", "memory", "table_elements", "driver", NULL};
+    unsigned long long engine, driver;
     long long memory, elements;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KLLKK", names, &engine, &memory, &elements, &wasi, &driver))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KLLK", names, &engine, &memory, &elements, &driver))
         return NULL;
     Store *self = (Store *)type->tp_alloc(type, 0);
     if (self == NULL)
@@ -342,8 +335,6 @@ static PyObject *Store_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     wasmtime_store_limiter(self->store, memory, elements, -1, -1, -1);
     wasmtime_context_epoch_deadline_async_yield_and_update(self->context, 1);
     wasmtime_context_set_epoch_deadline(self->context, 1);
-    if (wasi)
-        wasmtime_context_set_wasi(self->context, (void *)(uintptr_t)wasi);
     return (PyObject *)self;
 }
 
@@ -589,6 +580,15 @@ static PyObject *Store_memory(Store *self, void *Py_UNUSED(closure))
     return Py_NewRef(self->view);
 }
 
+static PyObject *Store_callers_memory(Store *self, void *Py_UNUSED(closure))
+{
+    if (!self->has_callers_memory)
+        Py_RETURN_NONE;
+    return PyMemoryView_FromMemory((char *)wasmtime_memory_data(self->context, self->callers_memory.of),
+                                   (Py_ssize_t)wasmtime_memory_data_size(self->context, self->callers_memory.of),
+                                   PyBUF_WRITE);
+}
+
 static PyObject *Store_close(Store *self, PyObject *Py_UNUSED(none))
 {
     while (self->depth > 0)
@@ -596,7 +596,7 @@ static PyObject *Store_close(Store *self, PyObject *Py_UNUSED(none))
     if (self->store != NULL) {
         wasmtime_store_delete(self->store);
         self->store = self->context = NULL;
-        self->has_memory = false;
+        self->has_memory = self->has_callers_memory = false;
         Py_CLEAR(self->view);
     }
     Py_RETURN_NONE;
@@ -604,7 +604,7 @@ static PyObject *Store_close(Store *self, PyObject *Py_UNUSED(none))
 
 static void Store_dealloc(Store *self)
 {
-    /* A store that nobody closed belongs to a guest whose thread still runs: it is left alone. */
+    /* A store that nobody closed may have a call under way: it is left alone. */
     Py_XDECREF(self->view);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
@@ -628,6 +628,7 @@ static PyMethodDef Store_methods[] = {
 
 static PyGetSetDef Store_properties[] = {
     {"memory", (getter)Store_memory, NULL, NULL, NULL},
+    {"callers_memory", (getter)Store_callers_memory, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -642,27 +643,6 @@ static PyTypeObject StoreType = {
     .tp_getset = Store_properties,
 };
 
-/* wasi_config(args: int, count: int, names: int, values: int, count: int, stdin: bool) -> int: a new configuration, from
- * the addresses of arrays of C strings. */
-static PyObject *wasi_config(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
-{
-    if (nargs != 6)
-        return PyErr_Format(PyExc_TypeError, "wasi_config() takes 6 arguments");
-    void *argv = PyLong_AsVoidPtr(args[0]), *names = PyLong_AsVoidPtr(args[2]), *values = PyLong_AsVoidPtr(args[3]);
-    size_t argc = PyLong_AsSize_t(args[1]), envc = PyLong_AsSize_t(args[4]);
-    if (PyErr_Occurred())
-        return NULL;
-    void *config = wasi_config_new();
-    wasi_config_set_argv(config, argc, argv);
-    if (envc)
-        wasi_config_set_env(config, envc, names, values);
-    wasi_config_inherit_stdout(config);
-    wasi_config_inherit_stderr(config);
-    if (args[5] == Py_True)
-        wasi_config_inherit_stdin(config);
-    return PyLong_FromVoidPtr(config);
-}
-
 /* setup(address: Callable[[str], int], val_size: int, extern_size: int) -> tuple[int, int]: takes the C API's functions,
  * whose addresses `address` gives by name; returns those of what an import and a driver are defined with. */
 static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
@@ -673,18 +653,15 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     if (val_size != sizeof(Val) || extern_size != sizeof(Extern))
         return PyErr_Format(PyExc_ImportError, "wasmtime's values have another layout");
-#define TAKE_AS(prefix, name, result, arguments)                                                                      \
+#define TAKE(name, result, arguments)                                                                                 \
     {                                                                                                                 \
-        PyObject *found = PyObject_CallFunction(address, "s", #prefix #name);                                         \
+        PyObject *found = PyObject_CallFunction(address, "s", "wasmtime_" #name);                                     \
         if (found == NULL)                                                                                            \
             return NULL;                                                                                              \
-        prefix##name = (result(*) arguments)PyLong_AsVoidPtr(found);                                                  \
+        wasmtime_##name = (result(*) arguments)PyLong_AsVoidPtr(found);                                               \
         Py_DECREF(found);                                                                                             \
     }
-#define TAKE(name, result, arguments) TAKE_AS(wasmtime_, name, result, arguments)
-#define TAKE_WASI(name, result, arguments) TAKE_AS(wasi_config_, name, result, arguments)
     FUNCTIONS(TAKE)
-    WASI_FUNCTIONS(TAKE_WASI)
     if (PyErr_Occurred())
         return NULL;
     return Py_BuildValue("KK", (unsigned long long)(uintptr_t)entered, (unsigned long long)(uintptr_t)make_in_turn);
@@ -692,7 +669,6 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef functions[] = {
     {"setup", setup, METH_VARARGS, NULL},
-    {"wasi_config", (PyCFunction)(void (*)(void))wasi_config, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,7 +11,7 @@ import ctypes
 import os
 import weakref
 from collections.abc import Callable
-from ctypes import byref, c_bool, c_int, c_size_t, c_void_p
+from ctypes import byref, c_size_t, c_void_p
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def address(name: str) -> int:
 class Owned:
     """What a pointer of the C API points to, which is released with this object.
 
-    Not at the end of the process: a guest that nothing waits for any more may be at it in its thread.
+    Not at the end of the process: the epoch's thread may be at it.
     """
 
     def __init__(self, pointer: int, release: Callable[[int], None]) -> None:
@@ -67,7 +67,6 @@ class Vec(ctypes.Structure):
 
 _bytes_delete = function("byte_vec_delete", None, c_void_p, prefix="wasm_")
 _error_message = function("error_message", None, c_void_p, c_void_p)
-_error_exit_status = function("error_exit_status", c_bool, c_void_p, c_void_p)
 _error_delete = function("error_delete", None, c_void_p)
 _trap_message = function("trap_message", None, c_void_p, c_void_p, prefix="wasm_")
 _trap_delete = function("trap_delete", None, c_void_p, prefix="wasm_")
@@ -88,12 +87,6 @@ def error_message(error: int) -> str:
     text = taken(_error_message, error).decode()
     _error_delete(error)
     return text
-
-
-def exit_code(error: int) -> int | None:
-    """The code of a `wasmtime_error_t` that is an exit by WASI; None for any other. It stays the caller's."""
-    code = c_int()
-    return code.value if _error_exit_status(error, byref(code)) else None
 
 
 def trap_message(trap: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from slight_py import __version__, logs
+from slight_py import __version__, logs, output
 from slight_py.arguments import (
     Commands,
     Formatter,
@@ -36,13 +36,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command `slight-py`. Ends the process with the code that docs/cli.md gives."""
     code = run(sys.argv[1:] if arguments is None else arguments)
-    logs.lines.close()
-    if "slight_py.engine" in sys.modules:
-        from slight_py import engine
-
-        if engine.abandoned():
-            # A guest that can't be ended still runs in its thread: the interpreter must not wait for it.
-            os._exit(code)
+    output.flush()
     sys.exit(code)
 
 
@@ -58,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     except UsageError as error:
         if options.verbose:
             logging.getLogger("slight_py").exception("where it was found")
-        logs.lines.close()
+        output.flush()
         for line in error.lines:
             print(f"slight-py: error: {_printable(line)}", file=sys.stderr)
         return 2

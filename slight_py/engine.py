@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import functools
 import mmap
-import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from typing import Any
 from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources, rest
 from slight_py import capi, sections, slots, store
 from slight_py.capi import Owned, Vec, function
-from slight_py.store import CALLED, DONE, FAILED, TRAPPED, YIELDED, Store, WasiTemplate
+from slight_py.store import CALLED, DONE, FAILED, TRAPPED, YIELDED, Store
 
 TICK = 0.002
 """Seconds between two epochs: how long a guest computes before others have their turn."""
@@ -112,8 +111,6 @@ _type_kind = _wasm("valtype_kind", c_uint8, c_void_p)
 # Linkers.
 _linker_new = function("linker_new", c_void_p, c_void_p)
 _linker_delete = function("linker_delete", None, c_void_p)
-_linker_wasi = function("linker_define_wasi", c_void_p, c_void_p)
-_linker_shadowing = function("linker_allow_shadowing", None, c_void_p, c_bool)
 _linker_pre = function("linker_instantiate_pre", c_void_p, c_void_p, c_void_p, c_void_p)
 _pre_delete = function("instance_pre_delete", None, c_void_p)
 _define_unchecked = function(
@@ -353,11 +350,6 @@ def _check_room(limits: Limits, cores: int = 1) -> None:
         ) from None
 
 
-def abandoned() -> bool:
-    """Whether a guest still runs in a thread, though nothing waits for it any more."""
-    return any(instance.abandoned for instance in _instances)
-
-
 class _Ticker:
     """Moves the engine's epoch on while guests run; a while after the last one its thread ends."""
 
@@ -498,7 +490,7 @@ class Program:
         imports: Mapping[tuple[str, str], tuple[Import, Any]],
         info: ModuleInfo | None = None,
     ) -> None:
-        """`imports` gives what answers each imported function, by module and name; WASI's own need not be among them.
+        """`imports` gives what answers each imported function, by module and name, WASI's among them.
         `info` is what `describe` says of the module, where that is known already.
 
         Raises InvalidModule for an import that nothing provides.
@@ -509,9 +501,6 @@ class Program:
         self._module = module
         self._linker = Owned(_linker_new(self.core.pointer), _linker_delete)
         self.wants_wasi = any(each.module == WASI for each in self.info.imports)
-        if self.wants_wasi:
-            _check(_linker_wasi(self._linker.pointer))
-            _linker_shadowing(self._linker.pointer, True)
         self.imports: list[tuple[Import, Any]] = []
         """What answers the imports by their numbers, and the hosts that it asks."""
         for each in self.info.imports:
@@ -537,20 +526,15 @@ class Program:
             raise InvalidModule(f"{definition.module}::{definition.name} can't be defined: {_error(error)}")
         self.imports.append((definition, host))
 
-    async def instantiate(
-        self, wasi: WasiTemplate | None = None, in_thread: bool = False, reused: bool = False
-    ) -> Instance:
-        """A fresh instance, with what `wasi` gives it where the module wants WASI: nothing but output, by default.
-
-        With `in_thread`, the guest runs in a thread of its own, so that one which reads its standard input, say, holds
-        up nobody. It can't be ended while it does.
+    async def instantiate(self, wasi: Any = None, reused: bool = False) -> Instance:
+        """A fresh instance, with what `wasi` gives it (a `Context` of slight_py/wasi): nothing but output, by default.
 
         Raises Trap, Exit or GuestFault where its start function fails, InvalidModule where the module needs more
         than the limits allow.
         """
         if self.engine.instances >= self.engine.limits.instances:
             raise Trap(f"all {self.engine.limits.instances} instances are in use")
-        instance = Instance(self, in_thread, reused, (wasi or _NO_WASI).make() if self.wants_wasi else 0)
+        instance = Instance(self, reused, wasi)
         try:
             if state := instance.start():
                 await instance.finish_start(state)
@@ -559,8 +543,6 @@ class Program:
             raise
         return instance
 
-
-_NO_WASI = WasiTemplate((), {}, (), stdin=False)
 
 _instances: set[Instance] = set()
 """Those that were not closed."""
@@ -575,21 +557,25 @@ class Instance:
         "_program",
         "_resources",
         "_store",
-        "_thread",
         "_ticker",
+        "files",
         "reused",
         "started",
+        "wasi",
     )
 
-    def __init__(self, program: Program, in_thread: bool, reused: bool, wasi: int) -> None:
+    def __init__(self, program: Program, reused: bool, wasi: Any) -> None:
         self.reused = reused
-        self.started = time.monotonic_ns() if wasi else 0
+        self.wasi = wasi
+        """What WASI gives it."""
+        self.files: Any = None
+        """What it has open there (`Files`), which is closed with it. Most instances open nothing, and need no table."""
+        self.started = time.monotonic_ns() if program.wants_wasi else 0
         """When the guest's own monotonic clock began, by `time.monotonic_ns()`."""
         self._program = program
         limits, core = program.engine.limits, program.core
         self._ticker = core.ticker
-        self._store = Store(core.pointer, limits.memory, limits.table_elements, wasi, core.driver.pointer)
-        self._thread = _Thread() if in_thread else None
+        self._store = Store(core.pointer, limits.memory, limits.table_elements, core.driver.pointer)
         self._handles: Handles | None = None
         self._resources: Resources | None = None
         self._ended: Exception | None = None
@@ -599,9 +585,6 @@ class Instance:
 
     def start(self) -> int:
         """Instantiates the module. DONE, or the state that `finish_start` goes on from."""
-        if self._thread is not None:
-            self._store.instantiate(self._program.pre)
-            return YIELDED
         ticker = self._ticker
         ticker.enter()
         try:
@@ -617,8 +600,6 @@ class Instance:
         ticker = self._ticker
         ticker.enter()
         try:
-            if self._thread is not None:
-                state = await self._thread.run(self._store.advance)
             await self._drive("the start function", state)
         finally:
             ticker.leave()
@@ -644,23 +625,15 @@ class Instance:
         return self._resources
 
     def close(self) -> None:
-        """Ends the instance and releases what it held.
-
-        One whose thread still runs is left alone: its callbacks may come at any time.
-        """
-        if not self.abandoned:
-            self._ended = self._ended or RuntimeError("the instance is closed")
-            self._store.close()
-            if self._thread is not None:
-                self._thread.stop()
-            if self in _instances:
-                _instances.discard(self)
-                self._program.engine.instances -= 1
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether the instance was to end while its thread ran it."""
-        return self._thread is not None and not self._thread.idle
+        """Ends the instance and releases what it held."""
+        self._ended = self._ended or RuntimeError("the instance is closed")
+        self._store.close()
+        if self.files is not None:
+            self.files.close()
+            self.files = None
+        if self in _instances:
+            _instances.discard(self)
+            self._program.engine.instances -= 1
 
     # The Guest protocol.
 
@@ -669,6 +642,16 @@ class Instance:
         memory = self._store.memory
         if memory is None:
             raise GuestFault("the guest exports no memory, or calls an import from its start function")
+        return memory
+
+    @property
+    def memory_for_wasi(self) -> memoryview:
+        """The same, but that WASI may be called from the start function, too: it asks nothing of the guest."""
+        memory = self._store.memory
+        if memory is None:
+            memory = self._store.callers_memory
+            if memory is None:
+                raise GuestFault("the guest exports no memory")
         return memory
 
     async def call(self, export: ExportedFunction, args: Sequence[Flat]) -> Any:
@@ -719,11 +702,7 @@ class Instance:
         ticker.enter()
         done: list[Any] | int = []
         try:
-            if self._thread is None:
-                done = self._store.call(export.index, export.params, export.result, calls, guarded)
-            else:
-                self._store.begin(export.index, export.params, export.result, calls, guarded)
-                done = YIELDED
+            done = self._store.call(export.index, export.params, export.result, calls, guarded)
         except RecursionError:
             raise GuestFault(f"calls into the guest and from it are nested {store.MAX_DEPTH} deep") from None
         finally:
@@ -734,13 +713,10 @@ class Instance:
     async def _finish(self, export: ExportedFunction, state: int) -> list[Any]:
         """Goes on with what `_begin` began."""
         try:
-            if self._thread is not None:
-                state = await self._thread.run(self._store.advance)
             await self._drive(export.name, state)
             return self._store.results()
         finally:
-            if not self.abandoned:
-                self._store.end()
+            self._store.end()
             self._ticker.leave()
 
     async def _drive(self, name: str, state: int) -> None:
@@ -763,7 +739,10 @@ class Instance:
                     else:
                         value = await rest(answer, awaited, self._store.renew)
                         began = ticker.ticks
-                except (GuestFault, Trap, Exit):
+                except (GuestFault, Trap):
+                    raise
+                except Exit as exit_:
+                    self._ended = self._ended or exit_
                     raise
                 except Exception as error:
                     if definition.failure is None:
@@ -782,7 +761,7 @@ class Instance:
                 # A host that the guest failed inside of may have caught that, and gone on.
                 self._ended = self._ended or self._failure(state, name)
                 raise self._ended
-            state = advance() if self._thread is None else await self._thread.run(advance)
+            state = advance()
 
     def _failure(self, state: int, name: str) -> Exception:
         """What ended the instance."""
@@ -793,38 +772,6 @@ class Instance:
             return _error(found)
         definition, _ = self._program.imports[found]
         return GuestFault(f"{name} calls {definition.module}::{definition.name}")
-
-
-class _Thread:
-    """A thread that runs one guest."""
-
-    def __init__(self) -> None:
-        self.idle = True
-        self._work: queue.SimpleQueue[tuple[Callable[[], int], asyncio.Future[int]] | None] = queue.SimpleQueue()
-        self._loop = asyncio.get_running_loop()
-        # A daemon: a guest that waits for input for ever must not keep the process from ending.
-        threading.Thread(target=self._run, name="guest", daemon=True).start()
-
-    def stop(self) -> None:
-        self._work.put(None)
-
-    async def run(self, advance: Callable[[], int]) -> int:
-        done: asyncio.Future[int] = self._loop.create_future()
-        self.idle = False
-        self._work.put((advance, done))
-        return await done
-
-    def _run(self) -> None:
-        while work := self._work.get():
-            advance, done = work
-            state = advance()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._loop.call_soon_threadsafe(self._finish, done, state)
-
-    def _finish(self, done: asyncio.Future[int], state: int) -> None:
-        self.idle = True
-        if not done.done():
-            done.set_result(state)
 
 
 # Traps and errors.
@@ -839,9 +786,7 @@ def _trap_error(pointer: int) -> Trap:
 
 
 def _error(pointer: int) -> Exception:
-    code = capi.exit_code(pointer)
-    message = capi.error_message(pointer)
-    return _from_message(message) if code is None else Exit(code)
+    return _from_message(capi.error_message(pointer))
 
 
 def _from_message(message: str) -> Trap:

@@ -15,7 +15,7 @@ class Handlers:
 
     def __init__(self, program: Program, settings: wasi.WasiSettings) -> None:
         self._program = program
-        self._wasi = wasi.template(settings, program.info, stdin=False)
+        self._wasi = wasi.Context(settings)
 
     def resolve(self, handler: str) -> ExportedFunction | None:
         """The function that a route names, in snake or in kebab case; None if the guest exports none of that name.

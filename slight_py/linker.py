@@ -169,8 +169,6 @@ def check(path: Path, info: ModuleInfo, slightfile: Slightfile, link_all: bool) 
     """The functions that nothing provides, by what they are imported from."""
     for each in info.imports:
         definition = definitions.get((each.module, each.name))
-        if each.module == WASI and each.name in wasi.FUNCTIONS:
-            continue
         if definition is None:
             missing.setdefault(each.module, []).append(each.name)
         elif (definition.params, definition.result) != (each.params, each.results):

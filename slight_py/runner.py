@@ -10,14 +10,14 @@ import asyncio
 import logging
 import resource
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from bindgen.support import Err, GuestFault, Import
+from bindgen.support import Err, GuestFault
 from capabilities.errors import ConfigError
 from capabilities.http.cors import Cors
 from capabilities.http.settings import HttpSettings
@@ -86,13 +86,10 @@ class Loaded:
     module: Module
     info: ModuleInfo
     slightfile: Slightfile
-    wasi: Sequence[Import] = ()
-    """Functions of WASI that are answered in place of wasmtime's own, besides those of `wasi.IMPORTS`."""
 
     def program(self, backends: linker.Backends, http: Callable[[], HttpHost] | None) -> Program:
         """The module as it is linked to start servers, or without `http`, to handle their requests."""
-        links = dict(linker.link(self.info, self.slightfile, backends, http))
-        links |= {(each.module, each.name): (each, None) for each in self.wasi}
+        links = linker.link(self.info, self.slightfile, backends, http)
         return Program(self.engine, self.module, links, self.info)
 
 
@@ -224,11 +221,18 @@ class Run:
             await self._backends.close()
 
     async def _guest(self) -> int:
-        """Runs the entry point; returns the exit code that its outcome means."""
+        """Runs the entry point; returns the exit code that its outcome means.
+
+        The program has ended when what it printed is out, however long its reader takes: as where it had waited for
+        each write, and as it may in all it does. A signal ends it before that.
+        """
+        code = await self._outcome()
+        await wasi.printed()
+        return code
+
+    async def _outcome(self) -> int:
         try:
-            # In a thread, so that a guest that waits for its standard input doesn't hold up the servers.
-            template = wasi.template(self._config.wasi, self._program.info, stdin=True)
-            instance = await self._program.instantiate(template, in_thread=True)
+            instance = await self._program.instantiate(wasi.Context(self._config.wasi, stdin=True))
             try:
                 await instance.initialize()
                 return await self._enter(instance)

@@ -20,7 +20,7 @@ import ctypes
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from ctypes import addressof, c_bool, c_char, c_size_t, c_uint64, c_void_p
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -44,8 +44,8 @@ _store_limiter = function("store_limiter", None, c_void_p, *[ctypes.c_int64] * 5
 _set_epoch_deadline = function("context_set_epoch_deadline", None, c_void_p, ctypes.c_uint64)
 _yield_on_epoch = function("context_epoch_deadline_async_yield_and_update", None, c_void_p, ctypes.c_uint64)
 _get_data = function("context_get_data", c_void_p, c_void_p)
-_set_wasi = function("context_set_wasi", c_void_p, c_void_p, c_void_p)
 _caller_context = function("caller_context", c_void_p, c_void_p)
+_caller_export = function("caller_export_get", c_bool, c_void_p, ctypes.c_char_p, c_size_t, c_void_p)
 _instantiate = function("instance_pre_instantiate_async", c_void_p, *[c_void_p] * 5)
 _export_nth = function("instance_export_nth", c_bool, c_void_p, c_void_p, c_size_t, *[c_void_p] * 3)
 _call_async = function("func_call_async", c_void_p, *[c_void_p] * 3, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p)
@@ -54,22 +54,14 @@ _future_delete = function("call_future_delete", None, c_void_p)
 _memory_data = function("memory_data", c_void_p, c_void_p, c_void_p)
 _memory_size = function("memory_data_size", c_size_t, c_void_p, c_void_p)
 
-_wasi = functools.partial(function, prefix="wasi_config_")
-_wasi_new = _wasi("new", c_void_p)
-_wasi_argv = _wasi("set_argv", c_bool, c_void_p, c_size_t, c_void_p)
-_wasi_env = _wasi("set_env", c_bool, c_void_p, c_size_t, c_void_p, c_void_p)
-_wasi_stdin = _wasi("inherit_stdin", None, c_void_p)
-_wasi_stdout = _wasi("inherit_stdout", None, c_void_p)
-_wasi_stderr = _wasi("inherit_stderr", None, c_void_p)
-_wasi_directory = _wasi("preopen_dir", c_bool, c_void_p, ctypes.c_char_p, ctypes.c_char_p, c_bool)
-_wasi_delete = _wasi("delete", None, c_void_p)
-
 # A value is a kind (one byte) and a union at offset 8, 32 bytes in all (`wasmtime/val.h`), and so is what an instance
 # exports (`wasmtime/extern.h`). An instance is 16 bytes (`wasmtime/instance.h`).
 _VAL_SIZE = 32
 _Extern = c_uint64 * 4
 _Instance = c_uint64 * 2
 _UNION = 8
+_MEMORY = 3
+"""The kind of an export that is a memory."""
 _KINDS = {"i": 0, "I": 1, "f": 2, "d": 3}
 _LETTERS = "iIfd"
 _UNIONS = {"i": "I20x", "I": "Q16x", "f": "f20x", "d": "d16x"}
@@ -102,6 +94,8 @@ def _enter(
 ) -> None:
     """A guest calls an import."""
     store = _stores[_get_data(_caller_context(caller))]
+    if store._memory is None:
+        store._note_memory(caller)
     code = _CONTINUATION.pack(_RESUME, store._entered(number or 0, args, count, results), 0)
     ctypes.memmove(continuation, code, len(code))
 
@@ -142,6 +136,7 @@ class Store:
     __slots__ = (
         "_args",
         "_args_at",
+        "_callers_memory",
         "_context",
         "_error",
         "_externs",
@@ -155,19 +150,18 @@ class Store:
         "_trap",
     )
 
-    def __init__(self, engine: int, memory: int, table_elements: int, wasi: int, driver: int) -> None:
-        """`engine`, `wasi` and `driver` are addresses; `wasi` may be 0, else the store takes it over. The limits are in
-        bytes and elements. `driver` is a linker with the driver in it, which is of use to the form in C alone."""
+    def __init__(self, engine: int, memory: int, table_elements: int, driver: int) -> None:
+        """`engine` and `driver` are addresses. The limits are in bytes and elements. `driver` is a linker with the
+        driver in it, which is of use to the form in C alone."""
         self._number = next(_numbers)
         self._store: int | None = _store_new(engine, self._number, None)
         self._context = _store_context(self._store)
         _store_limiter(self._store, memory, table_elements, -1, -1, -1)
         _yield_on_epoch(self._context, 1)
         _set_epoch_deadline(self._context, 1)
-        if wasi:
-            _set_wasi(self._context, wasi)
         self._externs: dict[int, Any] = {}
         self._memory: int | None = None
+        self._callers_memory: Any = None
         self._instance = _Instance()
         self._trap = c_void_p()
         self._error = c_void_p()
@@ -186,7 +180,7 @@ class Store:
         if self._store is not None:
             _store_delete(self._store)
             self._store = None
-            self._memory = None
+            self._memory = self._callers_memory = None
             del _stores[self._number]
 
     def instantiate(self, pre: int) -> None:
@@ -205,6 +199,14 @@ class Store:
         if self._memory is None:
             return None
         return _view(_memory_data(self._context, self._memory), _memory_size(self._context, self._memory))
+
+    @property
+    def callers_memory(self) -> memoryview | None:
+        """The memory that the guest exported when it called an import before `set_memory`, from its start function."""
+        if self._callers_memory is None:
+            return None
+        at = addressof(self._callers_memory) + _UNION
+        return _view(_memory_data(self._context, at), _memory_size(self._context, at))
 
     def begin(self, index: int, params: str, result: str, calls: Sequence[Sequence[Any]], guarded: bool) -> None:
         """Begins to call the export at `index` once for each of `calls`. `guarded` refuses it the imports.
@@ -329,6 +331,11 @@ class Store:
 
     # On the guest's stack.
 
+    def _note_memory(self, caller: int) -> None:
+        found = _Extern()
+        if _caller_export(caller, b"memory", 6, addressof(found)) and found[0] & 0xFF == _MEMORY:
+            self._callers_memory = found
+
     def _entered(self, number: int, args: int, count: int, results: int) -> int:
         """It calls an import. Returns the token to resume it with."""
         depth = len(self._stack) - 1
@@ -346,48 +353,6 @@ class Store:
             self._advance(self._stack[depth + 1])
             return False
         return self._state == DONE and self._stack[depth].answered
-
-
-class WasiTemplate:
-    """What instances get from WASI, worked out once: each of them takes a configuration of its own."""
-
-    def __init__(
-        self, args: Sequence[str], env: Mapping[str, str], directories: Sequence[tuple[str, str, bool]], stdin: bool
-    ) -> None:
-        """A directory is its path on the host, its name for the guest, and whether that may write to it. Output goes to
-        the process's own; with `stdin`, its input is the guest's."""
-        self._kept = [_strings(texts) for texts in (args, env, env.values())]
-        arguments, names, values = (addressof(array) for array in self._kept)
-        self._config = arguments, len(args), names, values, len(env), stdin
-        self._directories = [(host.encode(), guest.encode(), writable) for host, guest, writable in directories]
-
-    def make(self) -> int:
-        """The address of a new configuration. Raises OSError where a directory can't be opened."""
-        config = _wasi_config(*self._config)
-        for host, guest, writable in self._directories:
-            if not _wasi_directory(config, host, guest, writable):
-                _wasi_delete(config)
-                raise OSError(f"the directory {host.decode()} can't be opened")
-        return config
-
-
-def _wasi_config(args: int, args_count: int, names: int, values: int, env_count: int, stdin: bool) -> int:
-    """A new configuration, from the addresses of arrays of C strings."""
-    config = int(_wasi_new())
-    _wasi_argv(config, args_count, args)
-    if env_count:
-        _wasi_env(config, env_count, names, values)
-    _wasi_stdout(config)
-    _wasi_stderr(config)
-    if stdin:
-        _wasi_stdin(config)
-    return config
-
-
-def _strings(texts: Iterable[str]) -> Any:
-    """An array of C strings."""
-    encoded = [text.encode() for text in texts]
-    return (ctypes.c_char_p * len(encoded))(*encoded)
 
 
 _views: dict[tuple[int, int], memoryview] = {}
@@ -418,4 +383,3 @@ if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
     else:
         enter_address, driver_address = _store.setup(capi.address, _VAL_SIZE, ctypes.sizeof(_Extern))
         PureStore, Store = Store, _store.Store
-        _wasi_config = _store.wasi_config

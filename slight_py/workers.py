@@ -22,7 +22,7 @@ from multiprocessing.context import SpawnProcess
 from capabilities.http.listen import bind, name_of, share
 from capabilities.http.routes import RouteTable
 from capabilities.keyvalue.memory import MemoryStores, RemoteMemoryStores, serve
-from slight_py import linker, logs, loop, runner
+from slight_py import linker, logs, loop, output, runner
 from slight_py.engine import Engine, describe
 from slight_py.errors import UsageError
 
@@ -156,7 +156,7 @@ def _worker(
     try:
         loop.run(_serve(config, RouteTable.from_json(table), listeners, stores, main))
     finally:
-        logs.lines.close()
+        output.flush()
 
 
 async def _serve(

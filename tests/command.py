@@ -234,7 +234,8 @@ def running(*arguments: str | Path, env: Mapping[str, str] | None = None, **opti
         options.setdefault("cwd", directory)
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [*COMMAND, *arguments], env=environment(**(env or {})), stdin=subprocess.PIPE, stdout=stdout,
+                [*COMMAND, *arguments], env=environment(**(env or {})), stdin=subprocess.PIPE,
+                stdout=options.pop("stdout", stdout),
                 stderr=options.pop("stderr", stderr), start_new_session=True, **options,
             )  # fmt: skip
         try:

@@ -86,10 +86,8 @@ class Guest:
 
 
 async def guest(settings: WasiSettings | None = None) -> Guest:
-    links = {(each.module, each.name): (each, None) for each in wasi.IMPORTS}
-    program = wat.program(forwarding(), links)
-    template = wasi.template(settings or WasiSettings(), program.info, stdin=False)
-    return Guest(program, await program.instantiate(template))
+    program = wat.program(forwarding())
+    return Guest(program, await program.instantiate(wasi.Context(settings or WasiSettings())))
 
 
 # Waiting.
@@ -447,17 +445,22 @@ def test_a_guest_does_not_leave_its_directory(path: str, tmp_path: Path) -> None
     assert wat.run(main()) in (EPERM, ENOTCAPABLE)
 
 
+OPEN = f'(import "{WASI}" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))'
+
+
 def test_a_directory_that_is_gone_fails_the_request_and_no_other(tmp_path: Path) -> None:
-    imports = f'(import "{WASI}" "path_open" (func (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))'
     home = tmp_path / "home"
     home.mkdir()
-    guests = wat.handlers(wat.module(imports=imports), wasi=WasiSettings(directories=(Directory(home, "."),)))
+    opens = f"(if {call('$open', 3, 0, 64, 1, 0, '(i64.const 2)', '(i64.const 0)', 0, 128)} (then (unreachable)))"
+    wasm = wat.module(data(64, "."), handler(f"{opens} (i32.const 0)"), imports=OPEN)
+    guests = wat.handlers(wasm, wasi=WasiSettings(directories=(Directory(home, "."),)))
 
     async def main() -> list[int]:
         async with wat.serving(guests, HttpSettings()) as port:
             statuses = []
             for change in (home.rmdir, home.mkdir, bool):
-                statuses.append((await wat.get(port, "/handle-hello"))[0])
+                statuses.append((await wat.get(port, "/handle-bad"))[0])
+                assert await wat.get(port, "/handle-hello") == (200, b"hello")  # which has no use for it
                 change()
             return statuses
 
@@ -542,3 +545,34 @@ def test_a_function_that_preview_1_has_not_is_named(tmp_path: Path) -> None:
         UsageError, match=rf"imports {WASI} \(fd_dup\), which nothing provides; that interface has no such function"
     ):
         check(tmp_path / "app.wasm", info, embedded(), link_all=False)
+
+
+@pytest.mark.parametrize("form", wat.STORES)
+def test_a_start_function_may_use_wasi_with_memory(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wat.use_store(form, monkeypatch)
+    sizes = f'(import "{WASI}" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))'
+    start = f"(func $start (if {call('$sizes', 0, 4)} (then (unreachable)))) (start $start)"
+
+    async def main() -> None:
+        program = wat.program(wat.binary(f"{sizes} {wat.MEMORY} {start}"))
+        instance = await program.instantiate(wasi.Context(WasiSettings(("app", "größe"))))
+        assert unpack_from("<II", instance.memory) == (2, len("app\0größe\0".encode()))
+        instance.close()
+
+    wat.run(main())
+
+
+@pytest.mark.parametrize("form", wat.STORES)
+def test_a_guest_that_exited_is_not_called_again(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wat.use_store(form, monkeypatch)
+    fields = f'{EXIT} {wat.MEMORY} (func (export "exit") {call("$exit", 3)}) (func (export "nothing"))'
+
+    async def main() -> None:
+        program = wat.program(wat.binary(fields))
+        instance = await program.instantiate()
+        for name in ("exit", "nothing", "exit"):
+            with pytest.raises(Exit, match=r"^the guest exited with code 3$"):
+                await instance.call(program.info.functions[name], ())
+        instance.close()
+
+    wat.run(main())

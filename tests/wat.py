@@ -25,7 +25,7 @@ from slight_py import linker, slightfile, slots, store
 from slight_py.engine import Engine, Limits, Program, describe
 from slight_py.handlers import Handlers
 from slight_py.runner import Loaded
-from slight_py.wasi import WasiSettings
+from slight_py.wasi import IMPORTS, WasiSettings
 
 T = TypeVar("T")
 
@@ -183,9 +183,10 @@ def _engine(limits: Limits, with_slots: bool) -> Engine:
 def program(
     wasm: bytes, imports: Mapping[tuple[str, str], tuple[Import, Any]] | None = None, limits: Limits = LIMITS
 ) -> Program:
-    """A module linked with imports of the test's own."""
+    """A module linked with imports of the test's own, besides those of WASI."""
     found = engine(limits)
-    return Program(found, found.compile(wasm), imports or {})
+    links = {(each.module, each.name): (each, None) for each in IMPORTS}
+    return Program(found, found.compile(wasm), {**links, **(imports or {})})
 
 
 def handlers(

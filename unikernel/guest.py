@@ -16,9 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindgen.support import Import, Lift
-from slight_py import logs, loop
-from slight_py.engine import WASI, Engine, Instance, InvalidModule, Limits
+from slight_py import logs, loop, output
+from slight_py.engine import Engine, InvalidModule, Limits
 from slight_py.errors import UsageError
 from unikernel import control, init
 
@@ -58,6 +57,13 @@ HTTP server, which takes 8 MiB. With 3.5 MiB left a server was seen to get nowhe
 
 def main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
     """Runs the application to its end; returns its exit code. Raises UsageError, and MemoryError."""
+    try:
+        return _main(launcher, boot)
+    finally:
+        output.flush()
+
+
+def _main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
     logs.configure(boot["options"].get("verbose", False))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     manifest = json.loads((APP / "app.json").read_bytes())
@@ -182,7 +188,7 @@ def _load(config: RunConfig, manifest: Mapping[str, Any]) -> Loaded:
     except InvalidModule as error:
         hint = "; build the image with --cpu portable" if manifest["cpu"] == "native" else "; build the image again"
         raise UsageError(f"{config.app}: this machine doesn't run it as it was compiled: {error}{hint}") from None
-    return Loaded(engine, module, describe(module), config.slightfile, (RANDOM_GET,))
+    return Loaded(engine, module, describe(module), config.slightfile)
 
 
 def _engine(limits: Limits) -> Engine:
@@ -190,23 +196,6 @@ def _engine(limits: Limits) -> Engine:
         return Engine(limits)
     except InvalidModule as error:
         raise UsageError(str(error)) from None
-
-
-async def _random_get(_host: None, guest: Instance, args: tuple[Any, ...]) -> int:
-    """Random numbers of the kernel's. wasmtime's are a stream of its own, which a snapshot would hold, and repeat each
-    time that it is restored."""
-    at, count = args
-    Lift(guest, f"{WASI}: random_get", "buf").range(at, count)
-    end = at + count
-    while at < end:
-        size = min(end - at, 1 << 16)
-        guest.memory[at : at + size] = os.urandom(size)
-        at += size
-        await asyncio.sleep(0)
-    return 0
-
-
-RANDOM_GET = Import(WASI, "random_get", "ii", "i", _random_get)
 
 
 # Running.
@@ -294,7 +283,7 @@ def _serve_functions(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
     init.check_memory(ROOM)
     gc.freeze()
     clients = _port_clients if launcher.file is not None else _vsock_clients
-    settings = Settings(engine, options.get("request_timeout", TIMEOUT), lambda: _compilation(options), (RANDOM_GET,))
+    settings = Settings(engine, options.get("request_timeout", TIMEOUT), lambda: _compilation(options))
     return loop.run(_controlled(launcher, lambda: _until_signal(clients(settings))))
 
 

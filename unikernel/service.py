@@ -29,11 +29,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bindgen.support import GuestFault, Import
+from bindgen.support import GuestFault
 from slight_py import wasi
 from slight_py.compilation import Compilation, CompileLimits
 from slight_py.engine import Engine, Exit, Instance, InvalidModule, ModuleInfo, Program, Trap, describe
-from slight_py.store import WasiTemplate
 from unikernel.control import printable
 
 T = TypeVar("T")
@@ -73,8 +72,6 @@ class Settings:
     """Seconds that a job may take."""
     compilation: Callable[[], CompileLimits] = CompileLimits
     """What the compilation of the next module may take."""
-    imports: tuple[Import, ...] = ()
-    """Functions of WASI that are answered in place of wasmtime's."""
 
 
 async def serve(command: int, data: int, settings: Settings) -> None:
@@ -98,7 +95,7 @@ class _Session:
         self._command = command
         self._data = data
         self._settings = settings
-        self._imports = {(each.module, each.name): (each, None) for each in (*wasi.IMPORTS, *settings.imports)}
+        self._imports = {(each.module, each.name): (each, None) for each in wasi.IMPORTS}
         self._worker: _Worker | None = None
 
     def close(self) -> None:
@@ -190,7 +187,7 @@ class _Worker:
     def __init__(self, program: Program, info: ModuleInfo, time_limit: float) -> None:
         self._program = program
         self._functions = info.functions
-        self._wasi = WasiTemplate(("module",), {}, (), stdin=False)
+        self._wasi = wasi.Context(wasi.WasiSettings(("module",)))
         self._time_limit = time_limit
         self._instance: Instance | None = None
 

@@ -28,7 +28,7 @@ from capabilities.bindings.http_types import Method, Request
 from capabilities.http.dispatch import HandlerFailure
 from capabilities.http.settings import HttpSettings
 from capabilities.keyvalue.memory import MemoryStores
-from slight_py import compilation, engine, inspection, linker, runner, slightfile
+from slight_py import compilation, inspection, linker, runner, slightfile
 from slight_py.engine import Engine, InvalidModule, Limits, Program, describe
 from slight_py.errors import UsageError
 from slight_py.handlers import Handlers
@@ -69,7 +69,7 @@ class Answer:
     calls: int = 0
     requests: int = 0
     last: bool = False
-    """Whether the process is good for no more cases: a guest that can't be ended still runs in a thread."""
+    """Whether the process is good for no more cases."""
 
 
 class Finding(Exception):
@@ -110,7 +110,6 @@ class Target:
         written = self._errors.read_bytes()[started:]
         if answer.finding is None and b"Traceback" in written:
             answer.finding, answer.detail = "traceback", written.decode(errors="replace")
-        answer.last = answer.last or engine.abandoned()
         return answer
 
     def _content(self, case: dict[str, Any]) -> bytes:

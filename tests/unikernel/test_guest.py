@@ -496,8 +496,7 @@ RANDOM = """
 
 def test_random_numbers_come_from_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "urandom", lambda size: b"\x07" * size)
-    imports = {(runtime.RANDOM_GET.module, runtime.RANDOM_GET.name): (runtime.RANDOM_GET, None)}
-    program = wat.program(wat.binary(RANDOM), imports)
+    program = wat.program(wat.binary(RANDOM))
     fill = program.info.functions["fill"]
 
     async def main() -> None:
