@@ -478,8 +478,7 @@ class Connection(BaseProtocol):
                 if not content.is_eof():
                     await self._linger(content)
                 if not goes_on:
-                    if self._draining:
-                        await self._see_off()
+                    await self._see_off()
                     break
                 self._answering = False
                 self._now_idle()
@@ -523,9 +522,10 @@ class Connection(BaseProtocol):
             self._lingering = False
 
     async def _see_off(self) -> None:
-        """The same for a client of which nothing can be understood any more: until it leaves, or for LINGER."""
+        """The same for a client of which nothing more is heard: until it leaves, or for LINGER."""
         self._deaf = True
         self.flush()
+        self._resume_transport_reading()
         if self.transport is not None and not self.transport.is_closing() and self.transport.can_write_eof():
             with suppress(OSError):  # it has left
                 self.transport.write_eof()
