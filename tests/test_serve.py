@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -464,6 +465,25 @@ def test_the_log_of_a_worker_is_like_that_of_a_single_process() -> None:
         told, logged = server.err.splitlines()[1:]
     assert told == "slight-py: GET /exit handle_exit: the guest exited with code 5"
     assert logged.startswith("127.0.0.1 GET /exit 500 ")
+
+
+def test_the_log_says_that_descriptors_run_short_and_the_server_goes_on() -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+
+    with serving(SERVER, preexec_fn=few) as server:
+        with ExitStack() as connections:
+            for _ in range(250):
+                connections.enter_context(socket.create_connection(("127.0.0.1", server.port), SECONDS))
+            server.wait_for("of the 200 descriptors that this process may have, few are left")
+        wait_until(lambda: connections_of(server) == 0, "the end of all connections")
+        assert server.get("/hello").status == 200
+        assert server.err.count("few are left") == 1
+        assert server.stop() == 0
+
+
+def connections_of(server: Server) -> int:
+    return connections(server.pid, server.port)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["never-read", "read-late"])

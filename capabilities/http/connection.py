@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import sys
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -55,6 +57,9 @@ SEND_STALL = 30.0
 
 MAX_UNSENT = 256 * 1024 * 1024
 """Up to how many bytes of responses wait for their clients in a process; then who holds the most is cut off."""
+
+WARN_EVERY = 60.0
+"""Seconds from one warning that descriptors run short to the next."""
 
 WRITE_LATER = 128 * 1024
 """Up to how many bytes of responses wait for the end of a turn of the event loop."""
@@ -125,6 +130,9 @@ class Connections:
         """Those whose clients have more to receive than they take at once."""
         self._closed = asyncio.Event()
         self._unwritten: list[Connection] = []
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._descriptors = most if most != resource.RLIM_INFINITY else sys.maxsize
+        self._warned = float("-inf")
 
     def __call__(self) -> Connection:
         """The protocol of a new connection."""
@@ -179,6 +187,18 @@ class Connections:
                 MAX_UNSENT >> 20,
             )
             most.abort()
+
+    def check_descriptors(self, newest: int) -> None:
+        """Warns where few descriptors are left: connections for which there is none are closed by the event loop, which
+        says nothing. The system gives the smallest number that is free."""
+        if newest >= self._descriptors - max(8, self._descriptors // 20):
+            now = time.monotonic()
+            if now - self._warned >= WARN_EVERY:
+                self._warned = now
+                _log.warning(
+                    "of the %d descriptors that this process may have, few are left: connections may fail (ulimit -n)",
+                    self._descriptors,
+                )
 
     def closed(self, connection: Connection) -> None:
         """One of them is closed."""
@@ -289,6 +309,7 @@ class Connection(BaseProtocol):
         super().connection_made(transport)
         if opened := transport.get_extra_info("socket"):
             opened.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+            self._connections.check_descriptors(opened.fileno())
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.client = str(peer[0])
@@ -457,8 +478,7 @@ class Connection(BaseProtocol):
                 if not content.is_eof():
                     await self._linger(content)
                 if not goes_on:
-                    if self._draining:
-                        await self._see_off()
+                    await self._see_off()
                     break
                 self._answering = False
                 self._now_idle()
@@ -502,9 +522,10 @@ class Connection(BaseProtocol):
             self._lingering = False
 
     async def _see_off(self) -> None:
-        """The same for a client of which nothing can be understood any more: until it leaves, or for LINGER."""
+        """The same for a client of which nothing more is heard: until it leaves, or for LINGER."""
         self._deaf = True
         self.flush()
+        self._resume_transport_reading()
         if self.transport is not None and not self.transport.is_closing() and self.transport.can_write_eof():
             with suppress(OSError):  # it has left
                 self.transport.write_eof()

@@ -20,6 +20,7 @@ from tests.http_serving import Functions, echo, hello, serving
 GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+ROOT = b"GET / HTTP/1.1\r\nHost: a\r\n"
 ROUTES = (("GET", "/hello", "hello"), ("POST", "/echo", "echo"))
 
 loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -100,6 +101,23 @@ def test_a_request_that_is_the_last_is_answered_and_what_follows_is_ignored(behi
         answer = ask(*parts, pause=pause)
         assert statuses(answer) == [200]
         assert b"Connection: close\r\n" in answer
+
+
+@loops
+def test_a_client_that_sends_on_behind_its_last_request_gets_to_read_all_answers(run: Callable[..., Any]) -> None:
+    # To close a connection while something comes is to reset it, and what the client hasn't read by then is lost.
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server:
+            for _ in range(20):
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(ROOT + b"\r\n" + ROOT + b"Connection: close\r\n\r\n")
+                for _ in range(5):
+                    await asyncio.sleep(0.001)
+                    writer.write(bytes(10_000))
+                assert statuses(await asyncio.wait_for(reader.read(), 5)) == [200, 200]
+                writer.close()
+
+    run(main())
 
 
 def test_a_body_that_is_not_read_on_loses_nothing_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
