@@ -30,6 +30,9 @@ log = logging.getLogger("slight_py")
 
 _SPAWN = multiprocessing.get_context("spawn")
 
+SIGNAL_TIME = 1.0
+"""Seconds in which a signal that a worker has seen is seen by the main process, too."""
+
 QUICK_DEATH = 1.0
 """A worker that ends sooner than this many seconds after its start is started again only as many seconds later."""
 
@@ -78,6 +81,11 @@ class Workers:
                 how: object = await self._work(listeners, table, ready)
             except OSError as error:  # no process or no descriptor is to be had
                 how = error.strerror
+            if how == 0:
+                # It was told to end: by a signal to all processes, which this one is about to see as well.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SIGNAL_TIME):
+                        await self._stopping.wait()
             if self._stopping.is_set():
                 break
             if not ready.done():

@@ -400,6 +400,19 @@ def test_a_signal_while_the_workers_start_ends_them_without_a_word(number: signa
         assert ended(delay) == (0, "", []), f"{delay} seconds after the start of the workers"
 
 
+def test_a_signal_to_all_processes_ends_them_without_a_word() -> None:
+    for _ in range(5):
+        with serving(SERVER, "--workers", "2") as server:
+            children = server.children
+            # The workers first, and the main process some time later: signals come in any order.
+            for pid in server.workers:
+                os.kill(pid, signal.SIGTERM)
+            time.sleep(0.2)
+            assert server.stop() == 0
+            assert len(server.err.splitlines()) == 1
+            wait_until(lambda: all_ended(children), "the end of all processes")  # noqa: B023  # within the round
+
+
 def test_ctrl_c_means_nothing_to_a_worker_from_its_first_moment_on() -> None:
     """The terminal sends SIGINT to every process; what it means is for the main one to say."""
     with running("run", SERVER, "--env", "ADDRESS=127.0.0.1:0", "--workers", "2") as command:
