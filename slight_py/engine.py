@@ -705,6 +705,12 @@ class Instance:
             done = self._store.call(export.index, export.params, export.result, calls, guarded)
         except RecursionError:
             raise GuestFault(f"calls into the guest and from it are nested {store.MAX_DEPTH} deep") from None
+        except IndexError:
+            # The store has the exports once the module is instantiated, which ends with the start function.
+            raise GuestFault(
+                f"the guest calls an import from its start function that needs {export.name}, which can be called only"
+                " when the guest has started"
+            ) from None
         finally:
             if isinstance(done, list):
                 ticker.leave()

@@ -524,6 +524,15 @@ def test_an_import_that_is_called_from_the_start_function_ends_the_guest() -> No
     assert reason.startswith("keyvalue: keyvalue::keys: the guest exports no memory, or calls an import from its start")
 
 
+def test_a_guest_that_is_needed_before_it_has_started_is_ended() -> None:
+    destructor = '(func (export "canonical_abi_drop_thing") (param $rep i32))'
+    start = f"(func $start (drop {call('$new', 7)}) {call('$drop_thing', 0)}) (start $start)"
+    assert refused(wat.module(destructor, start, imports=OWN_RESOURCE)) == (
+        "the guest calls an import from its start function that needs canonical_abi_drop_thing, which can be called"
+        " only when the guest has started"
+    )
+
+
 # What it does besides.
 
 
