@@ -485,18 +485,14 @@ def test_the_log_says_that_descriptors_run_short_and_the_server_goes_on() -> Non
         resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
 
     with serving(SERVER, preexec_fn=few) as server:
-        with ExitStack() as connections:
+        with ExitStack() as clients:
             for _ in range(250):
-                connections.enter_context(socket.create_connection(("127.0.0.1", server.port), SECONDS))
+                clients.enter_context(socket.create_connection(("127.0.0.1", server.port), SECONDS))
             server.wait_for("of the 200 descriptors that this process may have, few are left")
-        wait_until(lambda: connections_of(server) == 0, "the end of all connections")
+        wait_until(lambda: connections(server.pid, server.port) == 0, "the end of all connections")
         assert server.get("/hello").status == 200
         assert server.err.count("few are left") == 1
         assert server.stop() == 0
-
-
-def connections_of(server: Server) -> int:
-    return connections(server.pid, server.port)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["never-read", "read-late"])

@@ -266,7 +266,7 @@ def main(target: Any, directory: Path) -> None:
         answers.flush()
         if answer.last:
             break
-    # Not sys.exit: a guest that can't be ended may still run in its thread.
+    # Not sys.exit, which waits for threads: one that reads or writes for a guest may take for ever.
     os._exit(0)
 
 
