@@ -93,7 +93,7 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/run: .venv/made pyproject.toml slight_py/_store.c slight_py/_slots.c bindgen/_support.c
+.venv/run: .venv/made pyproject.toml slight_py/_store.c slight_py/_slots.c bindgen/runtime/_support.c
 	@echo "setting up .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . ziglang==0.17.0
 	@touch $@
@@ -103,7 +103,7 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 	@touch $@
 
 # The tests run with the store in C and without it, so here a compiler is no option.
-.venv/test: .venv/made pyproject.toml slight_py/_store.c slight_py/_slots.c bindgen/_support.c
+.venv/test: .venv/made pyproject.toml slight_py/_store.c slight_py/_slots.c bindgen/runtime/_support.c
 	$(call need,cc,gcc)
 	@$(BIN)/python -c 'import os, sys, sysconfig; \
 		sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \

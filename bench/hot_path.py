@@ -26,7 +26,7 @@ from typing import Any
 
 from aiohttp.test_utils import make_mocked_request
 
-from bindgen.support import Lower
+from bindgen.runtime import Lower
 from capabilities.bindings import http_handler
 from capabilities.bindings.http_types import Method, Request, Response
 from capabilities.http import connection

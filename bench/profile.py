@@ -70,7 +70,7 @@ def earlier(commit: str) -> Iterator[Path]:
         if found.returncode:
             raise SystemExit(f"bench: git gives no tree of {commit}: {found.stderr.decode().strip()}")
         subprocess.run(["tar", "-x", "-C", scratch], input=found.stdout, check=True)
-        for name in ("slight_py/_store", "slight_py/_slots", "bindgen/_support"):
+        for name in ("slight_py/_store", "slight_py/_slots", "bindgen/runtime/_support"):
             source = Path(scratch, f"{name}.c")
             if source.exists():
                 output = source.with_name(source.stem + sysconfig.get_config_var("EXT_SUFFIX"))

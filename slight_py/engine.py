@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bindgen.support import Flat, GuestFault, Handles, Import, Lower, Resources, rest
+from bindgen.runtime import Flat, GuestFault, Handles, Import, Lower, Resources, rest
 from slight_py import capi, sections, slots, store
 from slight_py.capi import Owned, Vec, function
 from slight_py.store import CALLED, DONE, FAILED, TRAPPED, YIELDED, Store

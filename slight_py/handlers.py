@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bindgen.support import Export, GuestFault
+from bindgen.runtime import Export, GuestFault
 from capabilities.bindings import http_handler
 from capabilities.bindings.http_types import Request, Response
 from capabilities.http.dispatch import HandlerFailure

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindgen.support import CANONICAL_ABI, Err, Import, guest_resource_imports, host_resource_imports
+from bindgen.runtime import CANONICAL_ABI, Err, Import, guest_resource_imports, host_resource_imports
 from capabilities import registry
 from capabilities.errors import ConfigError
 from capabilities.registry import Family, RegistryError

@@ -18,7 +18,7 @@ from textwrap import dedent
 import pytest
 import wasmtime
 
-from bindgen.support import guest_resource_imports
+from bindgen.runtime import guest_resource_imports
 from capabilities import custom, registry
 from capabilities.keyvalue.memory import MemoryStores
 from slight_py import linker

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bindgen.support import GuestFault, Import, Lower
+from bindgen.runtime import GuestFault, Import, Lower
 from slight_py import engine
 from slight_py.engine import Engine, Instance, InvalidModule, Limits, Program, Trap
 from tests import wat

@@ -12,7 +12,7 @@ from struct import pack
 
 import pytest
 
-from bindgen.support import Err, Handles, Lift
+from bindgen.runtime import Err, Handles, Lift
 from capabilities.bindings.http_types import HttpErrorStatusError, Method, Request
 from capabilities.http.dispatch import HandlerFailure
 from capabilities.http.settings import HttpSettings

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import wasmtime
 
-from bindgen.support import GuestFault
+from bindgen.runtime import GuestFault
 from capabilities.http.dispatch import HandlerFailure
 from capabilities.http.settings import HttpSettings
 from slight_py import wasi

@@ -13,7 +13,7 @@ from typing import Any
 
 import wasmtime
 
-from bindgen.support import GuestFault
+from bindgen.runtime import GuestFault
 from slight_py import wasi
 from slight_py.engine import WASI, Exit, Instance, Program, Trap
 from slight_py.wasi import Directory, WasiSettings

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 import wasmtime
 
-from bindgen.support import Import
+from bindgen.runtime import Import
 from capabilities.bindings.http_types import Method, Request, Response
 from capabilities.http.listen import bind
 from capabilities.http.routes import RouteTable

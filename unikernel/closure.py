@@ -77,8 +77,6 @@ CUTS: Mapping[str, str] = {
     "zipfile": "archives",
     "zipimport": "modules in archives",
     # The project's own.
-    "bindgen.__main__": "writes bindings, which is done before",
-    "bindgen.wit_parser": "writes bindings, which is done before",
     "slight_py.cli": "the command line",
     "slight_py.workers": "processes; the machine has one",
     "unikernel.cli": "the command line",

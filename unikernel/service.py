@@ -29,7 +29,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bindgen.support import GuestFault
+from bindgen.runtime import GuestFault
 from slight_py import wasi
 from slight_py.compilation import Compilation, CompileLimits
 from slight_py.engine import Engine, Exit, Instance, InvalidModule, ModuleInfo, Program, Trap, describe

@@ -1,7 +1,7 @@
 """What the host's side of one HTTP request costs: a request lowered into memory, a response lifted from it.
 
 The guest is none: memory, and addresses that were worked out before. So it is the generated Python and
-`bindgen.support` that are measured, and the turns that a coroutine takes.
+`bindgen.runtime` that are measured, and the turns that a coroutine takes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from struct import pack_into
 from typing import Any
 
-from bindgen import support
-from bindgen.support import Flat, Handles, Lower, Resources
+from bindgen import runtime
+from bindgen.runtime import Flat, Handles, Lower, Resources
 from capabilities.bindings import http_handler
 from capabilities.bindings.http_types import Method, Request, Response
 
@@ -70,8 +70,8 @@ def measure() -> None:
     print("\n| the host's side of a request | no headers, µs | 1, µs | 10, µs |")
     print("| --- | --- | --- | --- |")
     for name, lift, lower in (
-        ("as it is built", support.Lift, support.Lower),
-        ("in Python", support.PureLift, support.PureLower),
+        ("as it is built", runtime.Lift, runtime.Lower),
+        ("in Python", runtime.PureLift, runtime.PureLower),
     ):
         http_handler.__dict__.update(Lift=lift, Lower=lower)
         costs = " | ".join(f"{microseconds(headers):.1f}" for headers in (0, 1, 10))

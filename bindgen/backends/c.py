@@ -15,6 +15,7 @@ from bindgen.backends.c_names import Names, functions_of
 from bindgen.backends.c_text import CANONICAL_ABI_C, CANONICAL_ABI_H, HEADER, comment, indented, listed, spaced
 from bindgen.backends.c_types import Types, imported
 from bindgen.backends.c_values import Values
+from bindgen.plan import ABI
 from bindgen.wit_parser.model import ExpectedOf, Function, Interface, Resource, unaliased
 
 _OWN_RESOURCE_HEADER = """
@@ -119,7 +120,7 @@ class _Unit:
         raw = raw_signature(self._names, self._values, function, "import")
         head = f"{before_name(raw.result)}{private}("
         declaration = listed(head, [type_ for _, type_ in raw.params] or ["void"], ");")
-        self._imports += ["", *imported(self._interface.name, function.field, declaration)]
+        self._imports += ["", *imported(self._interface.name, ABI.name(function), declaration)]
 
         shape = signature(self._names, function)
         head, declared = f"{shape.result} {name}(", shape.declared(self._names)
@@ -137,7 +138,7 @@ class _Unit:
         shape = signature(self._names, function)
         raw = raw_signature(self._names, self._values, function, "export")
         head, declared = f"{before_name(raw.result)}{call}(", [f"{type_} *function", *raw.declared()]
-        about = f'Exports a `{type_}` under a name: {macro}("{function.field}", function)'
+        about = f'Exports a `{type_}` under a name: {macro}("{ABI.name(function)}", function)'
         verb = "" if raw.result == "void" else "return "
         arguments = ["function", *(argument for argument, _ in raw.params)]
         exported = [

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bindgen import abi
+from bindgen import plan
+from bindgen.abi import Direction
 from bindgen.backends.c_layout import converts, is_empty
-from bindgen.backends.c_names import Names, local
+from bindgen.backends.c_names import LOCALS, Names, local
 from bindgen.backends.c_text import indented, listed
 from bindgen.backends.c_values import Values
+from bindgen.backends.scope import Scope
+from bindgen.plan import Area, Call, Free, Reserve, choice
 from bindgen.wit_parser.model import ExpectedOf, Function, FunctionKind, Type, unaliased
 
 
@@ -42,10 +45,13 @@ class RawSignature:
 
 
 def signature(names: Names, function: Function) -> Signature:
-    shown = [local(param.name) for param in function.params]
-    if function.kind is FunctionKind.METHOD:
+    types = [param.type for param in function.params]
+    scope = _locals()
+    shown = [scope.fresh(local(param.name)) for param in function.params]
+    if function.kind is FunctionKind.METHOD and function.resource:
         shown.insert(0, "self")
-    params = zip(shown, abi.param_types(function), strict=True)
+        types.insert(0, function.resource)
+    params = zip(shown, types, strict=True)
     result = unaliased(function.result)
     sides = [("ok", result.ok), ("err", result.err)] if isinstance(result, ExpectedOf) else []
     return Signature(
@@ -55,16 +61,23 @@ def signature(names: Names, function: Function) -> Signature:
     )
 
 
-def raw_signature(names: Names, values: Values, function: Function, side: abi.Side) -> RawSignature:
-    core = abi.signature(function, side)
+def _locals(params: Iterable[str] = ()) -> Scope:
+    """The names in a function: those of its own variables, and of its parameters."""
+    return Scope([*LOCALS, *params])
+
+
+def raw_signature(names: Names, values: Values, function: Function, direction: Direction) -> RawSignature:
+    core = plan.call(function, "guest", direction).core
+    shown = signature(names, function).params
+    scope = _locals([name for name, _ in shown])
     params = [
-        (f"{name}_{number}", raw)
-        for name, type_ in signature(names, function).params
+        (scope.fresh(f"{name}_{number}"), raw)
+        for name, type_ in shown
         for number, raw in enumerate(values.raw_types(type_))
     ]
     if core.indirect_params:
         params = [("arguments", "const uint8_t *")]
-    if core.result_pointer and side == "import":
+    if core.result_pointer and direction == "import":
         params.append(("area", "uint8_t *"))
     if not core.result:
         return RawSignature("void", tuple(params))
@@ -75,11 +88,12 @@ def raw_signature(names: Names, values: Values, function: Function, side: abi.Si
 def import_body(names: Names, values: Values, function: Function, private: str) -> list[str]:
     """Statements that lower the arguments, call the import `private`, and lift its result."""
     shape = signature(names, function)
-    core = abi.signature(function, "import")
+    call = plan.call(function, "guest", "import")
+    core = call.core
     result = unaliased(function.result)
     before: list[str] = []
     if core.indirect_params:
-        before += _stored_params(values, function, shape)
+        before += _stored_params(values, call, shape)
         arguments = ["arguments"]
     else:
         arguments = [flat for name, type_ in shape.params for flat in values.lower(type_, name, before)]
@@ -91,7 +105,7 @@ def import_body(names: Names, values: Values, function: Function, private: str) 
     if is_empty(result):
         return [*before, *listed(head, arguments, ");"), *after]
     if core.result_pointer:
-        before.append(_result_area(function))
+        before += _areas(call, "result")
         lines = [*before, *listed(head, [*arguments, "area"], ");"), *after]
         if shape.outs:
             return [*lines, *_loaded_sides(values, result, shape)]
@@ -109,11 +123,12 @@ def import_body(names: Names, values: Values, function: Function, private: str) 
 def export_body(names: Names, values: Values, function: Function) -> list[str]:
     """Statements that lift the arguments, call the C function `function`, and lower its result."""
     shape = signature(names, function)
-    core = abi.signature(function, "export")
+    call = plan.call(function, "guest", "export")
+    core = call.core
     result = unaliased(function.result)
-    lines = [f"static {_result_area(function)}"] if core.result_pointer else []
+    lines = _areas(call, "result")
     if core.indirect_params:
-        lines += _loaded_params(names, values, function, shape)
+        lines += _loaded_params(names, values, call, shape)
     else:
         lines += _lifted_params(names, values, function, shape)
     lines += [f"{names.type(type_)} {name} = {{0}};" for name, type_ in shape.outs]
@@ -125,37 +140,34 @@ def export_body(names: Names, values: Values, function: Function) -> list[str]:
         return [*lines, *_stored_sides(values, result, shape), "return area;"]
     if isinstance(result, ExpectedOf):
         return [*lines, *listed("return !function(", arguments, ");")]
-    call = listed(f"{shape.result} result = function(", arguments, ");")
+    called = listed(f"{shape.result} result = function(", arguments, ");")
     if core.result_pointer:
-        return [*lines, *call, *values.store(result, "area", "result", "NULL"), "return area;"]
+        return [*lines, *called, *values.store(result, "area", "result", "NULL"), "return area;"]
     before: list[str] = []
     (flat,) = values.lower(result, "result", before)
     if flat == "result":
         return [*lines, *listed("return function(", arguments, ");")]
-    return [*lines, *call, *before, f"return {flat};"]
+    return [*lines, *called, *before, f"return {flat};"]
 
 
 # Parameters.
 
 
-def _stored_params(values: Values, function: Function, shape: Signature) -> list[str]:
+def _stored_params(values: Values, call: Call, shape: Signature) -> list[str]:
     """Statements that lay the arguments of an import out in memory."""
-    types = abi.param_types(function)
-    starts, layout = abi.offsets(types)
-    reach = [start + abi.extent(type_) for start, type_ in zip(starts, types, strict=True)]
-    lines = [_area("arguments", max(layout.size, *reach), layout.align)]
-    for name, type_, at in _placed(shape):
+    lines = _areas(call, "params")
+    for name, type_, at in _placed(call, shape):
         lines += values.store(type_, at, name, "&blocks")
     return lines
 
 
-def _loaded_params(names: Names, values: Values, function: Function, shape: Signature) -> list[str]:
+def _loaded_params(names: Names, values: Values, call: Call, shape: Signature) -> list[str]:
     """Statements that take the arguments of an export out of memory, which they free."""
     lines = []
-    for name, type_, at in _placed(shape):
+    for name, type_, at in _placed(call, shape):
         lines += _declared(names, name, type_, values.load(type_, name, at))
-    layout = abi.offsets(abi.param_types(function))[1]
-    return [*lines, f"canonical_abi_free((void *)arguments, {layout.size}, {layout.align});"]
+    freed = [step for step in call.steps if isinstance(step, Free)]
+    return [*lines, *(f"canonical_abi_free((void *)arguments, {step.extent}, {step.align});" for step in freed)]
 
 
 def _lifted_params(names: Names, values: Values, function: Function, shape: Signature) -> list[str]:
@@ -175,12 +187,12 @@ def _declared(names: Names, name: str, type_: Type, lines: list[str]) -> list[st
     return [f"{names.type(type_)} {name};", *lines]
 
 
-def _placed(shape: Signature) -> list[tuple[str, Type, str]]:
+def _placed(call: Call, shape: Signature) -> list[tuple[str, Type, str]]:
     """The parameters by name and type, and where they lie in memory."""
-    starts, _ = abi.offsets(type_ for _, type_ in shape.params)
+    placed = [part for part in call.params.parts if part.shape.slots]
     return [
-        (name, type_, f"arguments + {start}" if start else "arguments")
-        for (name, type_), start in zip(shape.params, starts, strict=True)
+        (name, type_, f"arguments + {part.offset}" if part.offset else "arguments")
+        for (name, type_), part in zip(shape.params, placed, strict=True)
     ]
 
 
@@ -189,7 +201,7 @@ def _placed(shape: Signature) -> list[tuple[str, Type, str]]:
 
 def _loaded_sides(values: Values, result: Type, shape: Signature) -> list[str]:
     """Statements that take an `expected` in `area` apart."""
-    at = f"area + {abi.cases(result).payload_offset}"
+    at = f"area + {choice(result).payload_offset}"
     sides = {name: values.load(type_, f"*{name}", at) for name, type_ in shape.outs}
     if len(sides) == 1:
         return [*_if_side(sides), "return !area[0];"]
@@ -198,7 +210,7 @@ def _loaded_sides(values: Values, result: Type, shape: Signature) -> list[str]:
 
 def _stored_sides(values: Values, result: Type, shape: Signature) -> list[str]:
     """Statements that put an `expected` together in `area`, which has its tag."""
-    at = f"area + {abi.cases(result).payload_offset}"
+    at = f"area + {choice(result).payload_offset}"
     sides = {name: values.store(type_, at, name, "NULL") for name, type_ in shape.outs}
     if len(sides) == 1:
         return _if_side(sides)
@@ -218,12 +230,14 @@ def _returned(shape: Signature, lines: list[str]) -> list[str]:
     return [f"{shape.result} result;", *lines, "return result;"]
 
 
-def _result_area(function: Function) -> str:
-    return _area("area", abi.extent(function.result), abi.size_align(function.result).align)
-
-
-def _area(name: str, size: int, align: int) -> str:
-    return f"_Alignas({align}) uint8_t {name}[{size}];"
+def _areas(call: Call, area: Area) -> list[str]:
+    """The declaration of an area that a call has room for."""
+    name = {"params": "arguments", "result": "area"}[area]
+    return [
+        f"{'static ' if step.lasts else ''}_Alignas({step.align}) uint8_t {name}[{step.extent}];"
+        for step in call.steps
+        if isinstance(step, Reserve) and step.area == area
+    ]
 
 
 def before_name(type_: str) -> str:

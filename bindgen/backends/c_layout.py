@@ -1,7 +1,7 @@
 """How the C types of the bindings lie in memory, and where that is how the host has them.
 
 A C struct is rounded up to its alignment, and no value reaches past it; a variant of the binary interface isn't, and
-one may (`bindgen.abi.extent`). Where the two agree, values are copied whole and lists are used where they lie;
+one may (`bindgen.abi`, `extent`). Where the two agree, values are copied whole and lists are used where they lie;
 elsewhere the bindings move them part by part.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from bindgen import abi
 from bindgen.abi import SizeAlign, align_up
+from bindgen.plan import choice, parts, shape
 from bindgen.wit_parser.model import (
     Enum,
     ExpectedOf,
@@ -26,6 +26,10 @@ from bindgen.wit_parser.model import (
     TypeDef,
     Union,
     Variant,
+    cases,
+    components,
+    contains_handle,
+    has_heap,
     unaliased,
 )
 
@@ -36,7 +40,7 @@ WORD_FLAGS = 64
 @cache
 def is_empty(type_: Type) -> bool:
     """Whether there is nothing to a value: `unit`, and what is made of it alone. C has no such types."""
-    return not abi.flatten(type_)
+    return not shape(type_).slots
 
 
 @cache
@@ -72,7 +76,7 @@ def fields_of(type_: Type) -> tuple[Field, ...]:
 
 def payloads(type_: Type) -> list[tuple[int, Type]]:
     """The payloads of a variant, union, option or expected that have a place in C, with their tags."""
-    found = enumerate(case for _, case in abi.cases(type_).cases)
+    found = enumerate(case for _, case in cases(type_))
     return [(tag, case) for tag, case in found if case is not None and not is_empty(case)]
 
 
@@ -111,11 +115,16 @@ def size_align(type_: Type) -> SizeAlign:
     if is_record(type_):
         return _struct([size_align(each) for _, each in members(type_)])[1]
     if is_variant(type_):
-        tag = abi.cases(type_).tag_size
+        tag = choice(type_).tag_size
         inner = [size_align(case) for _, case in payloads(type_)]
         align = max([tag, *(each.align for each in inner)])
         return SizeAlign(align_up(_payload_offset(type_) + max([each.size for each in inner], default=0), align), align)
-    return abi.size_align(type_)
+    return _hosts(type_)
+
+
+def _hosts(type_: Type) -> SizeAlign:
+    """Size and alignment as the host has them."""
+    return SizeAlign(shape(type_).size, shape(type_).align)
 
 
 def _struct(parts: list[SizeAlign]) -> tuple[list[int], SizeAlign]:
@@ -130,7 +139,7 @@ def _struct(parts: list[SizeAlign]) -> tuple[list[int], SizeAlign]:
 
 def _payload_offset(type_: Type) -> int:
     align = max([size_align(case).align for _, case in payloads(type_)], default=1)
-    return align_up(abi.cases(type_).tag_size, align)
+    return align_up(choice(type_).tag_size, align)
 
 
 @cache
@@ -139,16 +148,16 @@ def agrees(type_: Type) -> bool:
     real = unaliased(type_)
     if is_empty(real):
         return True
-    if size_align(real) != abi.size_align(real):
+    if size_align(real) != _hosts(real):
         return False
     if isinstance(real, ListOf):
         return agrees(real.element)
     if is_record(real):
         mine = _struct([size_align(each) for _, each in members(real)])[0]
-        host = abi.offsets(each for _, each in members(real))[0]
-        return mine == list(host) and all(agrees(each) for _, each in members(real))
+        host = [parts(real)[number].offset for number, _ in members(real)]
+        return mine == host and all(agrees(each) for _, each in members(real))
     if is_variant(real):
-        same_place = _payload_offset(real) == abi.cases(real).payload_offset or not payloads(real)
+        same_place = _payload_offset(real) == choice(real).payload_offset or not payloads(real)
         return same_place and all(agrees(case) for _, case in payloads(real))
     return True
 
@@ -165,13 +174,13 @@ def converts(type_: Type) -> bool:
     real = unaliased(type_)
     if isinstance(real, ListOf):
         return not agrees(real.element)
-    return any(map(converts, abi.components(real)))
+    return any(map(converts, components(real)))
 
 
 @cache
 def owns(type_: Type) -> bool:
     """Whether a value owns something that has to be freed: memory, or handles."""
-    return abi.has_heap(type_) or abi.contains_handle(type_)
+    return has_heap(type_) or contains_handle(type_)
 
 
 def is_leaf(type_: Type) -> bool:

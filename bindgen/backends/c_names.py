@@ -97,7 +97,7 @@ _HEADERS = frozenset([
 
 _TAKEN_BY_ABI = frozenset(re.findall(r"\b(?:canonical_)?abi_\w+", CANONICAL_ABI_H))
 
-_LOCALS = frozenset(["area", "arguments", "blocks", "err", "function", "ok", "result", "self"])
+LOCALS = frozenset(["area", "arguments", "blocks", "err", "flat", "function", "ok", "result", "self"])
 # fmt: on
 
 _HELPERS = ("abi_", "canonical_abi_", "import_", "lift_", "load_", "lower_", "store_")
@@ -121,7 +121,7 @@ def snake(name: str) -> str:
 def local(name: str) -> str:
     """A parameter's name. It must hide none of the types and functions that are used beside it."""
     text = snake(name)
-    hides = text in _LOCALS or text.endswith("_t") or text.startswith(_HELPERS)
+    hides = text in LOCALS or text.endswith("_t") or text.startswith(_HELPERS)
     return text + "_" if hides else text
 
 

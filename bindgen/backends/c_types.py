@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bindgen import abi
 from bindgen.backends.c_layout import (
     WORD_FLAGS,
     canonical,
@@ -22,6 +21,7 @@ from bindgen.backends.c_layout import (
 )
 from bindgen.backends.c_names import PREDEFINED, Names, field, flags_type, tag_field
 from bindgen.backends.c_text import comment, indented, listed
+from bindgen.plan import choice, shape
 from bindgen.wit_parser.model import (
     Alias,
     Enum,
@@ -39,8 +39,13 @@ from bindgen.wit_parser.model import (
     TypeDef,
     Union,
     Variant,
+    contains_handle,
+    has_heap,
     unaliased,
 )
+from bindgen.wit_parser.model import cases as cases_of
+
+_TAGS = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t"}
 
 
 class Types:
@@ -83,8 +88,7 @@ class Types:
                 self.header += [f"typedef {self._names.type(target)} {name};", *self._forwarded(definition)]
                 return
             case Enum(labels):
-                numbers = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t"}
-                self.header += [f"typedef {numbers[abi.tag_size(len(labels))]} {name};"]
+                self.header += [f"typedef {_TAGS[shape(definition).size]} {name};"]
                 self.header += self._constants(definition, labels)
             case Flags(labels):
                 self._define_flags(definition, labels)
@@ -143,7 +147,7 @@ class Types:
     def _tag_type(self, type_: Type) -> str:
         if isinstance(type_, OptionOf | ExpectedOf):
             return "bool"
-        return {1: "uint8_t", 2: "uint16_t", 4: "uint32_t"}[abi.cases(type_).tag_size]
+        return _TAGS[choice(type_).tag_size]
 
     def _constants(self, definition: TypeDef, labels: tuple[Label, ...] | list[Label]) -> list[str]:
         body = []
@@ -165,7 +169,7 @@ class Types:
 
     def _define_word_flags(self, definition: TypeDef, labels: tuple[Label, ...]) -> None:
         name = self._names.type(definition)
-        words = abi.flags_size(len(labels)) // 4
+        words = len(shape(definition).slots)
         self.header += ["typedef struct {", f"    uint32_t words[{words}];", f"}} {name};"]
         self.header += ["", "/* The numbers of the flags. */", *self._constants(definition, labels)[1:]]
         has, with_ = self._names.helper("has", definition), self._names.helper("with", definition)
@@ -268,14 +272,14 @@ def free(names: Names, type_: Type, value: str) -> str:
 
 def is_copyable(type_: Type) -> bool:
     """Whether a value owns memory and no handles, of which there are no copies."""
-    return abi.has_heap(type_) and not abi.contains_handle(type_)
+    return has_heap(type_) and not contains_handle(type_)
 
 
 def switch(names: Names, type_: Type, value: str, branches: Sequence[tuple[tuple[int, ...], list[str]]]) -> list[str]:
     """Statements for the case that a variant is of, by tags. `value` is what stands before its fields: `value->`."""
     if not branches:
         return []
-    if len(branches[0][0]) == len(abi.cases(type_).cases):
+    if len(branches[0][0]) == len(cases_of(type_)):
         return branches[0][1]
     tag = f"{value}{tag_field(type_)}"
     if isinstance(type_, TypeDef):

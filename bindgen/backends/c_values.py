@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bindgen import abi
 from bindgen.backends.c_layout import (
     agrees,
     canonical,
@@ -34,6 +33,7 @@ from bindgen.backends.c_layout import (
 from bindgen.backends.c_names import Names, field, tag_field
 from bindgen.backends.c_text import indented, listed
 from bindgen.backends.c_types import switch
+from bindgen.plan import choice, parts, shape
 from bindgen.wit_parser.model import (
     ExpectedOf,
     ListOf,
@@ -41,6 +41,7 @@ from bindgen.wit_parser.model import (
     Primitive,
     Resource,
     Type,
+    components,
     unaliased,
 )
 
@@ -78,7 +79,7 @@ class Values:
             return
         self._layouts[real] = []
         if not isinstance(real, ListOf):
-            name, layout = self._names.type(real), abi.size_align(real)
+            name, layout = self._names.type(real), shape(real)
             self._layouts[real] = listed(
                 "_Static_assert(",
                 [f"sizeof({name}) == {layout.size} &&", f"_Alignof({name}) == {layout.align},", f'"{name}"'],
@@ -113,7 +114,7 @@ class Values:
             for (number, part), offset in self._placed(type_):
                 body += self.load(part, f"value.{field(type_, number)}", _plus("at", offset))
         else:
-            view = abi.cases(type_)
+            view = choice(type_)
             body += [f"__builtin_memcpy(&value.{tag_field(type_)}, at, {view.tag_size});"]
             body += self._branches(
                 type_,
@@ -147,7 +148,7 @@ class Values:
             for (number, part), offset in self._placed(type_):
                 body += self.store(part, _plus("at", offset), f"value->{field(type_, number)}", "blocks")
         else:
-            view = abi.cases(type_)
+            view = choice(type_)
             body = [f"__builtin_memcpy(at, &value->{tag_field(type_)}, {view.tag_size});"]
             body += self._branches(
                 type_,
@@ -160,15 +161,14 @@ class Values:
 
     def _placed(self, type_: Type) -> list[tuple[tuple[int, Type], int]]:
         """The fields of a record, each with its offset as the host has it."""
-        found = members(type_)
-        return list(zip(found, abi.offsets(part for _, part in found)[0], strict=True))
+        return [((number, part), parts(type_)[number].offset) for number, part in members(type_)]
 
     # Lists whose elements the host has in another layout.
 
     def _write_lift_list(self, type_: Type, name: str) -> list[str]:
         assert isinstance(type_, ListOf)
         result, element = self._names.type(type_), self._names.type(type_.element)
-        layout = abi.size_align(type_.element)
+        layout = shape(type_.element)
         body = [
             "const uint8_t *at = ptr;",
             f"if (len > SIZE_MAX / sizeof({element})) __builtin_trap();",
@@ -184,7 +184,7 @@ class Values:
 
     def _write_lower_list(self, type_: Type, name: str) -> list[str]:
         assert isinstance(type_, ListOf)
-        layout = abi.size_align(type_.element)
+        layout = shape(type_.element)
         element, size = self._names.type(type_.element), "value->len * sizeof *value->ptr"
         body = [
             f"uint8_t *block = abi_block(blocks, {_list_size(type_.element, 'value->len')}, {layout.align});",
@@ -214,7 +214,7 @@ class Values:
             return ["const void *", "size_t"]
         if is_record(real):
             return [each for _, part in members(real) for each in self.raw_types(part)]
-        return [RAW_TYPES[letter] for letter in abi.flatten(real)]
+        return [RAW_TYPES[letter] for letter in shape(real).slots]
 
     def lift(self, type_: Type, target: str, flats: Sequence[str]) -> list[str]:
         """Statements that set `target` to what travels in flat values of `raw_types`."""
@@ -228,15 +228,14 @@ class Values:
         if real is Primitive.STRING or isinstance(real, ListOf):
             return [f"{target} = {self._lifted_list(real, flats[0], flats[1])};"]
         if is_record(real):
-            lines = []
-            for number, part in members(real):
-                count = len(self.raw_types(part))
-                lines += self.lift(part, f"{target}.{field(real, number)}", flats[:count])
-                flats = flats[count:]
-            return lines
+            return [
+                line
+                for number, part in members(real)
+                for line in self.lift(part, f"{target}.{field(real, number)}", parts(real)[number].slots_of(flats))
+            ]
         if flags_count(real):
             return _lift_flags(real, target, [f"(uint64_t){flat}" for flat in flats], flats)
-        slots = [_slot_of(letter, flat) for letter, flat in zip(abi.flatten(real), flats, strict=True)]
+        slots = [_slot_of(letter, flat) for letter, flat in zip(shape(real).slots, flats, strict=True)]
         lift = self._helper("lift", real, self._write_lift)
         return listed(f"{target} = {lift}((const uint64_t[]){{", slots, "});")
 
@@ -252,7 +251,7 @@ class Values:
         if isinstance(type_, OptionOf | ExpectedOf):
             body = [f"{result} value = {{.{tag} = slots[0] != 0}};"]
         else:
-            body = [f"{result} value = {{.{tag} = (uint{8 * abi.cases(type_).tag_size}_t)slots[0]}};"]
+            body = [f"{result} value = {{.{tag} = (uint{8 * choice(type_).tag_size}_t)slots[0]}};"]
         body += self._branches(
             type_, "value.", lambda tag, part: self._lift_slots(part, f"value.{field(type_, tag)}", 1)
         )
@@ -276,13 +275,15 @@ class Values:
             pointer = f"(const void *)(uintptr_t){slot}"
             return [f"{target} = {self._lifted_list(real, pointer, f'(size_t)slots[{first + 1}]')};"]
         if is_record(real):
-            lines = []
-            for number, part in members(real):
-                lines += self._lift_slots(part, f"{target}.{field(real, number)}", first)
-                first += len(abi.flatten(part))
-            return lines
+            return [
+                line
+                for number, part in members(real)
+                for line in self._lift_slots(
+                    part, f"{target}.{field(real, number)}", first + parts(real)[number].first_slot
+                )
+            ]
         if flags_count(real):
-            slots = [f"slots[{first + n}]" for n in range(len(abi.flatten(real)))]
+            slots = [f"slots[{first + n}]" for n in range(len(shape(real).slots))]
             return _lift_flags(real, target, slots, [f"(uint32_t){each}" for each in slots])
         return [f"{target} = {self._helper('lift', real, self._write_lift)}({_plus('slots', first)});"]
 
@@ -310,8 +311,9 @@ class Values:
             ]
         if flags_count(real):
             return _lower_flags(real, value, "(uint32_t)")
-        letters = abi.flatten(real)
-        slots = f"slots_{sum(line.startswith('uint64_t slots_') for line in before)}"
+        letters = shape(real).slots
+        # No parameter begins with `lower_`.
+        slots = f"lower_slots_{sum(line.startswith('uint64_t lower_slots_') for line in before)}"
         lower = self._helper("lower", real, self._write_lower)
         before += [f"uint64_t {slots}[{len(letters)}] = {{0}};", f"{lower}({slots}, &{value}{_more(real, '&blocks')});"]
         return [_flat_of(letter, f"{slots}[{n}]") for n, letter in enumerate(letters)]
@@ -351,11 +353,13 @@ class Values:
         if is_leaf(real):
             return [f"{slot} = {value};"]
         if is_record(real):
-            lines = []
-            for number, part in members(real):
-                lines += self._lower_slots(part, f"{value}.{field(real, number)}", first)
-                first += len(abi.flatten(part))
-            return lines
+            return [
+                line
+                for number, part in members(real)
+                for line in self._lower_slots(
+                    part, f"{value}.{field(real, number)}", first + parts(real)[number].first_slot
+                )
+            ]
         if flags_count(real):
             return [f"slots[{first + n}] = {flat};" for n, flat in enumerate(_lower_flags(real, value, "(uint32_t)"))]
         lower = self._helper("lower", real, self._write_lower)
@@ -373,7 +377,7 @@ def _elements(type_: Type) -> list[Type]:
     """What the lists in a value are lists of."""
     if isinstance(type_, ListOf):
         return [type_.element]
-    return [each for part in abi.components(type_) for each in _elements(canonical(part))]
+    return [each for part in components(type_) for each in _elements(canonical(part))]
 
 
 def _lift_flags(type_: Type, target: str, wide: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -386,7 +390,7 @@ def _lift_flags(type_: Type, target: str, wide: Sequence[str], words: Sequence[s
 def _lower_flags(type_: Type, value: str, cast: str) -> list[str]:
     if flags_count(type_) <= 64:
         return [f"{cast}{value}", f"{cast}({value} >> 32)"]
-    return [f"{value}.words[{n}]" for n in range(len(abi.flatten(type_)))]
+    return [f"{value}.words[{n}]" for n in range(len(shape(type_).slots))]
 
 
 def _slot_of(letter: str, flat: str) -> str:
@@ -404,7 +408,7 @@ def _flat_of(letter: str, slot: str) -> str:
 
 def _list_size(element: Type, length: str) -> str:
     """How many bytes a list takes as the host has it."""
-    size, reach = abi.size_align(element).size, abi.extent(element)
+    size, reach = shape(element).size, shape(element).extent
     text = f"{length} * {size}"
     return text if reach <= size else f"{length} ? {text} + {reach - size} : 0"
 

@@ -140,15 +140,21 @@ class Names:
         self._types = Declared(interface).scope
         self._module = self._types.nested([*_FUNCTIONS, *_CONSTANTS])
         self.methods = method_names(interface)
-        self.support_used: set[str] = set()
+        self.needed: dict[str, set[str]] = {}
+        """By module of Python's or of `bindgen.runtime`, what the generated text uses of it."""
         self.siblings: dict[str, dict[str, str]] = {}
         """By module, what is imported from it and the name it gets here."""
         for definition in _mentioned_by(interface):
             self.use(definition)
 
+    def need(self, name: str, module: str = "bindgen.runtime") -> str:
+        """Notes that the text uses `name` of a module; returns the name."""
+        self.needed.setdefault(module, set()).add(name)
+        return name
+
     def support(self, expression: str) -> str:
-        """Notes that the function or class at the start of `expression` comes from `bindgen.support`."""
-        self.support_used.add(expression.partition("(")[0])
+        """Notes that the function or class at the start of `expression` comes from `bindgen.runtime`."""
+        self.need(expression.partition("(")[0])
         return expression
 
     @property

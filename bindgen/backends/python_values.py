@@ -4,7 +4,7 @@ Five operations, each a function in the generated module where the type is compo
 
 - *load*: a value from memory (`_load_T(lift, at)`)
 - *lift*: a value from flat WebAssembly values (`_lift_T(lift, slot, …)`)
-- *plan*: notes what memory a value's texts and lists take (`_plan_T(lower, value)`)
+- *note*: the memory that a value's texts and lists take (`_note_T(lower, value)`)
 - *store*: a value into memory (`_store_T(lower, memory, at, value)`)
 - *flat*: a value as flat WebAssembly values (`_flat_T(lower, value)`, a tuple)
 
@@ -13,28 +13,27 @@ Helpers are written on demand, so a module holds those that its functions need.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from bindgen import abi
 from bindgen.backends.python_names import Names, field_names
-from bindgen.wit_parser.model import (
-    Enum,
-    ExpectedOf,
-    Flags,
-    ListOf,
-    OptionOf,
-    Primitive,
-    Record,
-    Resource,
-    TupleOf,
-    Type,
-    TypeDef,
-    unaliased,
+from bindgen.backends.python_text import call, indented, inline, joined, plus
+from bindgen.plan import (
+    Case,
+    Choice,
+    Elements,
+    FlagSet,
+    Handle,
+    Labels,
+    Nothing,
+    Number,
+    Part,
+    Parts,
+    Shape,
+    Text,
+    conversions,
 )
-
-LINE_LENGTH = 120
-"""Of the generated text, so that a formatter finds nothing to do."""
+from bindgen.wit_parser.model import ExpectedOf, OptionOf, Primitive, TupleOf, TypeDef
 
 _SHORT = 80
 """How long an expression may be that stands within another."""
@@ -53,19 +52,10 @@ _FORMATS = {
     Primitive.FLOAT64: "d",
     Primitive.CHAR: "I",
 }
-_NUMBERS = set(_FORMATS) - {Primitive.BOOL, Primitive.CHAR}
-_NARROW = {Primitive.U8: 8, Primitive.U16: 16, Primitive.S8: 8, Primitive.S16: 16}
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    """A part of a record that `struct` reads and writes: its offset, its format, and how many values that is."""
-
-    offset: int
-    format: str
-    type: Type
-    path: str
-    """How to get from the record to the part in Python: `.uri`, `[0]`."""
+"""The numbers in memory, for `struct`."""
+_CHECKED = (Primitive.BOOL, Primitive.CHAR)
+"""The numbers of which not every one is a value."""
+_TAGS = {1: "B", 2: "H", 4: "I"}
 
 
 class Values:
@@ -75,13 +65,6 @@ class Values:
         self._names = names
         self._functions: dict[str, list[str]] = {}
         self._structs: dict[str, str] = {}
-        self._writers: dict[str, Callable[[Type, str], list[str]]] = {
-            "load": self._write_load,
-            "lift": self._write_lift,
-            "plan": self._write_plan,
-            "store": self._write_store,
-            "flat": self._write_flat,
-        }
 
     def functions(self) -> list[str]:
         """The text of all helpers, in the order in which they were first needed."""
@@ -94,189 +77,171 @@ class Values:
         """The name of the Struct of a format."""
         return self._structs.setdefault(text, self._names.struct(text, len(self._structs)))
 
-    def _helper(self, operation: str, type_: Type) -> str:
-        name = self._names.helper(operation, type_)
+    def _helper(self, operation: str, shape: Shape, write: Callable[[Shape, str], list[str]]) -> str:
+        name = self._names.helper(operation, shape.type)
         if name not in self._functions:
             lines: list[str] = []
-            self._functions[name] = lines  # first, so that a type within itself would find it
-            lines += self._writers[operation](type_, name)
+            self._functions[name] = lines  # first, so that helpers stand in the order in which they are needed
+            lines += write(shape, name)
         return name
 
     # Loading: from memory.
 
-    def load(self, type_: Type, at: str) -> str:
+    def load(self, shape: Shape, at: str) -> str:
         """An expression for the value in memory at `at`."""
-        if leaf := self._leaf_format(type_):
-            return self._checked(type_, f"{self.struct(leaf)}.unpack_from(lift.memory, {at})[0]")
-        if abi.is_unit(type_):
-            return "None"
-        if self._is_string(type_) or self._is_bytes(type_):
-            return f"lift.{'string' if self._is_string(type_) else 'bytes'}_at({at})"
-        real = unaliased(type_)
-        if isinstance(real, ListOf) and _columns(real.element):
-            return self._list(real, f"*lift.pair({at})")
-        if isinstance(real, OptionOf):
-            payload = self._case_value(real, 1, self.load(real.value, _plus(at, abi.cases(real).payload_offset)))
-            option = f'{payload} if lift.tag({at}, 2, "option") else None'
-            if len(option) <= _SHORT and " if " not in payload:
-                return option
-        return f"{self._helper('load', type_)}(lift, {at})"
+        match shape:
+            case Number() | Handle():
+                return self._checked(shape, f"{self.struct(_format(shape))}.unpack_from(lift.memory, {at})[0]")
+            case Nothing():
+                return "None"
+            case Text():
+                return f"lift.string_at({at})"
+            case Elements() if _is_bytes(shape):
+                return f"lift.bytes_at({at})"
+            case Elements() if _columns(shape):
+                return self._list(shape, f"*lift.pair({at})")
+            case Choice(type=OptionOf()):
+                some = self._case_value(shape, shape.cases[1], lambda it: self.load(it, plus(at, shape.payload_offset)))
+                option = f'{some} if lift.tag({at}, 2, "option") else None'
+                if len(option) <= _SHORT and " if " not in some:
+                    return option
+        return f"{self._helper('load', shape, self._write_load)}(lift, {at})"
 
-    def _write_load(self, type_: Type, name: str) -> list[str]:
-        head = f"def {name}(lift: Lift, at: int) -> {self._names.annotation(type_)}:"
-        real = unaliased(type_)
-        match real:
-            case ListOf():
-                return [head, f"    return {self._list(real, '*lift.pair(at)')}"]
-            case TypeDef(kind=Flags(labels)):
-                size = abi.flags_size(len(labels))
+    def _write_load(self, shape: Shape, name: str) -> list[str]:
+        head = f"def {name}(lift: {self._names.need('Lift')}, at: int) -> {self._names.annotation(shape.type)}:"
+        match shape:
+            case Elements():
+                body = [f"return {self._list(shape, '*lift.pair(at)')}"]
+            case FlagSet(size=size):
                 bits = f'int.from_bytes(lift.memory[at : at + {size}], "little")'
-                return [head, f"    return {self._names.use(real)}(lift.flags({bits}, {len(labels)}))"]
-            case TypeDef(kind=Record()) | TupleOf():
-                return [head, *self._load_record(real)]
-        return [head, *self._load_cases(real)]
+                body = [f"return {self._flags(shape, bits)}"]
+            case Parts():
+                body = self._load_parts(shape)
+            case Choice() | Labels():
+                tag_size, count = _tags(shape)
+                if tag_size == 1:
+                    tag = f'lift.tag(at, {count}, "{_called(shape)}")'
+                else:
+                    number = f"{self.struct(_TAGS[tag_size])}.unpack_from(lift.memory, at)[0]"
+                    tag = f'lift.case({number}, {count}, "{_called(shape)}")'
+                body = self._switch(shape, tag, lambda case, it: self.load(it, plus("at", _payload_offset(shape))))
+        return [head, *indented(body)]
 
-    def _load_record(self, type_: Type) -> list[str]:
-        """A record's plain parts come out of memory at once, the others one by one."""
-        lines, expressions = [], []
-        plain: list[tuple[int, str]] = []
-        for part in self._parts(type_):
-            if leaf := self._leaf_format(part.type):
-                expressions.append(self._checked(part.type, f"v{len(plain)}"))
-                plain.append((part.offset, leaf))
+    def _load_parts(self, shape: Parts) -> list[str]:
+        """A record's numbers come out of memory at once, its other fields one by one."""
+        expressions: list[str] = []
+        names: list[str] = []
+        format_, end = "", 0
+        for part in shape.parts:
+            if isinstance(part.shape, Number | Handle):
+                names.append(f"v{len(names)}")
+                expressions.append(self._checked(part.shape, names[-1]))
+                format_ += "x" * (part.offset - end) + _format(part.shape)
+                end = part.offset + part.shape.size
             else:
-                expressions.append(self.load(part.type, _plus("at", part.offset)))
-        if plain:
-            names = joined([f"v{number}" for number in range(len(plain))])
-            lines.append(f"    {names} = {self.struct(_padded(plain))}.unpack_from(lift.memory, at)")
-        return [*lines, *call("    return ", self._constructor(type_), expressions)]
+                expressions.append(self.load(part.shape, plus("at", part.offset)))
+        lines = [f"{joined(names)} = {self.struct(format_)}.unpack_from(lift.memory, at)"] if names else []
+        return [*lines, *call("return ", self._constructor(shape), expressions, within=4)]
 
-    def _load_cases(self, type_: Type) -> list[str]:
-        view = abi.cases(type_)
-        known = f'{len(view.cases)}, "{_case_name(type_)}"'
-        if view.tag_size == 1:
-            tag = f"lift.tag(at, {known})"
-        else:
-            letter = "H" if view.tag_size == 2 else "I"
-            tag = f"lift.case({self.struct(letter)}.unpack_from(lift.memory, at)[0], {known})"
-        payload = _plus("at", view.payload_offset)
-        return self._switch(type_, tag, lambda case: self.load(case, payload))
-
-    def _switch(self, type_: Type, tag: str, payload: Callable[[Type], str]) -> list[str]:
+    def _switch(self, shape: Choice | Labels, tag: str, payload: Callable[[Case, Shape], str]) -> list[str]:
         """Tells the cases of a variant, option, expected, union or enum apart. `tag` is one that there is."""
-        view = abi.cases(type_)
-        real = unaliased(type_)
-        if isinstance(real, TypeDef) and isinstance(real.kind, Enum):
-            return [f"    return {self._names.use(real)}({tag})"]
-        values = [
-            self._case_value(type_, number, payload(case) if case is not None else None)
-            for number, (_, case) in enumerate(view.cases)
-        ]
+        if isinstance(shape, Labels):
+            return [f"return {self._names.use(shape.definition)}({tag})"]
+        values = [self._case_value(shape, case, partial(payload, case)) for case in shape.cases]
         if len(values) == 1:
-            return [f"    {tag}", f"    return {values[0]}"]
-        if isinstance(real, OptionOf) and isinstance(unaliased(real.value), Resource):
+            return [tag, f"return {values[0]}"]
+        if isinstance(shape.type, OptionOf) and isinstance(shape.cases[1].payload, Handle):
             # What a handle stands for has no type for a type checker.
-            some = f"some: {self._names.annotation(real.value)} = {values[1]}"
-            return [f"    if {tag}:", f"        {some}", "        return some", f"    return {values[0]}"]
+            some = f"some: {self._names.annotation(shape.type.value)} = {values[1]}"
+            return [f"if {tag}:", f"    {some}", "    return some", f"return {values[0]}"]
         if len(values) == 2:
-            return [f"    if {tag}:", f"        return {values[1]}", f"    return {values[0]}"]
-        lines = [f"    tag = {tag}"]
+            return [f"if {tag}:", f"    return {values[1]}", f"return {values[0]}"]
+        lines = [f"tag = {tag}"]
         for number, value in enumerate(values[:-1]):
-            lines += [f"    if tag == {number}:", f"        return {value}"]
-        return [*lines, f"    return {values[-1]}"]
+            lines += [f"if tag == {number}:", f"    return {value}"]
+        return [*lines, f"return {values[-1]}"]
 
-    def _case_value(self, type_: Type, number: int, value: str | None) -> str:
-        """The Python value of a case, given its payload."""
-        match unaliased(type_):
+    def _case_value(self, shape: Choice, case: Case, payload: Callable[[Shape], str]) -> str:
+        """The Python value of a case, given what makes an expression for its payload."""
+        value = payload(case.payload) if case.payload else None
+        match shape.type:
             case OptionOf(inner):
-                if number == 0:
+                if case.number == 0:
                     return "None"
-                value = value or "None"
                 if self._names.wrapped(inner):
                     return self._names.support(f"Some({value})")
-                # What `struct` reads has no type for a type checker.
-                kind = self._names.annotation(unaliased(inner))
-                return f"{kind}({value})" if unaliased(inner) in _NUMBERS else value
+                if isinstance(case.payload, Number) and case.payload.primitive not in _CHECKED:
+                    # What `struct` reads has no type for a type checker.
+                    return f"{self._names.annotation(case.payload.type)}({value})"
+                return value or "None"
             case ExpectedOf():
-                return self._names.support(f"{'Err' if number else 'Ok'}({value or 'None'})")
-            case real:
-                assert isinstance(real, TypeDef)
-                return f"{self._names.case(real, number)}({value or ''})"
+                return self._names.support(f"{'Err' if case.number else 'Ok'}({value})")
+            case TypeDef() as definition:
+                return f"{self._names.case(definition, case.number)}({value or ''})"
+        raise AssertionError(shape)
 
-    def _list(self, type_: ListOf, where: str) -> str:
+    def _list(self, shape: Elements, where: str) -> str:
         """An expression for a list, `where` being the arguments pointer and length."""
-        element = type_.element
-        real = unaliased(element)
-        if real in _NUMBERS:
-            size = abi.size_align(real).size
-            letter = _FORMATS[real]
-            numbers = f'lift.numbers({size}, {where}).cast("{letter}")'
+        element = shape.element
+        if letter := _numbers(element):
+            numbers = f'lift.numbers({element.size}, {where}).cast("{letter}")'
             return f"list({numbers})" if letter in "fd" else f"{numbers}.tolist()"
-        if real is Primitive.STRING:
+        if isinstance(element, Text):
             return f"lift.texts({where})"
-        if columns := _columns(element):
-            rows = f"lift.rows({len(columns)}, {where})"
-            return rows if isinstance(real, TupleOf) else f"[{self._constructor(real)}(*each) for each in {rows}]"
-        layout = abi.size_align(element)
-        addresses = f"lift.list({layout.size}, {abi.extent(element)}, {layout.align}, {where})"
-        if isinstance(real, OptionOf):
-            return f"[{self._helper('load', element)}(lift, each) for each in {addresses}]"
+        if columns := _columns(shape):
+            rows = f"lift.rows({columns}, {where})"
+            record = self._constructor(element) if isinstance(element, Parts) else ""
+            return f"[{record}(*each) for each in {rows}]" if record else rows
+        addresses = f"lift.list({element.size}, {element.extent}, {element.align}, {where})"
+        if isinstance(element.type, OptionOf):
+            return f"[{self._helper('load', element, self._write_load)}(lift, each) for each in {addresses}]"
         return f"[{self.load(element, 'each')} for each in {addresses}]"
 
     # Lifting: from flat values.
 
-    def lift(self, type_: Type, slots: list[str]) -> str:
+    def lift(self, shape: Shape, slots: Sequence[str]) -> str:
         """An expression for the value that travels in the flat values named `slots`."""
-        real = unaliased(type_)
-        match real:
-            case Primitive.UNIT:
+        match shape:
+            case Nothing():
                 return "None"
-            case Primitive.STRING:
+            case Text():
                 return f"lift.string({', '.join(slots)})"
-            case Primitive.U8 | Primitive.U16:
-                return f"lift.unsigned({slots[0]}, {_NARROW[real]})"
-            case Primitive.S8 | Primitive.S16:
-                return f"lift.signed({slots[0]}, {_NARROW[real]})"
-            case Primitive.S32 | Primitive.S64:
-                return self._names.support(f"{real.value}({slots[0]})")
-            case Primitive() | Resource():
-                return self._checked(type_, slots[0])
-            case ListOf(element):
-                if unaliased(element) is Primitive.U8:
-                    return f"lift.bytes({', '.join(slots)})"
-                return self._list(real, ", ".join(slots))
-            case TypeDef(kind=Flags(labels)):
-                bits = " | ".join(slot if not n else f"{slot} << {32 * n}" for n, slot in enumerate(slots))
-                return f"{self._names.use(real)}(lift.flags({bits}, {len(labels)}))"
-            case TypeDef(kind=Record()) | TupleOf():
-                arguments = []
-                for part in self._parts(real):
-                    count = len(abi.flatten(part.type))
-                    arguments.append(self.lift(part.type, slots[:count]))
-                    slots = slots[count:]
-                return _inline(self._constructor(real), arguments)
-        return f"{self._helper('lift', type_)}({', '.join(['lift', *slots])})"
+            case Number(primitive=Primitive.U8 | Primitive.U16):
+                return f"lift.unsigned({slots[0]}, {8 * shape.size})"
+            case Number(primitive=Primitive.S8 | Primitive.S16):
+                return f"lift.signed({slots[0]}, {8 * shape.size})"
+            case Number(primitive=Primitive.S32 | Primitive.S64 as signed):
+                return self._names.support(f"{signed.value}({slots[0]})")
+            case Number() | Handle():
+                return self._checked(shape, slots[0])
+            case Elements() if _is_bytes(shape):
+                return f"lift.bytes({', '.join(slots)})"
+            case Elements():
+                return self._list(shape, ", ".join(slots))
+            case FlagSet():
+                bits = " | ".join(f"{slot} << {32 * n}" if n else slot for n, slot in enumerate(slots))
+                return self._flags(shape, bits)
+            case Parts():
+                arguments = [self.lift(part.shape, part.slots_of(slots)) for part in shape.parts]
+                return inline(self._constructor(shape), arguments)
+        return f"{self._helper('lift', shape, self._write_lift)}({', '.join(['lift', *slots])})"
 
-    def _write_lift(self, type_: Type, name: str) -> list[str]:
-        letters = abi.flatten(type_)
-        slots = [f"s{n}" for n in range(len(letters) - 1)]
+    def _write_lift(self, shape: Shape, name: str) -> list[str]:
+        assert isinstance(shape, Choice | Labels)
+        slots = [f"s{n}" for n in range(len(shape.slots) - 1)]
         kinds = {"i": "int", "I": "int", "f": "float", "d": "float"}
-        parameters = ["lift: Lift", "tag: int"]
-        parameters += [f"{slot}: {kinds[letter]}" for slot, letter in zip(slots, letters[1:], strict=True)]
-        head = call("def ", name, parameters, f" -> {self._names.annotation(type_)}:")
+        parameters = [f"lift: {self._names.need('Lift')}", "tag: int"]
+        parameters += [f"{slot}: {kinds[letter]}" for slot, letter in zip(slots, shape.slots[1:], strict=True)]
+        head = call("def ", name, parameters, f" -> {self._names.annotation(shape.type)}:")
 
-        def payload(case: Type) -> str:
-            mine = [
-                self._from_slot(slot, letters[1 + n], want)
-                for n, (slot, want) in enumerate(zip(slots, abi.flatten(case), strict=False))
-            ]
-            return self.lift(case, mine)
+        def payload(case: Case, it: Shape) -> str:
+            return self.lift(it, [self._from_slot(*each) for each in zip(slots, conversions(case), strict=False)])
 
-        tag = f'lift.case(tag, {len(abi.cases(type_).cases)}, "{_case_name(type_)}")'
-        return [*head, *self._switch(type_, tag, payload)]
+        tag = f'lift.case(tag, {_tags(shape)[1]}, "{_called(shape)}")'
+        return [*head, *indented(self._switch(shape, tag, payload))]
 
-    def _from_slot(self, slot: str, have: str, want: str) -> str:
-        match have, want:
+    def _from_slot(self, slot: str, conversion: tuple[str, str]) -> str:
+        match conversion:
             case (("i" | "I"), "f"):
                 return self._names.support(f"float32_of({slot})")
             case "I", "d":
@@ -285,81 +250,99 @@ class Values:
                 return f"({slot} & 0xFFFF_FFFF)"
         return slot
 
-    # Planning: what memory a value's texts and lists take.
+    # Noting: what memory a value's texts and lists take.
 
-    def plan(self, type_: Type, value: str) -> list[str]:
+    def note(self, shape: Shape, value: str) -> list[str]:
         """Statements that note the blocks of the value `value`."""
-        real = unaliased(type_)
-        if not abi.has_heap(type_):
+        if not shape.has_heap:
             return []
-        if real is Primitive.STRING:
-            return [f"lower.string({value})"]
-        if self._is_bytes(type_):
-            return [f"lower.bytes({value})"]
-        if isinstance(real, ListOf):
-            each = _each(value)
-            if unaliased(real.element) is Primitive.STRING:
-                return [f"lower.texts({value})"]
-            if columns := _columns(real.element):
-                if isinstance(unaliased(real.element), TupleOf):
-                    return [f"lower.rows({value}, {len(columns)})"]
-                row = _inline("", [each + part.path for part in self._parts(real.element)])
-                return [f"lower.rows([{row} for {each} in {value}], {len(columns)})"]
-            layout, reach = abi.size_align(real.element), abi.extent(real.element)
-            lines = [f"lower.list({layout.size}, {reach}, {layout.align}, len({value}))"]
-            if inner := self.plan(real.element, each):
-                lines += [f"for {each} in {value}:", *(f"    {line}" for line in inner)]
-            return lines
-        if isinstance(real, TupleOf) or (isinstance(real, TypeDef) and isinstance(real.kind, Record)):
-            return [line for part in self._parts(real) for line in self.plan(part.type, value + part.path)]
-        if isinstance(real, OptionOf):
-            some = self.plan(real.value, f"{value}.value" if self._names.wrapped(real.value) else value)
-            # A type checker wants one type for the variable of all loops in a function.
-            if not any(line.lstrip().startswith("for ") for line in some):
-                return [f"if {value} is not None:", *(f"    {line}" for line in some)]
-        return [f"{self._helper('plan', type_)}(lower, {value})"]
+        match shape:
+            case Text():
+                return [f"lower.string({value})"]
+            case Elements():
+                return self._note_list(shape, value)
+            case Parts():
+                return [line for part, path in self._paths(shape) for line in self.note(part.shape, value + path)]
+            case Choice(type=OptionOf(inner), cases=(_, Case(payload=some))) if some and not self._loops(some):
+                lines = self.note(some, f"{value}.value" if self._names.wrapped(inner) else value)
+                return [f"if {value} is not None:", *indented(lines)]
+        return [f"{self._helper('note', shape, self._write_note)}(lower, {value})"]
 
-    def _write_plan(self, type_: Type, name: str) -> list[str]:
-        head = f"def {name}(lower: Lower, value: {self._names.annotation(type_)}) -> None:"
-        return [head, *self._branches(type_, lambda _, case, value: self.plan(case, value) if case else [], True)]
+    def _note_list(self, shape: Elements, value: str) -> list[str]:
+        each, element = _each(value), shape.element
+        if _is_bytes(shape):
+            return [f"lower.bytes({value})"]
+        if isinstance(element, Text):
+            return [f"lower.texts({value})"]
+        if columns := _columns(shape):
+            if isinstance(element.type, TupleOf):
+                return [f"lower.rows({value}, {columns})"]
+            assert isinstance(element, Parts)
+            row = inline("", [each + path for _, path in self._paths(element)])
+            return [f"lower.rows([{row} for {each} in {value}], {columns})"]
+        lines = [f"lower.list({element.size}, {element.extent}, {element.align}, len({value}))"]
+        if inner := self.note(element, each):
+            lines += [f"for {each} in {value}:", *indented(inner)]
+        return lines
+
+    def _loops(self, shape: Shape) -> bool:
+        """Whether `note` writes a loop for a value. A type checker wants one type for the variable of all loops in a
+        function."""
+        match shape:
+            case Elements(element=element):
+                return element.has_heap and not _columns(shape)
+            case Parts(parts=parts):
+                return any(self._loops(part.shape) for part in parts)
+            case Choice(type=OptionOf(), cases=(_, Case(payload=some))) if some:
+                return False
+        return False
+
+    def _write_note(self, shape: Shape, name: str) -> list[str]:
+        assert isinstance(shape, Choice)
+        lower = self._names.need("Lower")
+        head = f"def {name}(lower: {lower}, value: {self._names.annotation(shape.type)}) -> None:"
+        return [head, *indented(self._branches(shape, lambda _, it, value: self.note(it, value) if it else [], True))]
 
     def _branches(
-        self, type_: Type, branch: Callable[[int, Type | None, str], list[str]], skip_empty: bool = False
+        self,
+        shape: Choice,
+        branch: Callable[[Case, Shape | None, str], list[str]],
+        skip_empty: bool = False,
+        returns: bool = False,
     ) -> list[str]:
-        """Does something for the case that `value` is of. `branch` gets number, payload type, and payload."""
-        view = abi.cases(type_)
-        real = unaliased(type_)
-        lines: list[str] = []
+        """Does something for the case that `value` is of. `branch` gets the case, its payload's shape and the payload.
 
-        def add(condition: str, number: int, payload: str) -> None:
-            body = branch(number, view.cases[number][1], payload)
-            if body or not skip_empty:
-                lines.extend([f"    {condition}", *(f"        {line}" for line in body)])
-
-        match real:
-            case OptionOf(inner):
+        With `skip_empty`, a case without statements is left out, and values of a wrong type pass. With `returns`, every
+        branch ends with a return.
+        """
+        found = [(case, branch(case, case.payload, self._payload(shape, case))) for case in shape.cases]
+        if skip_empty:
+            found = [(case, lines) for case, lines in found if lines]
+        match shape.type:
+            case OptionOf():
                 if skip_empty:
-                    add("if value is not None:", 1, "value.value" if self._names.wrapped(inner) else "value")
-                else:
-                    add("if value is None:", 0, "None")
-                    add("else:", 1, "value.value" if self._names.wrapped(inner) else "value")
+                    return [line for _, body in found for line in ("if value is not None:", *indented(body))]
+                (_, none), (_, some) = found
+                return ["if value is None:", *indented(none), *(some if returns else ["else:", *indented(some)])]
             case ExpectedOf():
-                add(f"if isinstance(value, {self._names.support('Ok')}):", 0, "value.value")
-                add(
-                    f"{'' if skip_empty else 'el'}if isinstance(value, {self._names.support('Err')}):", 1, "value.value"
-                )
+                lines = []
+                for number, (case, body) in enumerate(found):
+                    kind = self._names.support("Err" if case.number else "Ok")
+                    lines += [f"{'elif' if number else 'if'} isinstance(value, {kind}):", *indented(body)]
+                return lines if skip_empty else [*lines, "else:", f"    {self._wrong_type('Ok or Err')}"]
+            case TypeDef() as definition:
+                lines = ["match value:"]
+                for case, body in found:
+                    lines += [f"    case {self._names.case(definition, case.number)}():", *indented(indented(body))]
                 if not skip_empty:
-                    lines += ["    else:", f"        {self._wrong_type('Ok or Err')}"]
-            case TypeDef():
-                lines.append("    match value:")
-                for number in range(len(view.cases)):
-                    body = branch(number, view.cases[number][1], "value.value")
-                    if body or not skip_empty:
-                        lines.append(f"        case {self._names.case(real, number)}():")
-                        lines += [f"            {line}" for line in body]
-                if not skip_empty:
-                    lines += ["        case _:", f"            {self._wrong_type(f'a case of {real.name}')}"]
-        return lines
+                    lines += ["    case _:", f"        {self._wrong_type(f'a case of {definition.name}')}"]
+                return lines
+        raise AssertionError(shape)
+
+    def _payload(self, shape: Choice, case: Case) -> str:
+        """The payload of `value`."""
+        is_bare = isinstance(shape.type, OptionOf) and not self._names.wrapped(shape.type.value)
+        return "value" if is_bare and case.number else "value.value"
 
     def _wrong_type(self, expected: str) -> str:
         """A statement that refuses `value`. To a type checker it says that this can't happen."""
@@ -367,249 +350,234 @@ class Values:
 
     # Storing: into memory.
 
-    def store(self, type_: Type, at: str, value: str) -> list[str]:
+    def store(self, shape: Shape, at: str, value: str) -> list[str]:
         """Statements that put the value `value` into memory at `at`."""
-        real = unaliased(type_)
-        if abi.is_unit(type_):
-            return []
-        if leaf := self._leaf_format(type_):
-            if leaf == "B":
-                return [f"memory[{at}] = {self._plain(type_, value)}"]
-            return [f"{self.struct(leaf)}.pack_into(memory, {at}, {self._plain(type_, value)})"]
-        if real is Primitive.STRING or (isinstance(real, ListOf) and not self._fill_list(real.element)):
-            return [f"lower.put({at})"]
-        match real:
-            case TypeDef(kind=Flags(labels)):
-                size = abi.flags_size(len(labels))
+        match shape:
+            case Nothing():
+                return []
+            case Number() | Handle():
+                if _format(shape) == "B":
+                    return [f"memory[{at}] = {self._plain(shape, value)}"]
+                return [f"{self.struct(_format(shape))}.pack_into(memory, {at}, {self._plain(shape, value)})"]
+            case FlagSet(size=size):
                 return [f'memory[{at} : {at} + {size}] = int({value}).to_bytes({size}, "little")']
-        return [f"{self._helper('store', type_)}(lower, memory, {at}, {value})"]
+            case Text() | Elements() if not self._is_filled(shape):
+                return [f"lower.put({at})"]
+        return [f"{self._helper('store', shape, self._write_store)}(lower, memory, {at}, {value})"]
 
-    def _write_store(self, type_: Type, name: str) -> list[str]:
-        head = call(
-            "def ",
-            name,
-            ["lower: Lower", "memory: memoryview", "at: int", f"value: {self._names.annotation(type_)}"],
-            " -> None:",
-        )
-        real = unaliased(type_)
-        match real:
-            case ListOf(element):
-                return [*head, "    block = lower.put(at)", *self._fill_list(element)]
-            case TypeDef(kind=Record()) | TupleOf():
-                lines = [
-                    line
-                    for part in self._parts(real)
-                    for line in self.store(part.type, _plus("at", part.offset), f"value{part.path}")
-                ]
-                return [*head, *(f"    {line}" for line in lines or ["pass"])]
-        view = abi.cases(type_)
-        if isinstance(real, TypeDef) and isinstance(real.kind, Enum):
-            return [*head, f"    {self._store_tag(view.tag_size, f'{self._names.use(real)}(value)')}"]
-        payload_at = _plus("at", view.payload_offset)
+    def stores_directly(self, shape: Shape) -> bool:
+        """Whether `store` itself writes to `memory`, and does not have `lower` write."""
+        return not isinstance(shape, Nothing) and (not isinstance(shape, Text | Elements) or self._is_filled(shape))
 
-        def branch(number: int, case: Type | None, value: str) -> list[str]:
-            tag = self._store_tag(view.tag_size, str(number))
-            return [tag, *(self.store(case, payload_at, value) if case else [])]
+    def _write_store(self, shape: Shape, name: str) -> list[str]:
+        lower = self._names.need("Lower")
+        value = f"value: {self._names.annotation(shape.type)}"
+        parameters = [f"lower: {lower}", "memory: memoryview", "at: int", value]
+        head = call("def ", name, parameters, " -> None:")
+        match shape:
+            case Elements():
+                body = ["block = lower.put(at)", *self._fill(shape)]
+            case Parts():
+                paths = self._paths(shape)
+                stores = [self.store(part.shape, plus("at", part.offset), f"value{path}") for part, path in paths]
+                body = [line for lines in stores for line in lines] or ["pass"]
+            case Labels(definition=definition):
+                body = [self._store_tag(shape.size, f"{self._names.use(definition)}(value)")]
+            case Choice():
+                payload_at = plus("at", shape.payload_offset)
 
-        return [*head, *self._branches(type_, branch)]
+                def branch(case: Case, it: Shape | None, value: str) -> list[str]:
+                    tag = self._store_tag(shape.tag_size, str(case.number))
+                    return [tag, *(self.store(it, payload_at, value) if it else [])]
+
+                body = self._branches(shape, branch)
+        return [*head, *indented(body)]
 
     def _store_tag(self, size: int, tag: str) -> str:
         if size == 1:
             return f"memory[at] = {tag}"
-        return f"{self.struct('H' if size == 2 else 'I')}.pack_into(memory, at, {tag})"
+        return f"{self.struct(_TAGS[size])}.pack_into(memory, at, {tag})"
 
-    def _fill_list(self, element: Type) -> list[str]:
-        """Statements that write the elements of `value` at `block`, if that is not done when it is allocated."""
-        real = unaliased(element)
-        if real is Primitive.U8 or _columns(element):
-            return []
-        if real in _NUMBERS:
-            letter = _FORMATS[real]
-            return [f'    {self._names.support("pack_numbers")}(memory, block, "{letter}", value)']
-        inner = self.store(element, "block", "each")
-        if not inner:
-            return []
-        loop = "each" if any("each" in line for line in inner) else "_"
-        stride = abi.size_align(element).size
-        return [f"    for {loop} in value:", *(f"        {line}" for line in inner), f"        block += {stride}"]
+    def _is_filled(self, shape: Shape) -> bool:
+        """Whether the elements of a list are written after its block is allocated, and not with it."""
+        return (
+            isinstance(shape, Elements)
+            and not _is_bytes(shape)
+            and not _columns(shape)
+            and not isinstance(shape.element, Nothing)
+        )
+
+    def _fill(self, shape: Elements) -> list[str]:
+        """Statements that write the elements of `value` at `block`."""
+        element = shape.element
+        if letter := _numbers(element):
+            return [f'{self._names.support("pack_numbers")}(memory, block, "{letter}", value)']
+        loop = "_" if isinstance(element, Text | Elements) and not self._is_filled(element) else "each"
+        body = [*self.store(element, "block", "each"), f"block += {element.size}"]
+        return [f"for {loop} in value:", *indented(body)]
 
     # Lowering to flat values.
 
-    def flat(self, type_: Type, value: str) -> list[str]:
+    def flat(self, shape: Shape, value: str) -> list[str]:
         """Expressions for the flat values of `value`, to stand in a tuple: `a`, or `*f(a)` for several at once."""
-        real = unaliased(type_)
-        match real:
-            case Primitive.UNIT:
+        match shape:
+            case Nothing():
                 return []
-            case Primitive.STRING:
-                return ["*lower.take()"]
-            case Primitive.S8 | Primitive.S16 | Primitive.S32:
+            case Number(primitive=Primitive.S8 | Primitive.S16 | Primitive.S32):
                 return [f"{value} & 0xFFFF_FFFF"]
-            case Primitive.S64:
+            case Number(primitive=Primitive.S64):
                 return [f"{value} & 0xFFFF_FFFF_FFFF_FFFF"]
-            case Primitive() | Resource():
-                return [self._plain(type_, value)]
-            case ListOf(element) if not self._fill_list(element):
+            case Number() | Handle():
+                return [self._plain(shape, value)]
+            case Text() | Elements() if not self._is_filled(shape):
                 return ["*lower.take()"]
-            case TypeDef(kind=Flags(labels)):
-                words = max(1, abi.flags_size(len(labels)) // 4)
-                if words == 1:
-                    return [f"int({value})"]
-                return [f"int({value}) >> {32 * n} & 0xFFFF_FFFF" for n in range(words)]
-            case TypeDef(kind=Enum()):
-                return [f"int({self._names.use(real)}({value}))"]
-            case TypeDef(kind=Record()) | TupleOf():
-                return [item for part in self._parts(real) for item in self.flat(part.type, value + part.path)]
-        return [f"*{self._helper('flat', type_)}(lower, {value})"]
+            case FlagSet(slots="i"):
+                return [f"int({value})"]
+            case FlagSet():
+                return [f"int({value}) >> {32 * n} & 0xFFFF_FFFF" for n in range(len(shape.slots))]
+            case Labels(definition=definition):
+                return [f"int({self._names.use(definition)}({value}))"]
+            case Parts():
+                return [item for part, path in self._paths(shape) for item in self.flat(part.shape, value + path)]
+        return [f"*{self._helper('flat', shape, self._write_flat)}(lower, {value})"]
 
-    def _write_flat(self, type_: Type, name: str) -> list[str]:
-        head = f"def {name}(lower: Lower, value: {self._names.annotation(type_)}) -> tuple[Any, ...]:"
-        real = unaliased(type_)
-        if isinstance(real, ListOf):
-            fill = self._fill_list(real.element)
-            memory = ["    memory = lower.memory"] if any("memory" in line for line in fill) else []
-            return [head, *memory, "    flat = lower.take()", "    block = flat[0]", *fill, "    return flat"]
-        letters = abi.flatten(type_)[1:]
+    def _write_flat(self, shape: Shape, name: str) -> list[str]:
+        lower, any_ = self._names.need("Lower"), self._names.need("Any", "typing")
+        head = f"def {name}(lower: {lower}, value: {self._names.annotation(shape.type)}) -> tuple[{any_}, ...]:"
+        if isinstance(shape, Elements):
+            is_direct = _numbers(shape.element) or self.stores_directly(shape.element)
+            body = ["memory = lower.memory"] if is_direct else []
+            body += ["flat = lower.take()", "block = flat[0]"]
+            return [head, *indented([*body, *self._fill(shape), "return flat"])]
+        assert isinstance(shape, Choice)
 
-        def branch(number: int, case: Type | None, value: str) -> list[str]:
-            wants = abi.flatten(case) if case is not None else ""
-            items = self.flat(case, value) if case is not None else []
-            zeros = ["0"] * (len(letters) - len(wants))
-            if wants == letters[: len(wants)]:
-                return [f"return {joined([str(number), *items, *zeros])}"]
-            names = [f"f{number}_{n}" for n in range(len(wants))]
-            moved = [self._to_slot(name, have, want) for name, have, want in zip(names, wants, letters, strict=False)]
-            return [f"{joined(names)} = {joined(items)}", f"return {joined([str(number), *moved, *zeros])}"]
+        def branch(case: Case, it: Shape | None, value: str) -> list[str]:
+            items = self.flat(it, value) if it else []
+            zeros = ["0"] * len(case.unused)
+            letters = [*conversions(case)]
+            if all(slot == own for slot, own in letters):
+                return [f"return {joined([str(case.number), *items, *zeros])}"]
+            names = [f"f{case.number}_{n}" for n in range(len(letters))]
+            moved = [self._to_slot(*each) for each in zip(names, letters, strict=True)]
+            return [f"{joined(names)} = {joined(items)}", f"return {joined([str(case.number), *moved, *zeros])}"]
 
-        lines = self._branches(type_, branch)
-        if isinstance(real, OptionOf):
-            # Both branches return, so the second needs no `else`.
-            at = lines.index("    else:")
-            lines = [*lines[:at], *(line.removeprefix("    ") for line in lines[at + 1 :])]
-        return [head, *lines]
+        return [head, *indented(self._branches(shape, branch, returns=True))]
 
-    def _to_slot(self, name: str, have: str, want: str) -> str:
-        if have == "f" and want in "iI":
-            return self._names.support(f"bits_of_float32({name})")
-        if have == "d" and want == "I":
-            return self._names.support(f"bits_of_float64({name})")
+    def _to_slot(self, name: str, conversion: tuple[str, str]) -> str:
+        match conversion:
+            case (("i" | "I"), "f"):
+                return self._names.support(f"bits_of_float32({name})")
+            case "I", "d":
+                return self._names.support(f"bits_of_float64({name})")
         return name
+
+    def needs_lower(self, shape: Shape, stored: bool) -> bool:
+        """Whether `store`, or else `flat`, takes the variable `lower`."""
+        match shape:
+            case Nothing() | Number() | FlagSet():
+                return False
+            case Labels():
+                return stored
+            case Parts(parts=parts) if not stored:
+                return any(self.needs_lower(part.shape, False) for part in parts)
+        return True
 
     # What the operations share.
 
-    def _parts(self, type_: Type) -> list[_Leaf]:
-        """The fields of a record or a tuple."""
-        real = unaliased(type_)
-        if isinstance(real, TupleOf):
-            types, paths = real.items, [f"[{n}]" for n in range(len(real.items))]
+    def _paths(self, shape: Parts) -> list[tuple[Part, str]]:
+        """The parts, each with how to get to it in Python: `.uri`, `[0]`."""
+        if isinstance(shape.type, TypeDef):
+            paths = [f".{name}" for name in field_names(shape.type)]
         else:
-            assert isinstance(real, TypeDef)
-            assert isinstance(real.kind, Record)
-            types = tuple(field.type for field in real.kind.fields)
-            paths = [f".{name}" for name in field_names(real)]
-        starts, _ = abi.offsets(types)
-        return [_Leaf(start, "", each, path) for start, each, path in zip(starts, types, paths, strict=True)]
+            paths = [f"[{part.name}]" for part in shape.parts]
+        return list(zip(shape.parts, paths, strict=True))
 
-    def _constructor(self, type_: Type) -> str:
-        real = unaliased(type_)
-        return "" if isinstance(real, TupleOf) else self._names.use(real)  # type: ignore[arg-type]  # a TypeDef then
+    def _constructor(self, shape: Parts) -> str:
+        return self._names.use(shape.type) if isinstance(shape.type, TypeDef) else ""
 
-    def _is_string(self, type_: Type) -> bool:
-        return unaliased(type_) is Primitive.STRING
+    def _flags(self, shape: FlagSet, bits: str) -> str:
+        return f"{self._names.use(shape.definition)}(lift.flags({bits}, {shape.count}))"
 
-    def _is_bytes(self, type_: Type) -> bool:
-        real = unaliased(type_)
-        return isinstance(real, ListOf) and unaliased(real.element) is Primitive.U8
-
-    def _leaf_format(self, type_: Type) -> str:
-        """The struct format of a type that is a single number in memory, or nothing."""
-        real = unaliased(type_)
-        if isinstance(real, Resource):
-            return "I"
-        return _FORMATS.get(real, "") if isinstance(real, Primitive) else ""
-
-    def _checked(self, type_: Type, value: str) -> str:
+    def _checked(self, shape: Number | Handle, value: str) -> str:
         """An expression for the Python value of a number that `struct` read."""
-        real = unaliased(type_)
-        match real:
-            case Primitive.BOOL | Primitive.CHAR:
-                return f"lift.{real.value}({value})"
-            case Resource():
-                if self._names.is_guests(real):
-                    return f'lift.resource({self._names.use(real)}, "{real.name}", {value})'
-                return f'lift.handle("{real.name}", {value})'
+        match shape:
+            case Number(primitive=Primitive.BOOL | Primitive.CHAR as kind):
+                return f"lift.{kind.value}({value})"
+            case Handle(resource=resource):
+                if self._names.is_guests(resource):
+                    return f'lift.resource({self._names.use(resource)}, "{resource.name}", {value})'
+                return f'lift.handle("{resource.name}", {value})'
         return value
 
-    def _plain(self, type_: Type, value: str) -> str:
+    def _plain(self, shape: Number | Handle, value: str) -> str:
         """An expression for what `struct` writes, given the Python value."""
-        real = unaliased(type_)
-        match real:
-            case Primitive.CHAR:
+        match shape:
+            case Number(primitive=Primitive.CHAR):
                 return f"ord({value})"
-            case Resource():
-                if self._names.is_guests(real):
+            case Handle(resource=resource):
+                if self._names.is_guests(resource):
                     return f"lower.resource({value})"
-                return f'lower.handle("{real.name}", {value})'
+                return f'lower.handle("{resource.name}", {value})'
         return value
 
 
-def _columns(element: Type) -> tuple[Type, ...]:
-    """What the elements of a list hold, where that is nothing but texts: such lists are tables, lifted in one step."""
-    real = unaliased(element)
-    if real is Primitive.STRING:
-        return (real,)
-    if isinstance(real, TupleOf) or (isinstance(real, TypeDef) and isinstance(real.kind, Record)):
-        parts = abi.components(real)
-        return parts if all(unaliased(part) is Primitive.STRING for part in parts) else ()
-    return ()
+def checks(shape: Shape) -> bool:
+    """Whether lifting a value from flat values takes a `Lift`: there is something to check, or to look up."""
+    match shape:
+        case Nothing():
+            return False
+        case Number(primitive=primitive):
+            return primitive in _CHECKED or shape.size < 4
+        case Parts(parts=parts):
+            return any(checks(part.shape) for part in parts)
+    return True
 
 
-def _case_name(type_: Type) -> str:
+def _format(shape: Number | Handle) -> str:
+    """How `struct` spells a number in memory."""
+    return _FORMATS[shape.primitive] if isinstance(shape, Number) else "I"
+
+
+def _numbers(element: Shape) -> str:
+    """How `struct` spells the elements of a list of numbers that need no check; nothing for another list."""
+    return _format(element) if isinstance(element, Number) and element.primitive not in _CHECKED else ""
+
+
+def _is_bytes(shape: Shape) -> bool:
+    return isinstance(shape, Elements) and shape.element.type is Primitive.U8
+
+
+def _columns(shape: Elements) -> int:
+    """How many texts each element of a list holds, where it holds nothing else: such lists are tables, lifted in one
+    step. 0 for another list."""
+    match shape.element:
+        case Text():
+            return 1
+        case Parts(parts=parts) if all(isinstance(part.shape, Text) for part in parts):
+            return len(parts)
+    return 0
+
+
+def _tags(shape: Choice | Labels) -> tuple[int, int]:
+    """How many bytes the tag takes, and how many cases there are."""
+    return (shape.tag_size, len(shape.cases)) if isinstance(shape, Choice) else (shape.size, shape.count)
+
+
+def _payload_offset(shape: Shape) -> int:
+    return shape.payload_offset if isinstance(shape, Choice) else 0
+
+
+def _called(shape: Shape) -> str:
     """What messages call a variant, union, enum, option or expected."""
-    real = unaliased(type_)
-    return real.name if isinstance(real, TypeDef) else "option" if isinstance(real, OptionOf) else "expected"
-
-
-# Text.
+    match shape.type:
+        case TypeDef(name=name):
+            return name
+        case OptionOf():
+            return "option"
+    return "expected"
 
 
 def _each(value: str) -> str:
     """What a loop over `value` calls its elements: not what the loop around it does."""
     root = value.partition(".")[0].partition("[")[0]
     return f"{root}_" if root.startswith("each") else "each"
-
-
-def _plus(place: str, offset: int) -> str:
-    """An address behind another: `at + 4`, and not `at + 4 + 0` or `at + 2 + 2`."""
-    name, _, number = place.partition(" + ")
-    total = int(number or 0) + offset
-    return f"{name} + {total}" if total else name
-
-
-def joined(items: list[str]) -> str:
-    """The items of a tuple, to be assigned to or from, or returned."""
-    return ", ".join(items) if len(items) != 1 else f"({items[0]},)"
-
-
-def _inline(function: str, arguments: list[str]) -> str:
-    trailing = "," if not function and len(arguments) == 1 else ""
-    return f"{function}({', '.join(arguments)}{trailing})"
-
-
-def call(prefix: str, function: str, arguments: list[str], suffix: str = "") -> list[str]:
-    """A call or a definition, on one line where it fits, else an argument a line, as the formatter has it."""
-    line = prefix + _inline(function, arguments) + suffix
-    if len(line) <= LINE_LENGTH or not arguments:
-        return [line]
-    indent = " " * (len(prefix) - len(prefix.lstrip()))
-    return [f"{prefix}{function}(", *(f"{indent}    {argument}," for argument in arguments), f"{indent}){suffix}"]
-
-
-def _padded(parts: list[tuple[int, str]]) -> str:
-    """A struct format with padding between its parts."""
-    text, end = "", 0
-    sizes = {"B": 1, "b": 1, "H": 2, "h": 2, "I": 4, "i": 4, "f": 4, "Q": 8, "q": 8, "d": 8}
-    for offset, format_ in parts:
-        text += "x" * (offset - end) + format_
-        end = offset + sum(sizes[letter] for letter in format_)
-    return text

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
 from functools import cache
 
-from bindgen import abi
+from bindgen.backends.scope import Scope
 from bindgen.wit_parser.model import (
     Alias,
+    Enum,
     ExpectedOf,
+    Flags,
     Function,
+    FunctionKind,
     Interface,
     ListOf,
     OptionOf,
@@ -21,6 +25,9 @@ from bindgen.wit_parser.model import (
     TypeDef,
     Union,
     Variant,
+    components,
+    contains_handle,
+    has_heap,
     unaliased,
 )
 
@@ -71,41 +78,130 @@ def camel(name: str) -> str:
     return f"{text}_" if text in _TAKEN_BY_MODULE else text
 
 
-def constant(name: str) -> str:
-    """`read-only` as `READ_ONLY`."""
-    return name.replace("-", "_").upper()
-
-
 def local(name: str) -> str:
-    """A parameter's name in a generated function."""
+    """A parameter's name in a generated function, as long as no other parameter has it."""
     text = snake(name)
     return f"{text}_" if text in _TAKEN_BY_FUNCTION else text
 
 
-def module(interface: Interface) -> str:
-    """The name of an interface's module."""
-    text = snake(interface.name)
-    return f"{text}_" if text == "canonical_abi" else text
+def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
+    """The modules of the interfaces. There are file systems that don't tell upper from lower case."""
+    files = Scope(["canonical_abi"], same=str.casefold)
+    return {interface: files.claim(interface, snake(interface.name)) for interface in interfaces}
+
+
+@cache
+def field_names(definition: TypeDef) -> tuple[str, ...]:
+    """The fields of a record."""
+    assert isinstance(definition.kind, Record)
+    scope = Scope(same=_same)
+    return tuple(scope.fresh(snake(field.name)) for field in definition.kind.fields)
+
+
+@cache
+def case_names(definition: TypeDef) -> tuple[str, ...]:
+    """The cases of a variant, an enum or a union; those of a union are numbered."""
+    kind = definition.kind
+    assert isinstance(kind, Variant | Union | Enum)
+    scope = Scope(same=_same)
+    prefix = "Case" if isinstance(kind, Union) else ""
+    return tuple(scope.fresh(prefix + camel(case.name)) for case in kind.cases)
+
+
+@cache
+def flag_names(definition: TypeDef) -> tuple[str, ...]:
+    """The constants of flags: `READ_ONLY` for `read-only`."""
+    assert isinstance(definition.kind, Flags)
+    scope = Scope(same=_same)
+    return tuple(scope.fresh(label.name.replace("-", "_").upper()) for label in definition.kind.names)
+
+
+@cache
+def _function_names(interface: Interface) -> dict[Function, str]:
+    """The free functions, and those of each resource."""
+    found: dict[Function, str] = {}
+    for functions in (interface.functions, *(resource.functions for resource in interface.resources)):
+        scope = Scope(same=_same)
+        found |= {function: scope.fresh(snake(function.name)) for function in functions}
+    return found
+
+
+@cache
+def params_of(function: Function) -> tuple[tuple[str, Type], ...]:
+    """Names and types of what a call passes. A method's own resource comes first, as `this`."""
+    scope = Scope(same=_same)
+    params = tuple((scope.fresh(local(param.name)), param.type) for param in function.params)
+    if function.kind is FunctionKind.METHOD:
+        assert function.resource is not None
+        return (("this", function.resource), *params)
+    return params
+
+
+@cache
+def _type_scope(interface: Interface) -> Scope:
+    """The names of the types that are defined in a module (`TypeDef`, `Resource`), and of those from others (`Use`)."""
+    scope = Scope(same=_same)
+    defined: list[TypeDef | Resource] = [*interface.types, *interface.resources]
+    for definition in defined:
+        scope.claim(definition, camel(definition.name))
+    for use in interface.uses:
+        scope.claim(use, camel(use.name))
+    return scope
+
+
+@cache
+def _type_names(interface: Interface) -> dict[TypeDef | Resource, str]:
+    """What types are called in a module. One that is used under several names has the first of them."""
+    scope = _type_scope(interface)
+    defined: list[TypeDef | Resource] = [*interface.types, *interface.resources]
+    used = {use.target: scope[use] for use in reversed(interface.uses)}
+    return used | {definition: scope[definition] for definition in defined}
+
+
+def _same(name: str) -> str:
+    """Rust compares identifiers in the form NFC."""
+    return unicodedata.normalize("NFC", name)
 
 
 class Names:
     """The names in the module of one interface."""
 
-    def __init__(self, interface: Interface) -> None:
+    def __init__(self, interface: Interface, modules: Mapping[Interface, str]) -> None:
+        """`modules` are the modules of all interfaces."""
         self._interface = interface
-        self._used = {use.target: camel(use.name) for use in reversed(interface.uses)}
+        self._modules = modules
+        self._types = _type_names(interface)
+        self._functions = _function_names(interface)
         self._wide = _wide_tuples(interface)
 
     def use(self, definition: TypeDef | Resource) -> str:
         """The name of a definition's type."""
-        if definition.interface is self._interface:
-            return camel(definition.name)
-        return self._used.get(definition) or self._elsewhere(definition.interface, camel(definition.name))
+        there = _type_names(definition.interface)[definition]
+        return self._types.get(definition) or self._elsewhere(definition.interface, there)
+
+    def used(self) -> dict[str, list[tuple[str, str]]]:
+        """What is used from other modules, by module: names there, and here."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for use in self._interface.uses:
+            there = _type_names(use.target.interface)[use.target]
+            names = found.setdefault(self._modules[use.target.interface], [])
+            names.append((there, _type_scope(self._interface)[use]))
+        return found
+
+    @property
+    def module(self) -> str:
+        """The module's own name."""
+        return self._modules[self._interface]
+
+    def function(self, function: Function) -> str:
+        return self._functions[function]
 
     def guest_trait(self, resource: Resource) -> str:
         """The name of the trait of a resource that this interface has the guest define."""
-        name = f"Guest{camel(resource.name)}"
-        return f"{name}_" if name in _type_names(self._interface) else name
+        name = f"Guest{self.use(resource)}"
+        while name in self._types.values():
+            name += "_"
+        return name
 
     def wide(self, tuple_: TupleOf) -> str:
         """The name of the struct that a tuple of more than MAX_TUPLE items is."""
@@ -117,7 +213,7 @@ class Names:
         return [tuple_ for tuple_, (interface, _) in self._wide.items() if interface is self._interface]
 
     def _elsewhere(self, interface: Interface, name: str) -> str:
-        return f"super::{module(interface)}::{name}"
+        return f"super::{self._modules[interface]}::{name}"
 
     def owned(self, type_: Type) -> str:
         """The type of a result, and of what is part of another value."""
@@ -170,7 +266,7 @@ def is_plain(type_: Type) -> bool:
 
 def derives(type_: Type) -> str:
     """The traits that a type has from `derive`."""
-    if abi.contains_handle(type_):
+    if contains_handle(type_):
         return "#[derive(Debug)]"
     copy = "Copy, " if is_copy(type_) else ""
     eq = "" if _contains_float(type_) else ", Eq"
@@ -179,12 +275,12 @@ def derives(type_: Type) -> str:
 
 def is_copy(type_: Type) -> bool:
     """Whether copying a value's bytes copies the value."""
-    return not abi.has_heap(type_) and not abi.contains_handle(type_)
+    return not has_heap(type_) and not contains_handle(type_)
 
 
 def _contains_float(type_: Type) -> bool:
     real = unaliased(type_)
-    return real in (Primitive.FLOAT32, Primitive.FLOAT64) or any(map(_contains_float, abi.components(real)))
+    return real in (Primitive.FLOAT32, Primitive.FLOAT64) or any(map(_contains_float, components(real)))
 
 
 def error_types(interfaces: Iterable[Interface]) -> set[TypeDef]:
@@ -197,7 +293,7 @@ def error_types(interfaces: Iterable[Interface]) -> set[TypeDef]:
         if type_ in seen:
             continue
         seen.add(type_)
-        waiting += abi.components(type_)
+        waiting += components(type_)
         if isinstance(type_, TypeDef) and (type_.name == "error" or type_.name.endswith("-error")):
             found.add(type_)
         if isinstance(type_, ExpectedOf) and isinstance(err := unaliased(type_.err), TypeDef):
@@ -218,12 +314,6 @@ def mentioned(interface: Interface) -> list[Type]:
     return types
 
 
-def _type_names(interface: Interface) -> set[str]:
-    """The names that an interface gives to types in its module."""
-    defined = {camel(each.name) for each in interface.types} | {camel(each.name) for each in interface.resources}
-    return defined | {camel(use.name) for use in interface.uses}
-
-
 @cache
 def _wide_tuples(interface: Interface) -> dict[TupleOf, tuple[Interface, str]]:
     """The tuples that are structs here, each with the first interface that mentions it and its name there."""
@@ -231,7 +321,7 @@ def _wide_tuples(interface: Interface) -> dict[TupleOf, tuple[Interface, str]]:
     for used in sorted({use.target.interface for use in interface.uses}, key=lambda used: used.name):
         for tuple_, place in _wide_tuples(used).items():
             found.setdefault(tuple_, place)
-    taken = _type_names(interface)
+    taken = {*_type_names(interface).values()}
     seen: set[Type] = set()
     waiting = mentioned(interface)[::-1]
     while waiting:
@@ -248,7 +338,7 @@ def _wide_tuples(interface: Interface) -> dict[TupleOf, tuple[Interface, str]]:
         if isinstance(type_, TypeDef) and isinstance(type_.kind, Alias):
             waiting.append(type_.kind.type)
         else:
-            waiting += abi.components(type_)[::-1]
+            waiting += components(type_)[::-1]
     return found
 
 

@@ -13,19 +13,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from bindgen import abi
 from bindgen.backends.rust_names import (
     MAX_TUPLE,
     PRIMITIVES,
     Names,
-    camel,
-    constant,
+    case_names,
+    field_names,
+    flag_names,
     is_borrowed,
     is_copy,
     is_plain,
-    snake,
 )
 from bindgen.backends.rust_text import Code, Items, Match, Signature, arm, docs, render
+from bindgen.plan import choice, parts, shape
 from bindgen.wit_parser.model import (
     Enum,
     ExpectedOf,
@@ -41,6 +41,8 @@ from bindgen.wit_parser.model import (
     TypeDef,
     Union,
     Variant,
+    cases,
+    is_unit,
     unaliased,
 )
 
@@ -60,7 +62,7 @@ def fields(type_: Type) -> list[tuple[str, Type]]:
         return [(str(number), item) for number, item in enumerate(real.items)]
     assert isinstance(real, TypeDef)
     assert isinstance(real.kind, Record)
-    return [(snake(field.name), field.type) for field in real.kind.fields]
+    return [(name, field.type) for name, field in zip(field_names(real), real.kind.fields, strict=True)]
 
 
 def construct(names: Names, type_: Type, values: Sequence[str | Items], target: str = "", tail: str = "") -> Items:
@@ -90,15 +92,7 @@ def case_path(names: Names, type_: Type, number: int) -> str:
         case ExpectedOf():
             return ("Ok", "Err")[number]
     assert isinstance(real, TypeDef)
-    return f"{names.use(real)}::{case_name(real, number)}"
-
-
-def case_name(definition: TypeDef, number: int) -> str:
-    """The name of a variant's case within the variant. The cases of a union are numbered."""
-    kind = definition.kind
-    assert isinstance(kind, Variant | Union | Enum)
-    name = camel(kind.cases[number].name)
-    return f"Case{name}" if isinstance(kind, Union) else name
+    return f"{names.use(real)}::{case_names(real)[number]}"
 
 
 def case_payload(type_: Type, number: int) -> Type | None:
@@ -109,7 +103,7 @@ def case_payload(type_: Type, number: int) -> Type | None:
             return (None, value)[number]
         case ExpectedOf(ok, err):
             return (ok, err)[number]
-    return abi.cases(real).cases[number][1]
+    return cases(real)[number][1]
 
 
 # In memory.
@@ -129,17 +123,17 @@ def memory(names: Names, type_: Type) -> list[Code]:
             lend, take, give = _variant(names, real)
         case _:
             lend, take, give = _record(names, real)
-    layout, extent = abi.size_align(real), abi.extent(real)
+    layout = shape(real)
     if is_copy(real):
         # To lend a value that owns nothing is to write it.
-        lend = ["abi::give(*self, at);"] if extent else []
+        lend = ["abi::give(*self, at);"] if layout.extent else []
     return [
         "",
         f"impl abi::Lend for {names.owned(real)} {{",
         [
             f"const SIZE: usize = {layout.size};",
             f"const ALIGN: usize = {layout.align};",
-            *([f"const EXTENT: usize = {extent};"] if extent != layout.size else []),
+            *([f"const EXTENT: usize = {layout.extent};"] if layout.extent != layout.size else []),
             "",
             *_method("lend", ["&self", "at: *mut u8", "loan: &mut abi::Loan"], "", lend),
         ],
@@ -168,23 +162,21 @@ def _resource(names: Names, resource: Resource) -> _Bodies:
 
 
 def _enum(definition: TypeDef) -> _Bodies:
-    tag = _TAGS[abi.cases(definition).tag_size]
+    tag = _TAGS[shape(definition).size]
     taken = f"abi::take::<{tag}>(at)"
     lifted = taken if tag == "u32" else f"{taken}.into()"
     return [], [f"Self::lift({lifted})"], [f"abi::give(self as {tag}, at);"]
 
 
 def _record(names: Names, type_: Type) -> _Bodies:
-    parts = fields(type_)
-    starts, _ = abi.offsets(part for _, part in parts)
     values: list[str] = []
     lend: list[Code] = []
     give: list[Code] = []
-    for (name, part), start in zip(parts, starts, strict=True):
-        if abi.is_unit(part):
+    for (name, type_of_part), part in zip(fields(type_), parts(type_), strict=True):
+        if is_unit(type_of_part):
             values.append("()")
             continue
-        at = f"at.add({start})" if start else "at"
+        at = f"at.add({part.offset})" if part.offset else "at"
         values.append(f"abi::take({at})")
         lend.append(Items("abi::lend(", [f"&self.{name}", at, "loan"], ");"))
         give.append(Items("abi::give(", [f"self.{name}", at], ");"))
@@ -192,14 +184,15 @@ def _record(names: Names, type_: Type) -> _Bodies:
 
 
 def _variant(names: Names, type_: TypeDef) -> _Bodies:
-    view = abi.cases(type_)
+    view = choice(type_)
     tag_type, offset = _TAGS[view.tag_size], str(view.payload_offset)
     lend: list[Code] = []
     take: list[Code] = []
     give: list[Code] = []
-    for number, (_, payload) in enumerate(view.cases):
+    for case in view.cases:
+        number = case.number
         path, tag = case_path(names, type_, number), f"{number}_{tag_type}"
-        if payload is None:
+        if case.payload is None:
             lend += arm(path, [], Items("abi::give(", [tag, "at"], ")"))
             take += arm(str(number), [], Items(path))
             give += arm(path, [], Items("abi::give(", [tag, "at"], ")"))
@@ -238,10 +231,10 @@ def _unnamed(parameter: str) -> str:
 # What an enum and flags are besides.
 
 
-def enum_lift(names: Names, definition: TypeDef, labels: Sequence[Label]) -> list[Code]:
+def enum_lift(names: Names, definition: TypeDef) -> list[Code]:
     """The function from a tag to the case."""
     name = names.use(definition)
-    arms: list[Code] = [f"{number} => {name}::{camel(label.name)}," for number, label in enumerate(labels)]
+    arms: list[Code] = [f"{number} => {name}::{case}," for number, case in enumerate(case_names(definition))]
     arms.append(f'_ => abi::unknown_case("{definition.name}", tag),')
     return [
         "",
@@ -251,26 +244,27 @@ def enum_lift(names: Names, definition: TypeDef, labels: Sequence[Label]) -> lis
     ]
 
 
-def enum_representation(count: int) -> str:
-    return _TAGS[abi.tag_size(count)]
+def enum_representation(definition: TypeDef) -> str:
+    return _TAGS[shape(definition).size]
 
 
-def flags_representation(count: int) -> str:
-    """What holds so many flags: a number, or 32-bit words."""
-    size = abi.flags_size(count)
+def flags_representation(definition: TypeDef) -> str:
+    """What holds flags: a number, or 32-bit words."""
+    size = shape(definition).size
     return _TAGS.get(size, f"[u32; {size // 4}]")
 
 
 def flags_items(names: Names, definition: TypeDef, labels: Sequence[Label]) -> list[Code]:
     """The constants, methods and operators of flags."""
     name = names.use(definition)
-    is_number = abi.flags_size(len(labels)) <= 4
+    size = shape(definition).size
+    is_number = size <= 4
     body: list[Code] = []
-    for number, label in enumerate(labels):
+    for number, (label, constant) in enumerate(zip(labels, flag_names(definition), strict=True)):
         value = f"{name}(1 << {number})" if is_number else f"{name}::only({number})"
-        body += [*docs(label.docs), f"pub const {constant(label.name)}: {name} = {value};"]
+        body += [*docs(label.docs), f"pub const {constant}: {name} = {value};"]
     body += [""] if labels else []
-    zero = "0" if is_number else f"[0; {abi.flags_size(len(labels)) // 4}]"
+    zero = "0" if is_number else f"[0; {size // 4}]"
     body += ["/// None of them.", "pub const fn empty() -> Self {", [f"{name}({zero})"], "}", ""]
     body += ["/// Whether all of `other` are among them.", "pub fn contains(self, other: Self) -> bool {"]
     body += [["self & other == other"], "}"]
@@ -346,7 +340,7 @@ def _flat_kinds(type_: Type) -> str:
             return "pn"
         case TypeDef(kind=Record()) | TupleOf() as real:
             return "".join(_flat_kinds(part) for _, part in fields(real))
-    return abi.flatten(type_)
+    return shape(type_).slots
 
 
 Form: TypeAlias = Literal["param", "place", "ref"]
@@ -377,8 +371,8 @@ class Lowering:
                 return [Flat(f"{text}.handle", "i")]
             case ListOf(element):
                 return [self._elements(element, text, form), Flat(f"{text}.len()", "n")]
-            case TypeDef(kind=Flags(labels)):
-                return _flags(len(labels), text)
+            case TypeDef(kind=Flags()):
+                return _flags(real, text)
             case TypeDef(kind=Enum()):
                 return [Flat(f"{'*' if form == 'ref' else ''}{text} as u32", "i")]
             case TypeDef(kind=Record()) | TupleOf():
@@ -396,19 +390,20 @@ class Lowering:
 
     def _cases(self, type_: Type, text: str, form: Form) -> list[Flat]:
         """The flat values of a variant, an option or an expected."""
-        letters = abi.flatten(type_)
         arms: list[Code] = []
-        for number in range(len(abi.cases(type_).cases)):
+        view = choice(type_)
+        letters = view.slots
+        for case in view.cases:
+            number = case.number
             path, payload = case_path(self._names, type_, number), case_payload(type_, number)
             inner = Lowering(self._names, {*self._taken, "value"}, is_nested=True)
             flats = inner.lower(payload, "value", "param" if form == "param" else "ref") if payload else []
-            values = [_to_slot(flat, want) for flat, want in zip(flats, letters[1:], strict=False)]
-            missing = letters[1 + len(values) :]
+            values = [_to_slot(flat, want) for flat, want in zip(flats, case.joined, strict=True)]
             suffixes = self._is_nested and number == 0
             values = [
                 _literal(number, "i", suffixes),
                 *values,
-                *(_literal(0, letter, suffixes) for letter in missing),
+                *(_literal(0, letter, suffixes) for letter in case.unused),
             ]
             if payload is not None:
                 path += "(value)" if mentions([*inner.statements, *values], "value") else "(_)"
@@ -444,11 +439,11 @@ def _number(type_: Primitive, text: str) -> list[Flat]:
             return [Flat(f"{text} as u32", "i")]
         case Primitive.S64:
             return [Flat(f"{text} as u64", "I")]
-    return [Flat(text, abi.flatten(type_))]
+    return [Flat(text, shape(type_).slots)]
 
 
-def _flags(count: int, text: str) -> list[Flat]:
-    size = abi.flags_size(count)
+def _flags(definition: TypeDef, text: str) -> list[Flat]:
+    size = shape(definition).size
     bits = _part(text, "0")
     if size <= 4:
         return [Flat(bits if size == 4 else f"u32::from({bits})", "i")]
@@ -499,8 +494,8 @@ class Lifting:
             case Resource():
                 field = "handle" if texts[0] == "handle" else f"handle: {texts[0]}"
                 return f"{self._names.use(real)} {{ {field} }}"
-            case TypeDef(kind=Flags(labels)):
-                size = abi.flags_size(len(labels))
+            case TypeDef(kind=Flags()):
+                size = shape(real).size
                 bits = (
                     f"[{', '.join(texts)}]" if size > 4 else texts[0] if size == 4 else f"{texts[0]} as {_TAGS[size]}"
                 )
@@ -509,20 +504,18 @@ class Lifting:
                 return f"{self._names.use(real)}::lift({texts[0]})"
         name = self._fresh(name)
         if isinstance(real, TupleOf) or (isinstance(real, TypeDef) and isinstance(real.kind, Record)):
-            values = []
-            for field, part in fields(real):
-                count = len(abi.flatten(part))
-                values.append(self.lift(part, flats[:count], _joined(f"{name}_{field}")))
-                flats = flats[count:]
+            values = [
+                self.lift(type_of_part, part.slots_of(flats), _joined(f"{name}_{field}"))
+                for (field, type_of_part), part in zip(fields(real), parts(real), strict=True)
+            ]
             self.statements.append(construct(self._names, real, values, f"let {name} =", ";"))
         else:
             self.statements.append(Match([name], texts[0], self._cases(real, flats[1:])))
         return name
 
     def _cases(self, type_: Type, slots: Sequence[Flat]) -> list[Code]:
-        count = len(abi.cases(type_).cases)
         arms: list[Code] = []
-        for number in range(count):
+        for number in range(len(cases(type_))):
             path, payload = case_path(self._names, type_, number), case_payload(type_, number)
             if payload is None:
                 arms.append(f"{number} => {path},")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -159,11 +160,6 @@ class Function:
     """Without the handle that a method takes first."""
     result: Type
 
-    @property
-    def field(self) -> str:
-        """The name it is imported or exported by: `handle-http`, `keyvalue::open`."""
-        return f"{self.resource.name}::{self.name}" if self.resource else self.name
-
 
 @dataclass(frozen=True, slots=True)
 class Use:
@@ -208,3 +204,62 @@ def without_aliases(type_: Type) -> Type:
         case TupleOf(items):
             return TupleOf(tuple(map(without_aliases, items)))
     return real
+
+
+# What a type is made of.
+
+
+def is_unit(type_: Type) -> bool:
+    """Whether it is `unit`, be it under another name."""
+    return unaliased(type_) is Primitive.UNIT
+
+
+@cache
+def cases(type_: Type) -> tuple[tuple[str, Type | None], ...]:
+    """Name and payload of each case of a variant, union, enum, option or expected; raises TypeError for other types.
+
+    The payload is None where there is none, be it left out or `unit`.
+    """
+    found: list[tuple[str, Type | None]]
+    match unaliased(type_):
+        case OptionOf(value):
+            found = [("none", None), ("some", value)]
+        case ExpectedOf(ok, err):
+            found = [("ok", ok), ("err", err)]
+        case TypeDef(kind=Variant(those) | Union(those)):
+            found = [(case.name, case.type) for case in those]
+        case TypeDef(kind=Enum(labels)):
+            found = [(label.name, None) for label in labels]
+        case _:
+            raise TypeError(f"{type_} has no cases")
+    return tuple((name, None if payload is None or is_unit(payload) else payload) for name, payload in found)
+
+
+@cache
+def components(type_: Type) -> tuple[Type, ...]:
+    """The types that a type is made of: elements, fields, payloads. An alias is seen through."""
+    type_ = unaliased(type_)
+    match type_:
+        case ListOf(element):
+            return (element,)
+        case TupleOf(items):
+            return items
+        case TypeDef(kind=Record(fields)):
+            return tuple(field.type for field in fields)
+        case OptionOf() | ExpectedOf() | TypeDef(kind=Variant() | Union() | Enum()):
+            return tuple(payload for _, payload in cases(type_) if payload is not None)
+    return ()
+
+
+@cache
+def has_heap(type_: Type) -> bool:
+    """Whether a value may own memory besides its own: a string or a list anywhere in it."""
+    type_ = unaliased(type_)
+    return type_ is Primitive.STRING or isinstance(type_, ListOf) or any(map(has_heap, components(type_)))
+
+
+@cache
+def contains_handle(type_: Type) -> bool:
+    """Whether there is a handle anywhere in a value, inside its lists too."""
+    type_ = unaliased(type_)
+    return isinstance(type_, Resource) or any(map(contains_handle, components(type_)))

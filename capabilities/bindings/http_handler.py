@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-from bindgen.support import Err, Export, Guest, Lift, Lower
+from bindgen.runtime import Err, Export, Guest, Lift, Lower
 
 from .http_types import (
     Body,

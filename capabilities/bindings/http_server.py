@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, Protocol
 
-from bindgen.support import Err, Guest, Import, Lift, Lower, wrong_type
+from bindgen.runtime import Err, Guest, Import, Lift, Lower, wrong_type
 
 from .http_types import (
     HttpRouterError,
@@ -96,7 +96,7 @@ class HttpServerHost(Protocol):
         ...
 
 
-def _plan_http_types_http_router_error(lower: Lower, value: HttpRouterError) -> None:
+def _note_http_types_http_router_error(lower: Lower, value: HttpRouterError) -> None:
     match value:
         case HttpRouterErrorInvalidUrl():
             lower.string(value.value)
@@ -138,7 +138,7 @@ async def _router_new(host: HttpServerHost, guest: Guest, args: tuple[Any, ...])
     except Err as err:
         problem: HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::new")
-        _plan_http_types_http_router_error(lower, problem)
+        _note_http_types_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -161,7 +161,7 @@ async def _router_new_with_base(host: HttpServerHost, guest: Guest, args: tuple[
     except Err as err:
         problem: HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::new-with-base")
-        _plan_http_types_http_router_error(lower, problem)
+        _note_http_types_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -188,7 +188,7 @@ async def _router_get(host: HttpServerHost, guest: Guest, args: tuple[Any, ...])
     except Err as err:
         problem: HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::get")
-        _plan_http_types_http_router_error(lower, problem)
+        _note_http_types_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -215,7 +215,7 @@ async def _router_put(host: HttpServerHost, guest: Guest, args: tuple[Any, ...])
     except Err as err:
         problem: HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::put")
-        _plan_http_types_http_router_error(lower, problem)
+        _note_http_types_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -242,7 +242,7 @@ async def _router_post(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]
     except Err as err:
         problem: HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::post")
-        _plan_http_types_http_router_error(lower, problem)
+        _note_http_types_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -269,7 +269,7 @@ async def _router_delete(host: HttpServerHost, guest: Guest, args: tuple[Any, ..
     except Err as err:
         problem: HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::delete")
-        _plan_http_types_http_router_error(lower, problem)
+        _note_http_types_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -294,7 +294,7 @@ async def _server_serve(host: HttpServerHost, guest: Guest, args: tuple[Any, ...
     except Err as err:
         problem: HttpRouterError = err.value
         lower = Lower(guest, "http-server: server::serve")
-        _plan_http_types_http_router_error(lower, problem)
+        _note_http_types_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -317,7 +317,7 @@ async def _server_stop(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]
     except Err as err:
         problem: HttpRouterError = err.value
         lower = Lower(guest, "http-server: server::stop")
-        _plan_http_types_http_router_error(lower, problem)
+        _note_http_types_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1

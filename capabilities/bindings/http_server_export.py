@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bindgen.support import Err, Export, Guest, Lift
+from bindgen.runtime import Err, Export, Guest, Lift
 
 ON_SERVER_INIT = Export("on-server-init", "", "i")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Protocol, TypeAlias
 
-from bindgen.support import Err, Guest, Import, Lift, Lower, wrong_type
+from bindgen.runtime import Err, Guest, Import, Lift, Lower, wrong_type
 
 _I = Struct("<I")
 
@@ -126,7 +126,7 @@ KeyvalueError: TypeAlias = (
 """What can go wrong with a store. Each case carries a text for a person."""
 
 
-def _plan_keyvalue_error(lower: Lower, value: KeyvalueError) -> None:
+def _note_keyvalue_error(lower: Lower, value: KeyvalueError) -> None:
     match value:
         case KeyvalueErrorKeyNotFound():
             lower.string(value.value)
@@ -187,7 +187,7 @@ async def _keyvalue_open(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]
     except Err as err:
         problem: KeyvalueError = err.value
         lower = Lower(guest, "keyvalue: keyvalue::open")
-        _plan_keyvalue_error(lower, problem)
+        _note_keyvalue_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -212,7 +212,7 @@ async def _keyvalue_get(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...])
     except Err as err:
         problem: KeyvalueError = err.value
         lower = Lower(guest, "keyvalue: keyvalue::get")
-        _plan_keyvalue_error(lower, problem)
+        _note_keyvalue_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -241,7 +241,7 @@ async def _keyvalue_set(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...])
     except Err as err:
         problem: KeyvalueError = err.value
         lower = Lower(guest, "keyvalue: keyvalue::set")
-        _plan_keyvalue_error(lower, problem)
+        _note_keyvalue_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -262,7 +262,7 @@ async def _keyvalue_keys(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]
     except Err as err:
         problem: KeyvalueError = err.value
         lower = Lower(guest, "keyvalue: keyvalue::keys")
-        _plan_keyvalue_error(lower, problem)
+        _note_keyvalue_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -289,7 +289,7 @@ async def _keyvalue_delete(host: KeyvalueHost, guest: Guest, args: tuple[Any, ..
     except Err as err:
         problem: KeyvalueError = err.value
         lower = Lower(guest, "keyvalue: keyvalue::delete")
-        _plan_keyvalue_error(lower, problem)
+        _note_keyvalue_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, Protocol
 
-from bindgen.support import Err, Guest, Import, Lift, Lower, wrong_type
+from bindgen.runtime import Err, Guest, Import, Lift, Lower, wrong_type
 
 from .types import Error, ErrorErrorWithDescription, Payload
 
@@ -58,7 +58,7 @@ class KvHost(Protocol):
         ...
 
 
-def _plan_types_error(lower: Lower, value: Error) -> None:
+def _note_types_error(lower: Lower, value: Error) -> None:
     match value:
         case ErrorErrorWithDescription():
             lower.string(value.value)
@@ -84,7 +84,7 @@ async def _kv_open(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
     except Err as err:
         problem: Error = err.value
         lower = Lower(guest, "kv: kv::open")
-        _plan_types_error(lower, problem)
+        _note_types_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -109,7 +109,7 @@ async def _kv_get(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
     except Err as err:
         problem: Error = err.value
         lower = Lower(guest, "kv: kv::get")
-        _plan_types_error(lower, problem)
+        _note_types_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -138,7 +138,7 @@ async def _kv_set(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
     except Err as err:
         problem: Error = err.value
         lower = Lower(guest, "kv: kv::set")
-        _plan_types_error(lower, problem)
+        _note_types_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -159,7 +159,7 @@ async def _kv_keys(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
     except Err as err:
         problem: Error = err.value
         lower = Lower(guest, "kv: kv::keys")
-        _plan_types_error(lower, problem)
+        _note_types_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -186,7 +186,7 @@ async def _kv_delete(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
     except Err as err:
         problem: Error = err.value
         lower = Lower(guest, "kv: kv::delete")
-        _plan_types_error(lower, problem)
+        _note_types_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.http_types import HttpRouterErrorUnexpectedError, Request, Response
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.http_types import HttpRouterErrorInvalidUrl
 
 _WHY = {

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.http_types import HttpRouterErrorInvalidUrl, HttpRouterErrorUnexpectedError
 
 METHODS = ("GET", "PUT", "POST", "DELETE")

@@ -13,7 +13,7 @@ from socket import socket
 from time import perf_counter
 from typing import Any
 
-from bindgen.support import Err, rest
+from bindgen.runtime import Err, rest
 from capabilities.bindings.http_types import Method, Request, Response
 from capabilities.http.access import CLIENT_GONE, AccessRecord, printable
 from capabilities.http.aiohttp_server import (

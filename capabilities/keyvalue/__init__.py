@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import (
     Keyvalue,
     KeyvalueError,

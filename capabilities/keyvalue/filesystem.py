@@ -27,7 +27,7 @@ from typing import ClassVar, ParamSpec, TypeVar
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import (
     KeyvalueErrorInvalidValue,
     KeyvalueErrorIoError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import TypeVar
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import Keyvalue, KeyvalueErrorUnexpectedError
 from capabilities.bindings.kv import Kv
 from capabilities.bindings.types import ErrorErrorWithDescription

@@ -18,7 +18,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import ClassVar, Final, cast, get_args
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import (
     KeyvalueError,
     KeyvalueErrorConnectionError,

@@ -19,7 +19,7 @@ from os import strerror
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import (
     KeyvalueError,
     KeyvalueErrorAuthenticationError,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from struct import Struct
 from typing import Any, NoReturn
 
-from bindgen.support import GuestFault, Import
+from bindgen.runtime import GuestFault, Import
 from slight_py.engine import WASI, Exit, Instance, Trap
 from slight_py.wasi import files as opened
 from slight_py.wasi import sandbox

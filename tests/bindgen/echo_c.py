@@ -17,6 +17,7 @@ from bindgen.backends.c_calls import signature
 from bindgen.backends.c_layout import owns
 from bindgen.backends.c_names import Names
 from bindgen.backends.c_types import free
+from bindgen.plan import ABI
 from bindgen.wit_parser.model import Function, Interface, Type
 
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror")
@@ -104,7 +105,7 @@ def _echo(names: Names, call: Function, function: Function, name: str) -> list[s
     else:
         body.append(f"return {_converted(names, 'result', call.result, function.result, 'ours', body)};")
     head = f"static {ours.result} {name}({', '.join(ours.declared(names))}) {{"
-    export = f'{names.export_macro(function)}("{function.field}", {name})'
+    export = f'{names.export_macro(function)}("{ABI.name(function)}", {name})'
     return [head, *(f"    {line}" for line in body), "}", export, ""]
 
 

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from bindgen import abi
 from bindgen.backends import reachable, rust
-from bindgen.backends.rust_names import MAX_TUPLE, Names, camel, constant, is_borrowed, local, module, snake
-from bindgen.backends.rust_values import case_name
+from bindgen.backends.rust_names import MAX_TUPLE, Names, camel, case_names, flag_names, is_borrowed, local, snake
 from bindgen.wit_parser.model import (
     Enum,
     ExpectedOf,
@@ -32,6 +30,7 @@ from bindgen.wit_parser.model import (
     TypeDef,
     Union,
     Variant,
+    is_unit,
     unaliased,
 )
 
@@ -89,7 +88,7 @@ def echo_source(imported: Interface, exported: Interface) -> str:
     Both interfaces have free functions of the same names and shapes. Their types may be shared, or each its own;
     resources are shared.
     """
-    modules = sorted({"canonical_abi", *map(module, reachable([imported, exported]))})
+    modules = sorted({"canonical_abi", *(snake(each.name) for each in reachable([imported, exported]))})
     echo = _Echo(imported, exported)
     functions = [line for function in exported.functions for line in echo.function(function)]
     lines = [
@@ -98,11 +97,11 @@ def echo_source(imported: Interface, exported: Interface) -> str:
         *(f"mod {name};" for name in modules),
         "",
         _HEAD,
-        f"impl {module(exported)}::Guest for Echo {{",
+        f"impl {snake(exported.name)}::Guest for Echo {{",
         *functions,
         "}",
         "",
-        f"{module(exported)}::export!(Echo);",
+        f"{snake(exported.name)}::export!(Echo);",
         *echo.conversions.values(),
     ]
     return "\n".join(lines) + "\n"
@@ -145,11 +144,11 @@ class _Names(Names):
     """Names as the root of the crate has them."""
 
     def use(self, definition: TypeDef | Resource) -> str:
-        return f"{module(definition.interface)}::{camel(definition.name)}"
+        return f"{snake(definition.interface.name)}::{camel(definition.name)}"
 
     def wide(self, tuple_: TupleOf) -> str:
         interface, name = self._wide[tuple_]
-        return f"{module(interface)}::{name}"
+        return f"{snake(interface.name)}::{name}"
 
 
 class _Echo:
@@ -161,7 +160,7 @@ class _Echo:
 
     def function(self, function: Function) -> list[str]:
         (same,) = [each for each in self.imported.functions if each.name == function.name]
-        names = _Names(self.exported)
+        names = _Names(self.exported, {})
         params = [
             (local(param.name), param.type, there.type)
             for param, there in zip(function.params, same.params, strict=True)
@@ -171,7 +170,7 @@ class _Echo:
             value = self.convert(ours, theirs, name)
             lines += [f"        let {name} = {value};"] if value != name else []
         arguments = [_borrow(type_, name) for name, _, type_ in params]
-        call = f"{module(self.imported)}::{snake(same.name)}({', '.join(arguments)})"
+        call = f"{snake(self.imported.name)}::{snake(same.name)}({', '.join(arguments)})"
         owned = ", ".join(f"{name}: {names.owned(type_)}" for name, type_, _ in params)
         return [
             f"    fn {snake(function.name)}({owned}) -> {names.owned(function.result)} {{",
@@ -183,7 +182,7 @@ class _Echo:
     def convert(self, ours: Type, theirs: Type, value: str, back: bool = False) -> str:
         """The `value` of a type of the exported interface as that of the imported one, or back."""
         ours, theirs = unaliased(ours), unaliased(theirs)
-        one, other = _Names(self.exported), _Names(self.imported)
+        one, other = _Names(self.exported, {}), _Names(self.imported, {})
         if back:
             one, other = other, one
 
@@ -204,7 +203,7 @@ class _Echo:
                 head = other.wide(theirs) if len(items) > MAX_TUPLE else ""
                 return f"{{ let value = {value}; {head}({', '.join(items)}{'' if head else ','}) }}"
             case TypeDef(), TypeDef():
-                name = f"{module(ours.interface)}_to_{module(theirs.interface)}_{snake(theirs.name)}"
+                name = f"{snake(ours.interface.name)}_to_{snake(theirs.interface.name)}_{snake(theirs.name)}"
                 if name not in self.conversions:
                     body = self._body(ours, theirs, inner)
                     self.conversions[name] = f"""
@@ -216,7 +215,7 @@ fn {name}(value: {one.use(ours)}) -> {other.use(theirs)} {{
 
     def _body(self, ours: TypeDef, theirs: TypeDef, inner: Callable[..., str]) -> str:
         """What turns a value of a named type into that of another with the same parts."""
-        one, other = (_Names(each.interface).use(each) for each in (ours, theirs))
+        one, other = (_Names(each.interface, {}).use(each) for each in (ours, theirs))
         match ours.kind, theirs.kind:
             case Record(fields), Record(others):
                 items = [
@@ -225,15 +224,15 @@ fn {name}(value: {one.use(ours)}) -> {other.use(theirs)} {{
                 ]
                 return f"{other} {{ {', '.join(items)} }}"
             case Flags(labels), Flags():
-                names = [constant(label.name) for label in labels]
+                names = flag_names(ours)
                 none = f"{other}::empty()"
                 kept = [f"(if value.contains({one}::{it}) {{ {other}::{it} }} else {{ {none} }})" for it in names]
                 return " | ".join([none, *kept])
             case ((Variant(cases) | Union(cases)), (Variant(others) | Union(others))):
                 arms = []
                 for number, (case, same) in enumerate(zip(cases, others, strict=True)):
-                    paths = f"{one}::{case_name(ours, number)}", f"{other}::{case_name(theirs, number)}"
-                    if case.type is None or same.type is None or abi.is_unit(case.type):
+                    paths = f"{one}::{case_names(ours)[number]}", f"{other}::{case_names(theirs)[number]}"
+                    if case.type is None or same.type is None or is_unit(case.type):
                         arms.append(f"{paths[0]} => {paths[1]}")
                     else:
                         arms.append(f"{paths[0]}(value) => {paths[1]}({inner(case.type, same.type)})")

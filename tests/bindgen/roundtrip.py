@@ -17,23 +17,23 @@ from typing import Any
 
 import pytest
 
-from bindgen import support
+from bindgen import runtime
 from bindgen.backends import python
 from bindgen.backends.python_names import snake
-from bindgen.support import guest_resource_imports, host_resource_imports
+from bindgen.runtime import guest_resource_imports, host_resource_imports
 from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import Interface
 from slight_py.engine import Engine, Instance, Limits, Program, describe
 from slight_py.linker import Links
 
 FORMS = ("C", "Python")
-"""The two forms of what lifts and lowers, bindgen/_support.c and bindgen/support.py."""
+"""The two forms of what lifts and lowers, bindgen/runtime/_support.c and bindgen/runtime."""
 
 
 def lift_and_lower(form: str) -> tuple[Any, Any]:
     """The classes of one form."""
-    assert support.Lift is not support.PureLift, "bindgen/_support.c is not built: pip install --editable ."
-    return (support.Lift, support.Lower) if form == "C" else (support.PureLift, support.PureLower)
+    assert runtime.Lift is not runtime.PureLift, "bindgen/runtime/_support.c is not built: pip install --editable ."
+    return (runtime.Lift, runtime.Lower) if form == "C" else (runtime.PureLift, runtime.PureLower)
 
 
 def use_form(form: str, modules: Iterable[ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:

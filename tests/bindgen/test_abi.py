@@ -9,25 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bindgen.abi import (
-    CaseView,
-    Signature,
-    SizeAlign,
-    cases,
-    components,
-    contains_handle,
-    extent,
-    flags_size,
-    flatten,
-    has_heap,
-    is_unit,
-    join,
-    offsets,
-    param_types,
-    signature,
-    size_align,
-    tag_size,
-)
+from bindgen.abi import Abi2022, Signature, SizeAlign
 from bindgen.wit_parser import load
 from bindgen.wit_parser.model import (
     Alias,
@@ -48,9 +30,16 @@ from bindgen.wit_parser.model import (
     TypeDef,
     Union,
     Variant,
+    cases,
+    components,
+    contains_handle,
+    has_heap,
+    is_unit,
 )
 
 WIT = Path(__file__).parents[2] / "wit"
+
+ABI = Abi2022()
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +150,7 @@ def test_a_type_has_the_layout_and_the_flat_types_that_the_rules_give(spelled: s
         text = f"variant five {{ a(tuple<u8, u8, u8, u8>), b(u16) }} type t = {spelled}"
     type_ = type_of(text, scratch)
     size, align, reach, flat = LAYOUTS[spelled]
-    assert (size_align(type_), extent(type_), flatten(type_)) == (SizeAlign(size, align), reach, flat)
+    assert (ABI.size_align(type_), ABI.extent(type_), ABI.flatten(type_)) == (SizeAlign(size, align), reach, flat)
 
 
 @pytest.mark.parametrize(
@@ -181,27 +170,26 @@ def test_a_type_has_the_layout_and_the_flat_types_that_the_rules_give(spelled: s
 )
 def test_flags_take_a_byte_two_or_as_many_words_as_hold_them(count: int, size: int, align: int, flat: str) -> None:
     type_ = defined(Flags(labels(count)))
-    assert flags_size(count) == size
-    assert (size_align(type_), flatten(type_)) == (SizeAlign(size, align), flat)
+    assert ABI.flags_size(count) == size
+    assert (ABI.size_align(type_), ABI.flatten(type_)) == (SizeAlign(size, align), flat)
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (255, 1), (256, 2), (65_535, 2), (65_536, 4)])
 def test_a_tag_grows_with_the_number_of_cases(count: int, size: int) -> None:
     enum = defined(Enum(labels(count)))
-    assert tag_size(count) == size
-    assert (size_align(enum), flatten(enum)) == (SizeAlign(size, size), "i")
-    assert cases(enum).tag_size == size
+    assert ABI.tag_size(count) == size
+    assert (ABI.size_align(enum), ABI.flatten(enum)) == (SizeAlign(size, size), "i")
     with_payload = variant(Primitive.U8, *[None] * (count - 1))
-    assert size_align(with_payload) == SizeAlign(size + 1, size)
-    assert cases(with_payload).payload_offset == size
+    assert ABI.size_align(with_payload) == SizeAlign(size + 1, size)
+    assert ABI.payload_offset(with_payload) == size
 
 
 def test_the_fields_of_a_record_lie_at_aligned_offsets(scratch: Path) -> None:
     request = next(it for it in load(WIT / "http-types.wit").types if it.name == "request")
     assert isinstance(request.kind, Record)
-    assert offsets(field.type for field in request.kind.fields) == ((0, 4, 12, 20, 28), SizeAlign(40, 4))
-    assert offsets([]) == ((), SizeAlign(0, 1))
-    assert offsets([Primitive.U8, Primitive.U64, Primitive.U8]) == ((0, 8, 16), SizeAlign(24, 8))
+    assert ABI.offsets(field.type for field in request.kind.fields) == ((0, 4, 12, 20, 28), SizeAlign(40, 4))
+    assert ABI.offsets([]) == ((), SizeAlign(0, 1))
+    assert ABI.offsets([Primitive.U8, Primitive.U64, Primitive.U8]) == ((0, 8, 16), SizeAlign(24, 8))
 
 
 def test_an_alias_is_what_it_stands_for(scratch: Path) -> None:
@@ -209,9 +197,10 @@ def test_an_alias_is_what_it_stands_for(scratch: Path) -> None:
         "variant v { a(e), b(string) } type e = nothing type nothing = unit type w = v type x = w", scratch
     ).types
     v, x = types[0], types[4]
-    assert size_align(x) == size_align(v) == SizeAlign(12, 4)
-    assert flatten(x) == flatten(v) == "iii"
-    assert cases(x) == CaseView(1, 4, (("a", None), ("b", Primitive.STRING)))
+    assert ABI.size_align(x) == ABI.size_align(v) == SizeAlign(12, 4)
+    assert ABI.flatten(x) == ABI.flatten(v) == "iii"
+    assert cases(x) == (("a", None), ("b", Primitive.STRING))
+    assert ABI.payload_offset(x) == 4
     assert components(x) == components(v) == (Primitive.STRING,)
     assert is_unit(types[2])
     assert not is_unit(v)
@@ -219,10 +208,14 @@ def test_an_alias_is_what_it_stands_for(scratch: Path) -> None:
 
 def test_whatever_has_cases_can_be_seen_as_a_variant(scratch: Path) -> None:
     u64, string = Primitive.U64, Primitive.STRING
-    assert cases(OptionOf(u64)) == CaseView(1, 8, (("none", None), ("some", u64)))
-    assert cases(ExpectedOf(Primitive.UNIT, string)) == CaseView(1, 4, (("ok", None), ("err", string)))
-    assert cases(type_of("union u { string, u64 }", scratch)) == CaseView(1, 8, (("0", string), ("1", u64)))
-    assert cases(type_of("enum e { x, y }", scratch)) == CaseView(1, 1, (("x", None), ("y", None)))
+    seen = {
+        OptionOf(u64): ((("none", None), ("some", u64)), 8),
+        ExpectedOf(Primitive.UNIT, string): ((("ok", None), ("err", string)), 4),
+        type_of("union u { string, u64 }", scratch): ((("0", string), ("1", u64)), 8),
+        type_of("enum e { x, y }", scratch): ((("x", None), ("y", None)), 1),
+    }
+    for type_, view in seen.items():
+        assert (cases(type_), ABI.payload_offset(type_)) == view
     for other in (Primitive.U8, ListOf(u64), TupleOf(()), type_of("flags f { a }", scratch)):
         with pytest.raises(TypeError):
             cases(other)
@@ -247,7 +240,7 @@ def test_whatever_has_cases_can_be_seen_as_a_variant(scratch: Path) -> None:
     ],
 )
 def test_cases_share_slots_that_hold_any_of_them(flats: list[str], joined: str) -> None:
-    assert join(flats) == joined
+    assert ABI.join(flats) == joined
 
 
 # Functions.
@@ -256,7 +249,7 @@ def test_cases_share_slots_that_hold_any_of_them(flats: list[str], joined: str) 
 def signatures(function: str, scratch: Path) -> tuple[Signature, Signature]:
     interface = interface_of(f"resource r {{ {function} }}" if "self" in function else function, scratch)
     (found,) = interface.functions or interface.resources[0].functions
-    return signature(found, "import"), signature(found, "export")
+    return ABI.signature(found, "import"), ABI.signature(found, "export")
 
 
 def u32s(count: int) -> str:
@@ -293,8 +286,10 @@ def test_a_function_has_the_signature_that_the_rules_give(
 
 def test_the_interfaces_of_this_project_have_the_signatures_that_guests_have() -> None:
     (handle_http,) = load(WIT / "http-handler.wit").functions
-    assert signature(handle_http, "export") == Signature("i" * 10, "i", False, True)
-    keyvalue = {it.field: signature(it, "import").params for it in load(WIT / "keyvalue.wit").resources[0].functions}
+    assert ABI.signature(handle_http, "export") == Signature("i" * 10, "i", False, True)
+    keyvalue = {
+        ABI.name(it): ABI.signature(it, "import").params for it in load(WIT / "keyvalue.wit").resources[0].functions
+    }
     assert keyvalue == {
         "keyvalue::open": "iii",
         "keyvalue::get": "iiii",
@@ -307,8 +302,8 @@ def test_the_interfaces_of_this_project_have_the_signatures_that_guests_have() -
 def test_a_method_passes_its_handle_first(scratch: Path) -> None:
     resource = interface_of("resource r { m: func(a: u8) static s: func(a: u8) }", scratch).resources[0]
     method, static = resource.functions
-    assert param_types(method) == (resource, Primitive.U8)
-    assert param_types(static) == (Primitive.U8,)
+    assert ABI.param_types(method) == (resource, Primitive.U8)
+    assert ABI.param_types(static) == (Primitive.U8,)
 
 
 # What a value holds.
@@ -344,9 +339,9 @@ def test_the_deepest_types_that_the_parser_lets_through_can_be_read(scratch: Pat
     types = interface_of(
         f"type a = {'option<' * 62}u8{'>' * 62} type b = {'tuple<' * 62}string{'>' * 62}", scratch
     ).types
-    assert [size_align(it) for it in types] == [SizeAlign(63, 1), SizeAlign(8, 4)]
-    assert [flatten(it) for it in types] == ["i" * 63, "ii"]
-    assert [extent(it) for it in types] == [63, 8]
+    assert [ABI.size_align(it) for it in types] == [SizeAlign(63, 1), SizeAlign(8, 4)]
+    assert [ABI.flatten(it) for it in types] == ["i" * 63, "ii"]
+    assert [ABI.extent(it) for it in types] == [63, 8]
     assert [has_heap(it) for it in types] == [False, True]
 
 
@@ -370,7 +365,7 @@ TYPES = st.recursive(SIMPLE, made_of, max_leaves=12)
 
 
 def everything(type_: Type) -> tuple[SizeAlign, int, str, bool, bool]:
-    return size_align(type_), extent(type_), flatten(type_), has_heap(type_), contains_handle(type_)
+    return ABI.size_align(type_), ABI.extent(type_), ABI.flatten(type_), has_heap(type_), contains_handle(type_)
 
 
 @given(TYPES, TYPES)
@@ -384,10 +379,10 @@ def test_types_that_say_the_same_are_laid_out_the_same(one: Type, other: Type) -
 
 @given(st.lists(TYPES, max_size=5))
 def test_fields_follow_each_other_aligned(types: list[Type]) -> None:
-    starts, layout = offsets(types)
+    starts, layout = ABI.offsets(types)
     end = 0
     for start, type_ in zip(starts, types, strict=True):
-        field = size_align(type_)
+        field = ABI.size_align(type_)
         assert start % field.align == 0
         assert 0 <= start - end < field.align
         end = start + field.size
@@ -398,9 +393,9 @@ def test_fields_follow_each_other_aligned(types: list[Type]) -> None:
 @given(st.lists(TYPES, min_size=1, max_size=5))
 def test_every_payload_lies_within_what_its_variant_reaches(payloads: list[Type]) -> None:
     type_ = variant(*payloads)
-    offset = cases(type_).payload_offset
+    offset = ABI.payload_offset(type_)
     for payload in payloads:
-        assert offset % size_align(payload).align == 0
-        assert offset + extent(payload) <= extent(type_)
-        assert len(flatten(payload)) < len(flatten(type_))
-    assert size_align(type_).size <= extent(type_)
+        assert offset % ABI.size_align(payload).align == 0
+        assert offset + ABI.extent(payload) <= ABI.extent(type_)
+        assert len(ABI.flatten(payload)) < len(ABI.flatten(type_))
+    assert ABI.size_align(type_).size <= ABI.extent(type_)

@@ -16,7 +16,8 @@ import pytest
 from bindgen.backends import BackendError, c
 from bindgen.backends.c_layout import agrees, size_align
 from bindgen.backends.c_names import Names, local
-from bindgen.support import Err, Import, Ok, Some, guest_resource_imports, host_resource_imports
+from bindgen.plan import ABI
+from bindgen.runtime import Err, Import, Ok, Some, guest_resource_imports, host_resource_imports
 from bindgen.wit_parser import load, load_many
 from bindgen.wit_parser.model import Interface
 from slight_py.engine import Program, describe
@@ -140,7 +141,9 @@ def test_bindings_of_every_interface_need_no_c_library_and_draw_no_warning(side:
     info = describe(engine().compile(module.read_bytes()))
     assert {"canonical_abi_realloc", "canonical_abi_free"} <= info.functions.keys()
     assert {each.module for each in info.imports} <= {"canonical_abi", *(each.name for each in interfaces)}
-    expected = {function.field for each in interfaces for function in each.functions} if side == "imports" else set()
+    expected = (
+        {ABI.name(function) for each in interfaces for function in each.functions} if side == "imports" else set()
+    )
     assert expected <= {each.name for each in info.imports}
 
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bindgen.plan import ABI
 from bindgen.wit_parser import WitError, load, load_many
 from bindgen.wit_parser.lexer import KEYWORDS, PUNCTUATION
 from bindgen.wit_parser.model import (
@@ -102,7 +103,7 @@ def _type_lines(type_def: TypeDef) -> Iterator[str]:
 def _function_lines(function: Function, interface: Interface) -> Iterator[str]:
     params = ", ".join(f"{param.name}: {_named(param.type, interface)}" for param in function.params)
     keyword = {"free": "func"}.get(function.kind.value, function.kind.value)
-    yield f"{keyword} {function.field}({params}) -> {_named(function.result, interface)}"
+    yield f"{keyword} {ABI.name(function)}({params}) -> {_named(function.result, interface)}"
     yield from _docs(function.docs)
 
 

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 import wasmtime
 
-from bindgen import abi, support
-from bindgen.support import GuestFault
+from bindgen import runtime
+from bindgen.abi import Signature
+from bindgen.plan import ABI
+from bindgen.runtime import GuestFault
 from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import (
     Enum,
@@ -34,6 +36,8 @@ from bindgen.wit_parser.model import (
     TypeDef,
     Union,
     Variant,
+    cases,
+    components,
     unaliased,
 )
 from slight_py.engine import Program, Trap, describe
@@ -43,7 +47,7 @@ from tests.bindgen.test_roundtrip import SHAPES, TYPES
 
 @pytest.fixture(autouse=True, params=FORMS)
 def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_form(request.param, [support], monkeypatch)
+    use_form(request.param, [runtime], monkeypatch)
 
 
 PAGE = 65_536
@@ -100,7 +104,7 @@ def lies(type_: Type) -> Iterator[Lie]:
             yield from _past_the_end()
             yield from _in_list(element)
         case Primitive():
-            size = abi.size_align(real).size
+            size = ABI.size_align(real).size
             values, says = _RANGES.get(real, ([], ""))
             for value in values:
                 yield Lie(says, {0: value}, {0: value.to_bytes(size, "little")})
@@ -110,18 +114,18 @@ def lies(type_: Type) -> Iterator[Lie]:
         case TypeDef(kind=Flags(labels)):
             yield from _about_flags(len(labels))
         case TypeDef(kind=Record()) | TupleOf():
-            types = abi.components(real)
+            types = components(real)
             slot = 0
-            for part, at in zip(types, abi.offsets(types)[0], strict=True):
+            for part, at in zip(types, ABI.offsets(types)[0], strict=True):
                 yield from (lie.moved(slot, at) for lie in lies(part))
-                slot += len(abi.flatten(part))
+                slot += len(ABI.flatten(part))
         case OptionOf() | ExpectedOf() | TypeDef(kind=Variant() | Union() | Enum()):
-            view = abi.cases(real)
-            for tag in (len(view.cases), 255):
-                yield Lie("is not a case of", {0: tag}, {0: tag.to_bytes(view.tag_size, "little")})
-            for number, (_, payload) in enumerate(view.cases):
+            tag_size = ABI.tag_size(len(cases(real)))
+            for tag in (len(cases(real)), 255):
+                yield Lie("is not a case of", {0: tag}, {0: tag.to_bytes(tag_size, "little")})
+            for number, (_, payload) in enumerate(cases(real)):
                 for lie in lies(payload) if payload is not None else ():
-                    yield lie.moved(1, view.payload_offset).under(number, view.tag_size)
+                    yield lie.moved(1, ABI.payload_offset(real)).under(number, tag_size)
 
 
 def _past_the_end() -> Iterator[Lie]:
@@ -132,7 +136,7 @@ def _past_the_end() -> Iterator[Lie]:
 
 
 def _about_flags(count: int) -> Iterator[Lie]:
-    size = abi.flags_size(count)
+    size = ABI.flags_size(count)
     for bit in (count, 8 * size - 1):
         if count <= bit < 8 * size:
             value = 1 << bit
@@ -144,7 +148,7 @@ def _about_flags(count: int) -> Iterator[Lie]:
 
 def _in_list(element: Type) -> Iterator[Lie]:
     """A list of two elements, the second of which is a lie. It lies at SCRATCH, beyond the value's own bytes."""
-    stride = abi.size_align(element).size
+    stride = ABI.size_align(element).size
     for lie in lies(element):
         if lie.writes and all(at < SCRATCH for at in lie.writes):
             inside = {SCRATCH + stride + at: data for at, data in lie.writes.items()}
@@ -165,7 +169,7 @@ def data_of(writes: dict[int, bytes]) -> str:
 _WASM = {"i": "i32", "I": "i64", "f": "f32", "d": "f64"}
 
 
-def passes(signature: abi.Signature, slots: dict[int, int], writes: dict[int, bytes]) -> bytes:
+def passes(signature: Signature, slots: dict[int, int], writes: dict[int, bytes]) -> bytes:
     """A guest that calls its import with a lie."""
     params = " ".join(_WASM[letter] for letter in signature.params)
     arguments = " ".join(
@@ -178,7 +182,7 @@ def passes(signature: abi.Signature, slots: dict[int, int], writes: dict[int, by
     )
 
 
-def returns(signature: abi.Signature, result: int, writes: dict[int, bytes]) -> bytes:
+def returns(signature: Signature, result: int, writes: dict[int, bytes]) -> bytes:
     """A guest that returns a lie."""
     kind = _WASM[signature.result]
     return _module("", f'(func (export "lie") (result {kind}) ({kind}.const {result}))', writes)
@@ -218,8 +222,8 @@ def test_a_lie_ends_its_guest_and_is_named(type_: str, tmp_path: Path) -> None:
     (tmp_path / "guest-side.wit").write_text(f"use * from shapes\nlie: func() -> tuple<{type_}>\n")
     imported, exported = load_many([tmp_path / "host-side.wit", tmp_path / "guest-side.wit"])
     modules = bindings(tmp_path, [imported], [exported])
-    passed = abi.signature(imported.functions[0], "import")
-    returned = abi.signature(exported.functions[0], "export")
+    passed = ABI.signature(imported.functions[0], "import")
+    returned = ABI.signature(exported.functions[0], "export")
     value = imported.functions[0].params[0].type
     for lie in lies(value):
         if lie.slots and not passed.indirect_params:
@@ -242,7 +246,7 @@ def test_a_result_past_the_end_of_memory_is_a_fault(pointer: int, tmp_path: Path
     (tmp_path / "guest-side.wit").write_text("lie: func() -> tuple<u64, u64>\n")
     imported, exported = load_many([tmp_path / "host-side.wit", tmp_path / "guest-side.wit"])
     modules = bindings(tmp_path, [imported], [exported])
-    taken = _fault(returns(abi.signature(exported.functions[0], "export"), pointer, {}), modules, "export")
+    taken = _fault(returns(ABI.signature(exported.functions[0], "export"), pointer, {}), modules, "export")
     assert taken.startswith("guest-side: lie: result: 16 bytes at")
-    given = _fault(passes(abi.signature(imported.functions[0], "import"), {0: pointer}, {}), modules, "import")
+    given = _fault(passes(ABI.signature(imported.functions[0], "import"), {0: pointer}, {}), modules, "import")
     assert given.startswith("host-side: lie: result: 16 bytes at")

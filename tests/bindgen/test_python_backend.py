@@ -13,7 +13,7 @@ import pytest
 import wasmtime
 
 from bindgen.backends import BackendError, python
-from bindgen.support import host_resource_imports
+from bindgen.runtime import host_resource_imports
 from bindgen.wit_parser import load_many
 from slight_py.engine import Program, describe
 from tests.bindgen import echo_c

@@ -16,7 +16,7 @@ import wasmtime
 
 from bindgen.backends import python
 from bindgen.backends.scope import Scope
-from bindgen.support import Err, Ok, host_resource_imports
+from bindgen.runtime import Err, Ok, host_resource_imports
 from bindgen.wit_parser import load_many
 from slight_py.engine import Program, describe
 from tests.bindgen import echo_c

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from bindgen import abi, support
-from bindgen.wit_parser.model import Function, Type
+from bindgen import runtime
+from bindgen.plan import ABI
+from bindgen.wit_parser.model import Function, Type, components
 from tests.bindgen import echo_c, echo_rust
 from tests.bindgen.roundtrip import FORMS, Caller, Case, Compile, parse, use_form
 from tests.bindgen.values import same, values
@@ -70,21 +71,21 @@ class Host:
         return answer
 
     async def answers(self, value: Any) -> str:
-        if isinstance(value, support.Err):
-            raise support.Err(value.value)
+        if isinstance(value, runtime.Err):
+            raise runtime.Err(value.value)
         return str(value.value)
 
     async def plain_error(self, fails: bool) -> None:
         if fails:
-            raise support.Err("it was asked to")
+            raise runtime.Err("it was asked to")
 
     async def bare(self, fails: bool) -> None:
         if fails:
-            raise support.Err(None)
+            raise runtime.Err(None)
 
     async def coded(self, fails: bool) -> list[str]:
         if fails:
-            raise support.Err(2)
+            raise runtime.Err(2)
         return ["a", "", "ü"]
 
 
@@ -140,8 +141,8 @@ EDGES: dict[str, list[Any]] = {
     "list<u8>": [b"", b"\0", bytes(range(256)) * 400],
     "list<string>": [[], [""], ["", "a", ""], ["x"] * 5000],
     "list<u64>": [[], [2**64 - 1], list(range(10_000))],
-    "option<option<u32>>": [None, support.Some(None), support.Some(7)],
-    "option<unit>": [None, support.Some(None)],
+    "option<option<u32>>": [None, runtime.Some(None), runtime.Some(7)],
+    "option<unit>": [None, runtime.Some(None)],
 }
 
 
@@ -190,20 +191,20 @@ def test_results_are_returned_and_errors_are_raised(case: Case) -> None:
 
     async def body(call: Caller) -> None:
         before = await call.live_blocks()
-        assert await call("answers", support.Ok("fine")) == "fine"
+        assert await call("answers", runtime.Ok("fine")) == "fine"
         for problem in (shapes.OddA(2**64 - 1), shapes.OddC((1, 2, 3, 2**32 - 1)), shapes.OddD()):
-            with pytest.raises(support.Err) as caught:
-                await call("answers", support.Err(problem))
+            with pytest.raises(runtime.Err) as caught:
+                await call("answers", runtime.Err(problem))
             assert caught.value.value == problem
         assert await call("plain-error", False) is None
-        with pytest.raises(support.Err) as text:
+        with pytest.raises(runtime.Err) as text:
             await call("plain-error", True)
         assert text.value.value == "it was asked to"
         assert await call("bare", False) is None
-        with pytest.raises(support.Err):
+        with pytest.raises(runtime.Err):
             await call("bare", True)
         assert await call("coded", False) == ["a", "", "ü"]
-        with pytest.raises(support.Err) as code:
+        with pytest.raises(runtime.Err) as code:
             await call("coded", True)
         assert code.value.value is shapes.Colour.BLUE
         assert await call.live_blocks() == before
@@ -260,9 +261,9 @@ def overlaps(function: Function) -> bool:
     waiting: list[Type] = [param.type for param in function.params]
     while waiting:
         type_ = waiting.pop()
-        if abi.extent(type_) > abi.size_align(type_).size:
+        if ABI.extent(type_) > ABI.size_align(type_).size:
             return True
-        waiting += abi.components(type_)
+        waiting += components(type_)
     return False
 
 

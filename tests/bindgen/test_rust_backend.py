@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bindgen.backends import BackendError, rust
-from bindgen.support import Err, Ok, guest_resource_imports, host_resource_imports
+from bindgen.runtime import Err, Ok, guest_resource_imports, host_resource_imports
 from bindgen.wit_parser import load_many
 from slight_py.engine import ExportedFunction, Instance, Program, describe
 from tests.bindgen.echo_rust import TARGET, compile_echo, compile_rust, find_rustc

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from bindgen.backends.python_names import camel, snake
-from bindgen.support import Err, Ok, Some
+from bindgen.runtime import Err, Ok, Some
 from bindgen.wit_parser.model import (
     Enum,
     ExpectedOf,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.http_server import HttpServerHost
 from capabilities.bindings.http_types import (
     HttpRouterErrorInvalidUrl,

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.http_types import HttpRouterErrorInvalidUrl
 from capabilities.http.listen import ListenError, bind, name_of, share
 

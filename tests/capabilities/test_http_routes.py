@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.http_types import HttpRouterErrorInvalidUrl, HttpRouterErrorUnexpectedError
 from capabilities.http.routes import MAX_PATTERN, MAX_ROUTES, Match, MethodNotAllowed, NotFound, RouteTable
 

@@ -13,7 +13,7 @@ from time import time
 import aiohttp
 import pytest
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.http_types import (
     HttpErrorStatusError,
     HttpErrorUnexpectedError,

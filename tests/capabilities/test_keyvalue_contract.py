@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import (
     Keyvalue,
     KeyvalueErrorInvalidKey,

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import (
     Keyvalue,
     KeyvalueErrorInvalidValue,

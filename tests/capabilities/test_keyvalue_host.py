@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import KeyvalueErrorUnexpectedError
 from capabilities.bindings.types import ErrorErrorWithDescription
 from capabilities.keyvalue.host import KeyvalueStores, KvStores

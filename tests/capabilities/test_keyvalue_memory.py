@@ -18,7 +18,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import (
     KeyvalueErrorConnectionError,
     KeyvalueErrorKeyNotFound,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import (
     KeyvalueErrorAuthenticationError,
     KeyvalueErrorConnectionError,

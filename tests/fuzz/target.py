@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.bindings.http_types import Method, Request
 from capabilities.http.dispatch import HandlerFailure
 from capabilities.http.settings import HttpSettings

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import wasmtime
 
-from bindgen.support import GuestFault
+from bindgen.runtime import GuestFault
 from capabilities.http.settings import HttpSettings
 from slight_py.engine import Limits
 from slight_py.errors import UsageError

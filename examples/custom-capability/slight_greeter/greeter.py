@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Protocol, TypeAlias
 
-from bindgen.support import Err, Flat, Guest, Import, Lift, Lower, wrong_type
+from bindgen.runtime import Err, Flat, Guest, Import, Lift, Lower, wrong_type
 
 _I = Struct("<I")
 
@@ -83,7 +83,7 @@ def _lift_option_string(lift: Lift, tag: int, s0: int, s1: int) -> str | None:
     return None
 
 
-def _plan_greeter_error(lower: Lower, value: GreeterError) -> None:
+def _note_greeter_error(lower: Lower, value: GreeterError) -> None:
     match value:
         case GreeterErrorSignedBefore():
             lower.string(value.value)
@@ -116,7 +116,7 @@ async def _greet(host: GreeterHost, guest: Guest, args: tuple[Any, ...]) -> None
     except Err as err:
         problem: GreeterError = err.value
         lower = Lower(guest, "greeter: greet")
-        _plan_greeter_error(lower, problem)
+        _note_greeter_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
@@ -148,7 +148,7 @@ async def _guest_book_sign(host: GreeterHost, guest: Guest, args: tuple[Any, ...
     except Err as err:
         problem: GreeterError = err.value
         lower = Lower(guest, "greeter: guest-book::sign")
-        _plan_greeter_error(lower, problem)
+        _note_greeter_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1

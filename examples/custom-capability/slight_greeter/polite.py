@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bindgen.support import Err
+from bindgen.runtime import Err
 from capabilities.errors import ConfigError
 
 from . import greeter

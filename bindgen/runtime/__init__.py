@@ -676,7 +676,7 @@ PureLift, PureLower = Lift, Lower
 
 if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
     try:
-        from bindgen import _support
+        from bindgen.runtime import _support
     except ImportError:
         pass
     else:

@@ -1,4 +1,4 @@
-/* What `Lift` and `Lower` of support.py do most often, in C, with the same names.
+/* What `Lift` and `Lower` of bindgen/runtime do most often, in C, with the same names.
  *
  * It knows only how things go well. Whatever is out of the ordinary, above all what a guest got wrong, is given to the
  * method of the Python class, which decides and has the messages: so a method here either does all of its work, every
@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <structmember.h>
 
-/* Of support.py, handed over by `setup`. */
+/* Of bindgen/runtime, handed over by `setup`. */
 static PyObject *python_lift, *python_lower, *memory_of;
 static long long text_cost, element_cost, limit;
 
@@ -96,7 +96,7 @@ static int arguments(PyObject *args, PyObject *kwargs, const char *const *names,
     for (int n = 0; n < needed; n++)
         fine = fine && found[n] != NULL;
     if (!fine)
-        PyErr_SetString(PyExc_TypeError, "these are not the arguments of support.py");
+        PyErr_SetString(PyExc_TypeError, "these are not the arguments of bindgen/runtime");
     return fine ? 0 : -1;
 }
 
@@ -435,7 +435,7 @@ static PyMemberDef Lift_members[] = {
 
 static PyTypeObject LiftType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bindgen._support.Lift",
+    .tp_name = "bindgen.runtime._support.Lift",
     .tp_basicsize = sizeof(Lift),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
@@ -802,7 +802,7 @@ static PyGetSetDef Lower_properties[] = {
 
 static PyTypeObject LowerType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "bindgen._support.Lower",
+    .tp_name = "bindgen.runtime._support.Lower",
     .tp_basicsize = sizeof(Lower),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .tp_new = PyType_GenericNew,
@@ -847,7 +847,7 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "bindgen._support",
+    .m_name = "bindgen.runtime._support",
     .m_size = -1,
     .m_methods = functions,
 };

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import subprocess
 import sys
 import weakref
+from pathlib import Path
 from struct import error as struct_error
 from struct import pack
 from typing import Any
@@ -14,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bindgen import support
-from bindgen.support import GuestFault, Handles, Resources, rest
+from bindgen import runtime
+from bindgen.runtime import GuestFault, Handles, Resources, rest
 from tests.bindgen.roundtrip import FORMS, lift_and_lower
 
 SIZE = 512
@@ -92,7 +95,7 @@ def outcome(call: Any, *arguments: Any) -> tuple[type, Any]:
     contents(),
     st.lists(lifts, max_size=8),
     st.booleans(),
-    st.sampled_from([support.Lift.LIMIT, 0, 7, 8, 63, 100, 4096, 5000, 10_000]),
+    st.sampled_from([runtime.Lift.LIMIT, 0, 7, 8, 63, 100, 4096, 5000, 10_000]),
 )
 def test_both_forms_lift_and_refuse_the_same(content: bytes, calls: list[Any], owns: bool, left: int) -> None:
     both = [lift_and_lower(form)[0](Memory(content), "test: lift", "this", owns) for form in FORMS]
@@ -347,3 +350,11 @@ def test_a_coroutine_that_is_cancelled_in_its_rest_holds_nothing() -> None:
         asyncio.run(main())
     finally:
         gc.enable()
+
+
+def test_a_type_checker_finds_what_generated_modules_import(tmp_path: Path) -> None:
+    (tmp_path / "check.py").write_text("from bindgen.runtime import Err\n\nvalue: int = Err(1).value\n")
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
+    command = [sys.executable, "-m", "mypy", "--strict", "check.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "Success: no issues found in 1 source file\n"
