@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bindgen.backends.rust_names import Names, all_functions, params_of
 from bindgen.backends.rust_text import Code, Items, Signature, Unsafe, docs
-from bindgen.backends.rust_values import FLAT_TYPES, Flat, Lifting, Lowering, ending, flat_params, mentions
+from bindgen.backends.rust_values import FLAT_TYPES, Flat, Lifting, Lowering, ending, flat_params
 from bindgen.plan import ABI, Call, Free, Reserve, call
 from bindgen.wit_parser.model import (
     Function,
@@ -35,7 +35,7 @@ def importing(interface: Interface, names: Names, function: Function) -> list[Co
     plan = call(function, "guest", "import")
     signature = plan.core
     flats = _flats(plan)
-    lending, arguments = _lent(names, plan, flats)
+    lending, arguments, lends = _lent(names, plan, flats)
     declared = [f"{flat.text}: {'*const u8' if flat.kind == 'p' else FLAT_TYPES[flat.kind]}" for flat in flats]
     if signature.result_pointer:
         arguments.append("result.at()")
@@ -48,19 +48,18 @@ def importing(interface: Interface, names: Names, function: Function) -> list[Co
         for step in plan.steps
         if isinstance(step, Reserve)
     ]
-    if mentions(calling, "loan"):
+    if lends:
         body.append("let mut loan = abi::Loan::default();")
     body += areas
     parameters = [f"{name}: {names.borrowed(type_)}" for name, type_ in _own_parameters(function)]
-    parameters = [each if mentions(calling, each) else f"_{each}" for each in parameters]
     if function.kind is FunctionKind.METHOD:
         parameters.insert(0, "&self")
     head = Signature(f"pub fn {names.function(function)}", parameters, result_type(names, function))
     return [*docs(function.docs), head, [*body, *calling], "}"]
 
 
-def _lent(names: Names, plan: Call, flats: Sequence[Flat]) -> tuple[list[Code], list[str]]:
-    """Statements that make the parameters ready, and the arguments for the import."""
+def _lent(names: Names, plan: Call, flats: Sequence[Flat]) -> tuple[list[Code], list[str], bool]:
+    """Statements that make the parameters ready, the arguments for the import, and whether `loan` is used."""
     params = [("self" if name == "this" else name, type_) for name, type_ in params_of(plan.function)]
     if plan.core.indirect_params:
         lending: list[Code] = []
@@ -69,10 +68,10 @@ def _lent(names: Names, plan: Call, flats: Sequence[Flat]) -> tuple[list[Code], 
             at = f"params.at().add({part.offset})" if part.offset else "params.at()"
             if not is_unit(type_):
                 lending.append(Items("abi::lend(", [value, at, "&mut loan"], ");"))
-        return lending, ["params.at()"]
+        return lending, ["params.at()"], bool(lending)
     lowering = Lowering(names, {*(name for name, _ in params), *(flat.text for flat in flats)})
     lowered = [flat.text for name, type_ in params for flat in lowering.lower(type_, name, "param")]
-    return lowering.statements, lowered
+    return lowering.statements, lowered, lowering.lends
 
 
 def _called(names: Names, plan: Call, lending: Sequence[Code], call: Items) -> list[Code]:

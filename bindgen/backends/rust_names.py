@@ -29,6 +29,7 @@ from bindgen.wit_parser.model import (
     contains_handle,
     has_heap,
     unaliased,
+    without_aliases,
 )
 
 PRIMITIVES = {
@@ -312,6 +313,27 @@ def mentioned(interface: Interface) -> list[Type]:
     for function in all_functions(interface):
         types += [*(param.type for param in function.params), function.result]
     return types
+
+
+def anonymous_types(interface: Interface) -> list[Type]:
+    """The options, expecteds and tuples of Rust's own that a module mentions, once each."""
+    found: dict[str, Type] = {}
+    waiting = mentioned(interface)[::-1]
+    seen: set[Type] = set()
+    while waiting:
+        type_ = waiting.pop()
+        if type_ in seen or (isinstance(type_, TypeDef) and type_.interface is not interface):
+            continue
+        seen.add(type_)
+        is_tuple = isinstance(type_, TupleOf) and 0 < len(type_.items) <= MAX_TUPLE
+        if is_tuple or isinstance(type_, OptionOf | ExpectedOf):
+            found.setdefault(str(without_aliases(type_)), type_)
+        waiting += (
+            [type_.kind.type]
+            if isinstance(type_, TypeDef) and isinstance(type_.kind, Alias)
+            else components(type_)[::-1]
+        )
+    return list(found.values())
 
 
 @cache

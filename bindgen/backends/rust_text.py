@@ -182,3 +182,11 @@ def _unsafe(expression: Items, depth: int) -> list[str]:
     if not more and _fits(line, depth):
         return render([line], depth)
     return render(["unsafe {", [expression], "}"], depth)
+
+
+def use(path: str, names: Sequence[str]) -> list[Code]:
+    """A use of several names."""
+    if len(names) == 1:
+        return [f"{path}{names[0]};"]
+    line = f"{path}{{{', '.join(names)}}};"
+    return [line] if len(line) <= LINE_LENGTH else [f"{path}{{", [*filled(names, 1)], "};"]

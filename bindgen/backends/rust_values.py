@@ -17,20 +17,21 @@ from bindgen.backends.rust_names import (
     MAX_TUPLE,
     PRIMITIVES,
     Names,
+    anonymous_types,
     case_names,
     field_names,
-    flag_names,
     is_borrowed,
     is_copy,
     is_plain,
 )
-from bindgen.backends.rust_text import Code, Items, Match, Signature, arm, docs, render
+from bindgen.backends.rust_text import Code, Items, Match, Signature, arm
+from bindgen.backends.rust_types import TAGS
 from bindgen.plan import choice, parts, shape
 from bindgen.wit_parser.model import (
     Enum,
     ExpectedOf,
     Flags,
-    Label,
+    Interface,
     ListOf,
     OptionOf,
     Primitive,
@@ -48,8 +49,6 @@ from bindgen.wit_parser.model import (
 
 FLAT_TYPES = {"i": "u32", "I": "u64", "f": "f32", "d": "f64", "p": "*mut u8", "n": "usize"}
 """What a flat value is in Rust. `p` and `n` are the pointer and the length of a string or list, both i32."""
-
-_TAGS = {1: "u8", 2: "u16", 4: "u32"}
 
 
 # Fields and cases.
@@ -162,7 +161,7 @@ def _resource(names: Names, resource: Resource) -> _Bodies:
 
 
 def _enum(definition: TypeDef) -> _Bodies:
-    tag = _TAGS[shape(definition).size]
+    tag = TAGS[shape(definition).size]
     taken = f"abi::take::<{tag}>(at)"
     lifted = taken if tag == "u32" else f"{taken}.into()"
     return [], [f"Self::lift({lifted})"], [f"abi::give(self as {tag}, at);"]
@@ -185,7 +184,7 @@ def _record(names: Names, type_: Type) -> _Bodies:
 
 def _variant(names: Names, type_: TypeDef) -> _Bodies:
     view = choice(type_)
-    tag_type, offset = _TAGS[view.tag_size], str(view.payload_offset)
+    tag_type, offset = TAGS[view.tag_size], str(view.payload_offset)
     lend: list[Code] = []
     take: list[Code] = []
     give: list[Code] = []
@@ -211,24 +210,22 @@ def _variant(names: Names, type_: TypeDef) -> _Bodies:
 
 def _method(name: str, parameters: list[str], result: str, body: list[Code]) -> list[Code]:
     head = f"unsafe fn {name}"
-    used = [parameter if mentions(body, parameter) else _unnamed(parameter) for parameter in parameters]
     if not body:
-        return [f"{head}({', '.join(used)}){result} {{}}"]
-    return [Signature(head, used, result), body, "}"]
+        return [f"{head}({', '.join(parameters)}){result} {{}}"]
+    return [Signature(head, parameters, result), body, "}"]
 
 
-def mentions(code: Sequence[Code], parameter: str) -> bool:
-    """Whether `code` uses a parameter, be it given with its type."""
-    name = parameter.partition(":")[0].lstrip("&")
-    return re.search(rf"(?<!\.)\b{name}\b", "\n".join(render(code))) is not None
+def layouts(interface: Interface, names: Names) -> list[Code]:
+    """What holds the types without names to the layout that the plan gives them: canonical_abi.rs reckons theirs."""
+    lines: list[Code] = []
+    for type_ in anonymous_types(interface):
+        layout = shape(type_)
+        numbers = [str(number) for number in (layout.size, layout.align, layout.extent)]
+        lines.append(Items(f"const _: () = abi::has_layout::<{names.owned(type_)}>(", numbers, ");"))
+    return ["", *lines] if lines else []
 
 
-def _unnamed(parameter: str) -> str:
-    name, colon, type_ = parameter.partition(":")
-    return f"_{colon}{type_}" if colon else name
-
-
-# What an enum and flags are besides.
+# What an enum is besides.
 
 
 def enum_lift(names: Names, definition: TypeDef) -> list[Code]:
@@ -242,56 +239,6 @@ def enum_lift(names: Names, definition: TypeDef) -> list[Code]:
         ["pub(super) fn lift(tag: u32) -> Self {", ["match tag {", arms, "}"], "}"],
         "}",
     ]
-
-
-def enum_representation(definition: TypeDef) -> str:
-    return _TAGS[shape(definition).size]
-
-
-def flags_representation(definition: TypeDef) -> str:
-    """What holds flags: a number, or 32-bit words."""
-    size = shape(definition).size
-    return _TAGS.get(size, f"[u32; {size // 4}]")
-
-
-def flags_items(names: Names, definition: TypeDef, labels: Sequence[Label]) -> list[Code]:
-    """The constants, methods and operators of flags."""
-    name = names.use(definition)
-    size = shape(definition).size
-    is_number = size <= 4
-    body: list[Code] = []
-    for number, (label, constant) in enumerate(zip(labels, flag_names(definition), strict=True)):
-        value = f"{name}(1 << {number})" if is_number else f"{name}::only({number})"
-        body += [*docs(label.docs), f"pub const {constant}: {name} = {value};"]
-    body += [""] if labels else []
-    zero = "0" if is_number else f"[0; {size // 4}]"
-    body += ["/// None of them.", "pub const fn empty() -> Self {", [f"{name}({zero})"], "}", ""]
-    body += ["/// Whether all of `other` are among them.", "pub fn contains(self, other: Self) -> bool {"]
-    body += [["self & other == other"], "}"]
-    if not is_number:
-        body += ["", "const fn only(number: usize) -> Self {", ["let mut flags = Self::empty();"]]
-        body += [["flags.0[number / 32] = 1 << (number % 32);", "flags"], "}"]
-    code: list[Code] = ["", f"impl {name} {{", body, "}"]
-    for trait, method, operator in (("BitOr", "bitor", "|"), ("BitAnd", "bitand", "&")):
-        assign: list[Code] = [f"self.0 {operator}= other.0;"]
-        if not is_number:
-            assign = [
-                "for (mine, others) in self.0.iter_mut().zip(other.0) {",
-                [f"*mine {operator}= others;"],
-                "}",
-            ]
-        code += [
-            "",
-            f"impl std::ops::{trait} for {name} {{",
-            ["type Output = Self;", ""],
-            [f"fn {method}(mut self, other: Self) -> Self {{", [f"self {operator}= other;", "self"], "}"],
-            "}",
-            "",
-            f"impl std::ops::{trait}Assign for {name} {{",
-            [f"fn {method}_assign(&mut self, other: Self) {{", assign, "}"],
-            "}",
-        ]
-    return code
 
 
 # Flat values.
@@ -356,6 +303,8 @@ class Lowering:
         self._taken = taken
         self._is_nested = is_nested
         self.statements: list[Code] = []
+        self.lends = False
+        """Whether `loan` is used: there are lists that are made anew for the host."""
 
     def lower(self, type_: Type, text: str, form: Form) -> list[Flat]:
         """The flat values of the value `text`."""
@@ -386,6 +335,7 @@ class Lowering:
             return Flat(f"{text}.as_ptr()", "p")
         if is_plain(element):
             return Flat(f"{text}.as_ptr().cast::<u8>()", "p")
+        self.lends = True
         return Flat(f"abi::lend_list({'&' if form == 'place' else ''}{text}, &mut loan)", "p")
 
     def _cases(self, type_: Type, text: str, form: Form) -> list[Flat]:
@@ -398,6 +348,7 @@ class Lowering:
             path, payload = case_path(self._names, type_, number), case_payload(type_, number)
             inner = Lowering(self._names, {*self._taken, "value"}, is_nested=True)
             flats = inner.lower(payload, "value", "param" if form == "param" else "ref") if payload else []
+            self.lends |= inner.lends
             values = [_to_slot(flat, want) for flat, want in zip(flats, case.joined, strict=True)]
             suffixes = self._is_nested and number == 0
             values = [
@@ -406,7 +357,7 @@ class Lowering:
                 *(_literal(0, letter, suffixes) for letter in case.unused),
             ]
             if payload is not None:
-                path += "(value)" if mentions([*inner.statements, *values], "value") else "(_)"
+                path += "(value)"
             value = Items("(", values, ")") if len(values) > 1 else Items(values[0])
             arms += arm(path, inner.statements, value)
         names = self._fresh(text, len(letters))
@@ -496,9 +447,7 @@ class Lifting:
                 return f"{self._names.use(real)} {{ {field} }}"
             case TypeDef(kind=Flags()):
                 size = shape(real).size
-                bits = (
-                    f"[{', '.join(texts)}]" if size > 4 else texts[0] if size == 4 else f"{texts[0]} as {_TAGS[size]}"
-                )
+                bits = f"[{', '.join(texts)}]" if size > 4 else texts[0] if size == 4 else f"{texts[0]} as {TAGS[size]}"
                 return f"{self._names.use(real)}({bits})"
             case TypeDef(kind=Enum()):
                 return f"{self._names.use(real)}::lift({texts[0]})"

@@ -130,6 +130,11 @@ pub(super) trait Lend {
     }
 }
 
+/// Stops the compiler where a type lies in memory in another way than the interface's plan says.
+pub(super) const fn has_layout<T: Lend>(size: usize, align: usize, extent: usize) {
+    assert!(T::SIZE == size && T::ALIGN == align && T::EXTENT == extent);
+}
+
 /// A value that can change hands.
 pub(super) trait Own: Lend + Sized {
     /// Takes over the value at `at`.

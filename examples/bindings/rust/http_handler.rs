@@ -4,6 +4,8 @@
 
 // A guest need not use all of an interface, and a name may be that of a function in several interfaces.
 #![allow(clashing_extern_declarations, dead_code, unused_imports)]
+// A value of a type that holds nothing is named, and never looked at.
+#![allow(unused_variables)]
 // What names and signatures are like is the interface's choice.
 #![allow(clippy::complexity, clippy::perf, clippy::style)]
 
@@ -126,3 +128,5 @@ macro_rules! __http_handler__export {
 /// Exports `http-handler` as a type implements it: `export!(Type)`, where `Type` implements [`Guest`].
 #[doc(inline)]
 pub use __http_handler__export as export;
+
+const _: () = abi::has_layout::<Result<Response, HttpError>>(32, 4, 32);

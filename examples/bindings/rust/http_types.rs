@@ -4,6 +4,8 @@
 
 // A guest need not use all of an interface, and a name may be that of a function in several interfaces.
 #![allow(clashing_extern_declarations, dead_code, unused_imports)]
+// A value of a type that holds nothing is named, and never looked at.
+#![allow(unused_variables)]
 // What names and signatures are like is the interface's choice.
 #![allow(clippy::complexity, clippy::perf, clippy::style)]
 
@@ -55,7 +57,7 @@ impl abi::Lend for Method {
     const SIZE: usize = 1;
     const ALIGN: usize = 1;
 
-    unsafe fn lend(&self, at: *mut u8, _: &mut abi::Loan) {
+    unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         abi::give(*self, at);
     }
 }
@@ -153,6 +155,20 @@ pub enum HttpError {
     UnexpectedError(String),
 }
 
+impl core::fmt::Display for HttpError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            HttpError::InvalidUrl(value) => write!(f, "invalid url: {value}"),
+            HttpError::TimeoutError(value) => write!(f, "timeout error: {value}"),
+            HttpError::ProtocolError(value) => write!(f, "protocol error: {value}"),
+            HttpError::StatusError(value) => write!(f, "status error: {value}"),
+            HttpError::UnexpectedError(value) => write!(f, "unexpected error: {value}"),
+        }
+    }
+}
+
+impl std::error::Error for HttpError {}
+
 impl abi::Lend for HttpError {
     const SIZE: usize = 12;
     const ALIGN: usize = 4;
@@ -191,20 +207,6 @@ impl abi::Own for HttpError {
     }
 }
 
-impl std::fmt::Display for HttpError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            HttpError::InvalidUrl(value) => write!(f, "invalid url: {value}"),
-            HttpError::TimeoutError(value) => write!(f, "timeout error: {value}"),
-            HttpError::ProtocolError(value) => write!(f, "protocol error: {value}"),
-            HttpError::StatusError(value) => write!(f, "status error: {value}"),
-            HttpError::UnexpectedError(value) => write!(f, "unexpected error: {value}"),
-        }
-    }
-}
-
-impl std::error::Error for HttpError {}
-
 /// What can go wrong with a router or a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpRouterError {
@@ -214,6 +216,20 @@ pub enum HttpRouterError {
     StatusError(u16),
     UnexpectedError(String),
 }
+
+impl core::fmt::Display for HttpRouterError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            HttpRouterError::InvalidUrl(value) => write!(f, "invalid url: {value}"),
+            HttpRouterError::TimeoutError(value) => write!(f, "timeout error: {value}"),
+            HttpRouterError::ProtocolError(value) => write!(f, "protocol error: {value}"),
+            HttpRouterError::StatusError(value) => write!(f, "status error: {value}"),
+            HttpRouterError::UnexpectedError(value) => write!(f, "unexpected error: {value}"),
+        }
+    }
+}
+
+impl std::error::Error for HttpRouterError {}
 
 impl abi::Lend for HttpRouterError {
     const SIZE: usize = 12;
@@ -253,16 +269,6 @@ impl abi::Own for HttpRouterError {
     }
 }
 
-impl std::fmt::Display for HttpRouterError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            HttpRouterError::InvalidUrl(value) => write!(f, "invalid url: {value}"),
-            HttpRouterError::TimeoutError(value) => write!(f, "timeout error: {value}"),
-            HttpRouterError::ProtocolError(value) => write!(f, "protocol error: {value}"),
-            HttpRouterError::StatusError(value) => write!(f, "status error: {value}"),
-            HttpRouterError::UnexpectedError(value) => write!(f, "unexpected error: {value}"),
-        }
-    }
-}
-
-impl std::error::Error for HttpRouterError {}
+const _: () = abi::has_layout::<(String, String)>(16, 4, 16);
+const _: () = abi::has_layout::<Option<Body>>(12, 4, 12);
+const _: () = abi::has_layout::<Option<Headers>>(12, 4, 12);

@@ -4,6 +4,8 @@
 
 // A guest need not use all of an interface, and a name may be that of a function in several interfaces.
 #![allow(clashing_extern_declarations, dead_code, unused_imports)]
+// A value of a type that holds nothing is named, and never looked at.
+#![allow(unused_variables)]
 // What names and signatures are like is the interface's choice.
 #![allow(clippy::complexity, clippy::perf, clippy::style)]
 
@@ -29,6 +31,23 @@ pub enum KeyvalueError {
     /// Anything else.
     UnexpectedError(String),
 }
+
+impl core::fmt::Display for KeyvalueError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            KeyvalueError::KeyNotFound(value) => write!(f, "key not found: {value}"),
+            KeyvalueError::InvalidKey(value) => write!(f, "invalid key: {value}"),
+            KeyvalueError::InvalidValue(value) => write!(f, "invalid value: {value}"),
+            KeyvalueError::ConnectionError(value) => write!(f, "connection error: {value}"),
+            KeyvalueError::AuthenticationError(value) => write!(f, "authentication error: {value}"),
+            KeyvalueError::TimeoutError(value) => write!(f, "timeout error: {value}"),
+            KeyvalueError::IoError(value) => write!(f, "io error: {value}"),
+            KeyvalueError::UnexpectedError(value) => write!(f, "unexpected error: {value}"),
+        }
+    }
+}
+
+impl std::error::Error for KeyvalueError {}
 
 impl abi::Lend for KeyvalueError {
     const SIZE: usize = 12;
@@ -76,23 +95,6 @@ impl abi::Own for KeyvalueError {
         }
     }
 }
-
-impl std::fmt::Display for KeyvalueError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            KeyvalueError::KeyNotFound(value) => write!(f, "key not found: {value}"),
-            KeyvalueError::InvalidKey(value) => write!(f, "invalid key: {value}"),
-            KeyvalueError::InvalidValue(value) => write!(f, "invalid value: {value}"),
-            KeyvalueError::ConnectionError(value) => write!(f, "connection error: {value}"),
-            KeyvalueError::AuthenticationError(value) => write!(f, "authentication error: {value}"),
-            KeyvalueError::TimeoutError(value) => write!(f, "timeout error: {value}"),
-            KeyvalueError::IoError(value) => write!(f, "io error: {value}"),
-            KeyvalueError::UnexpectedError(value) => write!(f, "unexpected error: {value}"),
-        }
-    }
-}
-
-impl std::error::Error for KeyvalueError {}
 
 /// One store.
 #[derive(Debug)]
@@ -207,3 +209,8 @@ impl abi::Own for Keyvalue {
         abi::give(std::mem::ManuallyDrop::new(self).handle, at);
     }
 }
+
+const _: () = abi::has_layout::<Result<Keyvalue, KeyvalueError>>(16, 4, 16);
+const _: () = abi::has_layout::<Result<Vec<u8>, KeyvalueError>>(16, 4, 16);
+const _: () = abi::has_layout::<Result<(), KeyvalueError>>(16, 4, 16);
+const _: () = abi::has_layout::<Result<Vec<String>, KeyvalueError>>(16, 4, 16);

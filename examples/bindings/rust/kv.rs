@@ -4,6 +4,8 @@
 
 // A guest need not use all of an interface, and a name may be that of a function in several interfaces.
 #![allow(clashing_extern_declarations, dead_code, unused_imports)]
+// A value of a type that holds nothing is named, and never looked at.
+#![allow(unused_variables)]
 // What names and signatures are like is the interface's choice.
 #![allow(clippy::complexity, clippy::perf, clippy::style)]
 
@@ -124,3 +126,8 @@ impl abi::Own for Kv {
         abi::give(std::mem::ManuallyDrop::new(self).handle, at);
     }
 }
+
+const _: () = abi::has_layout::<Result<Kv, Error>>(16, 4, 16);
+const _: () = abi::has_layout::<Result<Payload, Error>>(16, 4, 16);
+const _: () = abi::has_layout::<Result<(), Error>>(16, 4, 16);
+const _: () = abi::has_layout::<Result<Vec<String>, Error>>(16, 4, 16);

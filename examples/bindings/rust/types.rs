@@ -4,6 +4,8 @@
 
 // A guest need not use all of an interface, and a name may be that of a function in several interfaces.
 #![allow(clashing_extern_declarations, dead_code, unused_imports)]
+// A value of a type that holds nothing is named, and never looked at.
+#![allow(unused_variables)]
 // What names and signatures are like is the interface's choice.
 #![allow(clippy::complexity, clippy::perf, clippy::style)]
 
@@ -14,6 +16,16 @@ use super::canonical_abi as abi;
 pub enum Error {
     ErrorWithDescription(String),
 }
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Error::ErrorWithDescription(value) => write!(f, "error with description: {value}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
 
 impl abi::Lend for Error {
     const SIZE: usize = 12;
@@ -40,16 +52,6 @@ impl abi::Own for Error {
         }
     }
 }
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Error::ErrorWithDescription(value) => write!(f, "error with description: {value}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// A value.
 pub type Payload = Vec<u8>;

@@ -1,6 +1,3 @@
-"""The module that all others of a guest in Rust share, which is the same whatever the interfaces are."""
-
-CANONICAL_ABI = """\
 //! What guest and host share: blocks of the guest's memory, and how values lie in them.
 //!
 //! The other modules of these bindings find this one beside them. Memory changes hands in three ways:
@@ -131,6 +128,11 @@ pub(super) trait Lend {
         }
         block
     }
+}
+
+/// Stops the compiler where a type lies in memory in another way than the interface's plan says.
+pub(super) const fn has_layout<T: Lend>(size: usize, align: usize, extent: usize) {
+    assert!(T::SIZE == size && T::ALIGN == align && T::EXTENT == extent);
 }
 
 /// A value that can change hands.
@@ -556,4 +558,3 @@ tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
-"""
