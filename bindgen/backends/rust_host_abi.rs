@@ -14,8 +14,8 @@ use core::any::Any;
 use core::fmt::{self, Display};
 pub use core::future::Future;
 use core::pin::Pin;
-use wasmtime::{AsContextMut, Extern, Memory, Result, Store, StoreContextMut, WasmParams, WasmResults};
-pub use wasmtime::{Caller, Instance, Linker, TypedFunc};
+use wasmtime::{AsContextMut, Extern, Memory, Store, StoreContextMut, WasmParams, WasmResults, WasmRet, WasmTyList};
+pub use wasmtime::{Caller, Instance, Linker, Result, TypedFunc};
 
 /// What answers an import.
 pub type Answer<'a, T> = Box<dyn Future<Output = Result<T>> + Send + 'a>;
@@ -297,8 +297,8 @@ impl<'a> Lift<'a> {
     }
 
     /// The blocks that the host has lifted and now has to free.
-    pub fn into_owned(self) -> Vec<Block> {
-        self.owned
+    pub fn take_owned(&mut self) -> Vec<Block> {
+        core::mem::take(&mut self.owned)
     }
 
     fn fault<R>(&self, what: impl Display) -> Result<R> {
@@ -657,6 +657,24 @@ impl<'a> Lower<'a> {
         }
         self.guest.lend(&value.shared)
     }
+}
+
+/// Links what answers the import `name` of `module`: `host` gives the host of an instance.
+pub fn link<T: State, H, P, R>(
+    linker: &mut Linker<T>,
+    module: &str,
+    name: &str,
+    host: fn(&T) -> Arc<H>,
+    answer: for<'a> fn(Caller<'a, T>, P, fn(&T) -> Arc<H>) -> Answer<'a, R>,
+) -> Result<()>
+where
+    H: 'static,
+    P: WasmTyList + 'static,
+    R: 'static,
+    Result<R>: WasmRet,
+{
+    linker.func_wrap_async(module, name, move |caller, params| answer(caller, params, host))?;
+    Ok(())
 }
 
 // Handles.

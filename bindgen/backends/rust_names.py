@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
 from bindgen.backends.scope import Scope
@@ -62,6 +62,14 @@ _KEYWORDS = frozenset([
 _TAKEN_BY_MODULE = frozenset([
     "Box", "Clone", "Drop", "Err", "FnOnce", "Guest", "None", "Ok", "Option", "Result", "Self", "Sized", "Some",
     "String", "Vec",
+])
+_TAKEN_BY_HOST = frozenset(["Host", "Some"])
+_LONGEST = 40
+"""How much of the name of a helper function may say what its type is made of."""
+
+_LOCALS_OF_HOST = frozenset([
+    "answer", "at", "blocks", "caller", "handle", "host", "item", "lift", "linker", "lower", "owned", "pair",
+    "params_at", "result", "result_at", "store", "tag", "this", "value",
 ])
 _TAKEN_BY_FUNCTION = frozenset(["function", "import", "loan", "params", "result", "this"])
 # fmt: on
@@ -247,6 +255,88 @@ class Names:
             case TupleOf(items) if len(items) <= MAX_TUPLE:
                 return _tuple(map(self.borrowed, items))
         return f"&{self.owned(type_)}" if is_borrowed(type_) else self.owned(type_)
+
+
+class HostNames(Names):
+    """The names in the module of one interface, for a host."""
+
+    def __init__(
+        self, interface: Interface, modules: Mapping[Interface, str], exports: Collection[Interface] = ()
+    ) -> None:
+        """`exports` are the interfaces that the guest exports: it defines their resources."""
+        super().__init__(interface, modules)
+        self._exports = exports
+        self._module = _type_scope(interface).nested([*_KEYWORDS, *_TAKEN_BY_MODULE, *_TAKEN_BY_HOST, "add_to_linker"])
+        host = Scope([*_KEYWORDS], same=_same)
+        self._methods = dict(self._functions)
+        for function in all_functions(interface):
+            if function.kind is not FunctionKind.METHOD:
+                self._methods[function] = host.fresh(self._flat_name(function))
+
+    def is_guests(self, resource: Resource) -> bool:
+        """Whether the guest defines the resource."""
+        return resource.interface in self._exports
+
+    def method(self, function: Function) -> str:
+        """The method of the host's trait, or of the trait of a resource, that answers an import."""
+        return self._methods[function]
+
+    def trait(self, resource: Resource) -> str:
+        """The trait that the host implements for a resource."""
+        return self._module.claim(("trait", resource), f"Host{self.use(resource)}")
+
+    def dyn(self, resource: Resource) -> str:
+        """The trait of whatever implements `trait`."""
+        return self._module.claim(("dyn", resource), f"Dyn{self.use(resource)}")
+
+    def imported(self, function: Function) -> str:
+        """What answers a function that the guest imports."""
+        return self._module.claim(("import", function), f"import_{self._flat_name(function)}")
+
+    def exported(self, function: Function) -> str:
+        """The type of a function that the guest exports."""
+        owner = self.use(function.resource) if function.resource else ""
+        return self._module.claim(("export", function), owner + camel(function.name))
+
+    def helper(self, operation: str, type_: Type) -> str:
+        """What does something with values of a type: `load_option_u8`."""
+        return self._module.claim((operation, without_aliases(type_)), f"{operation}_{self._slug(type_)[:_LONGEST]}")
+
+    def function_scope(self) -> Scope:
+        """The names in a function that answers or makes a call."""
+        return self._module.nested([*_KEYWORDS, *_LOCALS_OF_HOST])
+
+    def viewed(self, type_: Type) -> str:
+        """What is behind a reference to a value."""
+        match unaliased(type_):
+            case Primitive.STRING:
+                return "str"
+            case ListOf(element):
+                return f"[{self.owned(element)}]"
+        return self.owned(type_)
+
+    def _flat_name(self, function: Function) -> str:
+        own = function.name.replace("-", "_").lower()
+        name = f"{function.resource.name.replace('-', '_').lower()}_{own}" if function.resource else own
+        return f"{name}_" if name in _KEYWORDS else name
+
+    def _slug(self, type_: Type) -> str:
+        """The type's part in the name of a function."""
+        match type_:
+            case Primitive():
+                return type_.value
+            case TypeDef(kind=Alias(target)):
+                return self._slug(target)
+            case TypeDef() | Resource():
+                return type_.name.replace("-", "_").lower()
+            case ListOf(element):
+                return f"list_{self._slug(element)}"
+            case OptionOf(value):
+                return f"option_{self._slug(value)}"
+            case ExpectedOf(ok, err):
+                return f"expected_{self._slug(ok)}_{self._slug(err)}"
+            case TupleOf(items):
+                return "_".join([f"tuple{len(items)}", *map(self._slug, items)])
 
 
 def is_borrowed(type_: Type) -> bool:

@@ -169,23 +169,23 @@ def data_of(writes: dict[int, bytes]) -> str:
 _WASM = {"i": "i32", "I": "i64", "f": "f32", "d": "f64"}
 
 
-def passes(signature: Signature, slots: dict[int, int], writes: dict[int, bytes]) -> bytes:
-    """A guest that calls its import with a lie."""
+def passes(signature: Signature, slots: dict[int, int], writes: dict[int, bytes], name: str = "lie") -> bytes:
+    """A guest that calls its import `name` with a lie."""
     params = " ".join(_WASM[letter] for letter in signature.params)
     arguments = " ".join(
         f"({_WASM[letter]}.const {slots.get(number, 0)})" for number, letter in enumerate(signature.params)
     )
     return _module(
-        f'(import "host-side" "lie" (func $lie {f"(param {params})" if params else ""}))',
+        f'(import "host-side" "{name}" (func $lie {f"(param {params})" if params else ""}))',
         f'(func (export "run") (call $lie {arguments}))',
         writes,
     )
 
 
-def returns(signature: Signature, result: int, writes: dict[int, bytes]) -> bytes:
-    """A guest that returns a lie."""
+def returns(signature: Signature, result: int, writes: dict[int, bytes], name: str = "lie") -> bytes:
+    """A guest of which the export `name` returns a lie."""
     kind = _WASM[signature.result]
-    return _module("", f'(func (export "lie") (result {kind}) ({kind}.const {result}))', writes)
+    return _module("", f'(func (export "{name}") (result {kind}) ({kind}.const {result}))', writes)
 
 
 def _module(imports: str, function: str, writes: dict[int, bytes]) -> bytes:
