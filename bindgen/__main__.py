@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from bindgen.backends import BackendError, c, markdown, python, rust
+from bindgen.backends import Backend, BackendError, Option, c, markdown, python, rust, rust_host
 from bindgen.wit_parser import WitError, load_many
-from bindgen.wit_parser.model import Interface
 
-BACKENDS: Mapping[str, Callable[[Sequence[Interface], Sequence[Interface]], dict[str, str]]] = {
-    "c": c.write,
-    "markdown": markdown.write,
-    "python": python.write,
-    "rust": rust.write,
-}
-"""What writes the bindings of a language: the imported and the exported interfaces in, files by name out."""
+BACKENDS = (
+    Backend("c", "guest", c.write),
+    Backend("markdown", None, markdown.write),
+    Backend("python", "host", python.write),
+    Backend("rust", "guest", rust.write),
+    Backend("rust", "host", rust_host.write),
+)
+"""What there is for each language: what comes first is meant where no side is named."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("language", choices=sorted(BACKENDS), help="the language of the bindings")
+    languages = sorted({backend.language for backend in BACKENDS})
+    parser.add_argument("language", choices=languages, help="the language of the bindings")
     for side, about in (("import", "the guest imports and the host offers"), ("export", "the guest exports")):
         parser.add_argument(
             f"--{side}",
@@ -33,8 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="FILE",
             help=f"an interface (.wit or .wit.md) that {about}",
         )
+    offered = "; ".join(f"{language}: {' or '.join(_sides(language))}" for language in languages if _sides(language))
+    parser.add_argument("--side", choices=("guest", "host"), help=f"what the bindings are for ({offered})")
+    for option, backends in _options().items():
+        theirs = ", ".join(f"{backend.language} {backend.side or ''}".strip() for backend in backends)
+        parser.add_argument(f"--{option.name}", metavar=option.metavar, help=f"{option.help} ({theirs})")
     parser.add_argument("--out-dir", type=Path, required=True, metavar="DIR", help="where the files go")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file would change")
+
+
+def _sides(language: str) -> list[str]:
+    """The sides that there are bindings for, the one that is meant where none is named first."""
+    return [backend.side for backend in BACKENDS if backend.language == language and backend.side]
+
+
+def _options() -> dict[Option, list[Backend]]:
+    """The options of all backends, each with those that have it."""
+    found: dict[Option, list[Backend]] = {}
+    for backend in BACKENDS:
+        for option in backend.options:
+            found.setdefault(option, []).append(backend)
+    return found
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -43,20 +63,39 @@ def generate(options: argparse.Namespace) -> int:
         print("bindgen: error: name at least one interface with --import or --export", file=sys.stderr)
         return 2
     try:
+        backend = _chosen(options.language, options.side)
+        choices = _choices(backend, vars(options))
         interfaces = load_many([*options.imports, *options.exports])
+        imports, exports = interfaces[: len(options.imports)], interfaces[len(options.imports) :]
+        files = backend.write(imports, exports, **choices)
+        return _check(options.out_dir, files) if options.check else _write(options.out_dir, files)
     except WitError as error:
         print(error, file=sys.stderr)
-        return 2
-    imports, exports = interfaces[: len(options.imports)], interfaces[len(options.imports) :]
-    try:
-        files = BACKENDS[options.language](imports, exports)
-        return _check(options.out_dir, files) if options.check else _write(options.out_dir, files)
     except BackendError as error:
         print(f"bindgen: error: {error}", file=sys.stderr)
-        return 2
     except OSError as error:
         print(f"bindgen: error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    return 2
+
+
+def _chosen(language: str, side: str | None) -> Backend:
+    """The backend of a language. Raises BackendError where there is none for the side."""
+    for backend in BACKENDS:
+        if backend.language == language and side in (None, backend.side):
+            return backend
+    sides = " or ".join(_sides(language))
+    reason = (
+        f"{language} is for a {sides}" if sides else f"{language} is for readers, and has no side: leave --side out"
+    )
+    raise BackendError(f"there are no {language} bindings for a {side}; {reason}")
+
+
+def _choices(backend: Backend, given: Mapping[str, str | None]) -> dict[str, str]:
+    """The backend's options as they were chosen. Raises BackendError for one that it doesn't have."""
+    for option in _options():
+        if option not in backend.options and given[option.name] is not None:
+            raise BackendError(f"--{option.name} is not for {backend.language} bindings of a {backend.side}")
+    return {option.name: given[option.name] or option.default for option in backend.options}
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> int:

@@ -41,7 +41,7 @@ ABI = Abi2022()
 """The binary interface that plans are made for."""
 
 Side: TypeAlias = Literal["guest", "host"]
-"""Which of the two the code is for."""
+"""Which of the two that call each other the code is for."""
 
 
 # Shapes.

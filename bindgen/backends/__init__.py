@@ -1,10 +1,38 @@
-"""The backends, a module each: every one turns resolved interfaces into files of its language."""
+"""The backends: every one turns resolved interfaces into files of its language."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
+from bindgen.plan import Side
 from bindgen.wit_parser.model import Interface
+
+Write: TypeAlias = Callable[..., dict[str, str]]
+"""The imported and the exported interfaces in, and each option of the backend by its name; files by name out. Raises
+BackendError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What the user of a backend may choose, `--NAME VALUE`."""
+
+    name: str
+    metavar: str
+    default: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What writes the bindings of one language for one side."""
+
+    language: str
+    side: Side | None
+    """None where the files are for readers, whatever the side."""
+    write: Write
+    options: tuple[Option, ...] = ()
 
 
 class BackendError(Exception):
