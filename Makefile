@@ -130,6 +130,7 @@ setup-test: .venv/test
 	@$(BIN)/python -c 'from unikernel import kernel; [kernel.obtain(kind=each, progress=print) for each in ("built", "cloud")]'
 	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || \
 		$(call apt,rustc cargo libstd-rust-dev-wasm32 lld,Rust for wasm)
+	@$(BIN)/python -m tests.rust_toolchain
 
 clean:
 	rm -rf .venv build dist examples/build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

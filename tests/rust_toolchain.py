@@ -19,7 +19,7 @@ from pathlib import Path
 MINIMUM = (1, 95)
 """wasmtime 50 declares 1.97, and compiles with this."""
 
-PACKAGES = ("rustc-web", "cargo-web", "libstd-rust-web-dev", "libgit2-1.5")
+PACKAGES = ("rustc-web", "cargo-web")
 
 MISSING = (
     f"Rust {MINIMUM[0]}.{MINIMUM[1]} or newer is missing, and Debian's rustc-web can't be had here; "
@@ -78,7 +78,11 @@ def prepare() -> None:
         return
     unpacked().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=unpacked().parent) as scratch:
-        subprocess.run(["apt-get", "download", "-qq", *PACKAGES], cwd=scratch, check=True)
+        Path(scratch, "partial").mkdir()
+        if _download(scratch):  # the lists of packages may be missing, or old
+            subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False)
+            if _download(scratch):
+                raise AssertionError(MISSING)
         for package in Path(scratch).glob("*.deb"):
             subprocess.run(["dpkg", "-x", package, Path(scratch, "root")], check=True)
         shutil.rmtree(unpacked(), ignore_errors=True)
@@ -87,8 +91,15 @@ def prepare() -> None:
     cargo()
 
 
+def _download(directory: str) -> int:
+    """Downloads the packages and the libraries that are missing for them; returns apt-get's exit code."""
+    options = ["--download-only", "-qq", "-y", "-o", f"Dir::Cache::archives={directory}", "-o", "Debug::NoLocking=1"]
+    command = ["apt-get", "install", *options, *PACKAGES]
+    return subprocess.run(command, capture_output=True, check=False).returncode
+
+
 if __name__ == "__main__":
     try:
         prepare()
-    except (AssertionError, subprocess.CalledProcessError) as error:
-        sys.exit(str(error) if isinstance(error, AssertionError) else MISSING)
+    except AssertionError as error:
+        sys.exit(str(error))

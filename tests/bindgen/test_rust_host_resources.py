@@ -3,6 +3,7 @@ handles, allocation and nesting."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import Interface
 from tests.bindgen import rust_host
 from tests.bindgen.echo_rust import compile_rust
+from tests.command import ROOT
+from tests.guests import example
 
 HOST_SIDE = """
 resource counter {
@@ -293,6 +296,31 @@ def test_guests_that_wait_leave_others_their_turns(said: dict[str, str]) -> None
 def test_an_export_that_is_missing_or_of_another_type_is_named(said: dict[str, str]) -> None:
     assert said["missing"].startswith("the guest does not export sum")
     assert said["another type"].startswith("the guest does not export shout")
+
+
+# What the documents show.
+
+DOCUMENT = ROOT / "docs" / "bindgen.md"
+MAIN = """
+fn main() -> Result<()> {
+    let path = std::env::args().nth(1).unwrap();
+    let engine = harness::engine()?;
+    let module = harness::load(&engine, &path)?;
+    println!("{}", harness::block_on(run(&engine, &module))?);
+    Ok(())
+}
+"""
+
+
+def test_the_host_of_the_documents_runs_an_example_guest(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```rust\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (keyvalue,) = load_many([ROOT / "wit" / "keyvalue.wit"])
+    # The modules of the bindings are declared for the tests' own as well.
+    source = shown.replace("mod canonical_abi;\nmod keyvalue;\n", "") + MAIN
+    program = rust_host.build(tmp_path, [keyvalue], [], {"main.rs": source})
+    module = rust_host.compile_ahead(example("bare-c").read_bytes(), tmp_path / "bare.cwasm")
+    done = subprocess.run([program, module], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "0\n"
 
 
 # Guests that break rules.
