@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from bindgen.backends.rust_names import Names, all_functions, params_of
 from bindgen.backends.rust_text import Code, Items, Signature, Unsafe, docs
-from bindgen.backends.rust_values import FLAT_TYPES, Flat, Lifting, Lowering, ending, flat_params
+from bindgen.backends.rust_values import FLAT_TYPES, Flat, Lifting, Lowering, Place, ending, flat_params
+from bindgen.backends.scope import Scope
 from bindgen.plan import ABI, Call, Free, Reserve, call
 from bindgen.wit_parser.model import (
     Function,
@@ -16,6 +17,10 @@ from bindgen.wit_parser.model import (
     Type,
     is_unit,
 )
+
+_LOCALS = ("function", "import", "loan", "params", "result", "this")
+"""What variables generated functions have of their own."""
+
 
 # What a guest imports.
 
@@ -69,8 +74,8 @@ def _lent(names: Names, plan: Call, flats: Sequence[Flat]) -> tuple[list[Code], 
             if not is_unit(type_):
                 lending.append(Items("abi::lend(", [value, at, "&mut loan"], ");"))
         return lending, ["params.at()"], bool(lending)
-    lowering = Lowering(names, {*(name for name, _ in params), *(flat.text for flat in flats)})
-    lowered = [flat.text for name, type_ in params for flat in lowering.lower(type_, name, "param")]
+    lowering = Lowering(names, Scope([*_LOCALS, *(name for name, _ in params), *(flat.text for flat in flats)]))
+    lowered = [flat.text for name, type_ in params for flat in lowering.lower(type_, Place(name, _stem(name)), "param")]
     return lowering.statements, lowered, lowering.lends
 
 
@@ -80,7 +85,7 @@ def _called(names: Names, plan: Call, lending: Sequence[Code], call: Items) -> l
     statement = Items(call.head, call.items, ");")
     if signature.result_pointer:
         return ["unsafe {", [*lending, statement, "abi::take(result.at())"], "}"]
-    lifting = Lifting(names, {"result"})
+    lifting = Lifting(names, Scope(_LOCALS))
     flats = [Flat("result", signature.result)] if signature.result else []
     value = lifting.lift(plan.function.result, flats, "value")
     if value in ("result", "()"):
@@ -164,7 +169,7 @@ def _taken(names: Names, plan: Call, flats: Sequence[Flat]) -> tuple[list[Code],
     """Statements that take the arguments over, and what to pass on."""
     params = params_of(plan.function)
     if not plan.core.indirect_params:
-        lifting = Lifting(names, {"function", *(flat.text for flat in flats)})
+        lifting = Lifting(names, Scope([*_LOCALS, *(flat.text for flat in flats)]))
         lifted = [
             lifting.lift(type_, mine, name) for (name, type_), mine in zip(params, flat_params(params), strict=True)
         ]
@@ -190,8 +195,8 @@ def _given(names: Names, plan: Call, call: Items) -> list[Code]:
         return [binding, place, "abi::give(result, at);", "at"]
     if not plan.core.result:
         return [Items(call.head, call.items, ");")]
-    lowering = Lowering(names, set())
-    (flat,) = lowering.lower(plan.function.result, "result", "place")
+    lowering = Lowering(names, Scope(_LOCALS))
+    (flat,) = lowering.lower(plan.function.result, Place("result", "result"), "place")
     if flat.text == "result":
         return [call]
     if plan.result.has_handle:
@@ -270,6 +275,11 @@ def _export_result(plan: Call) -> str:
 
 
 # What both have in common.
+
+
+def _stem(name: str) -> str:
+    """What the flat values of a parameter are called, without their numbers."""
+    return name.rstrip("_") or name
 
 
 def result_type(names: Names, function: Function) -> str:

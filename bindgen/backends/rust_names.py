@@ -207,10 +207,7 @@ class Names:
 
     def guest_trait(self, resource: Resource) -> str:
         """The name of the trait of a resource that this interface has the guest define."""
-        name = f"Guest{self.use(resource)}"
-        while name in self._types.values():
-            name += "_"
-        return name
+        return _type_scope(self._interface).claim(("trait", resource), f"Guest{self.use(resource)}")
 
     def wide(self, tuple_: TupleOf) -> str:
         """The name of the struct that a tuple of more than MAX_TUPLE items is."""
@@ -405,24 +402,29 @@ def mentioned(interface: Interface) -> list[Type]:
     return types
 
 
-def anonymous_types(interface: Interface) -> list[Type]:
-    """The options, expecteds and tuples of Rust's own that a module mentions, once each."""
-    found: dict[str, Type] = {}
+def _within(interface: Interface) -> list[Type]:
+    """The types that a module mentions, and what they are made of, once each, as far as the module has their text."""
+    found: dict[Type, None] = {}
     waiting = mentioned(interface)[::-1]
-    seen: set[Type] = set()
     while waiting:
         type_ = waiting.pop()
-        if type_ in seen or (isinstance(type_, TypeDef) and type_.interface is not interface):
+        if type_ in found or (isinstance(type_, TypeDef) and type_.interface is not interface):
             continue
-        seen.add(type_)
+        found[type_] = None
+        if isinstance(type_, TypeDef) and isinstance(type_.kind, Alias):
+            waiting.append(type_.kind.type)
+        else:
+            waiting += components(type_)[::-1]
+    return list(found)
+
+
+def anonymous_types(interface: Interface) -> list[Type]:
+    """The options, expecteds and tuples of Rust's own that a module mentions, once each."""
+    found: dict[Type, Type] = {}
+    for type_ in _within(interface):
         is_tuple = isinstance(type_, TupleOf) and 0 < len(type_.items) <= MAX_TUPLE
         if is_tuple or isinstance(type_, OptionOf | ExpectedOf):
-            found.setdefault(str(without_aliases(type_)), type_)
-        waiting += (
-            [type_.kind.type]
-            if isinstance(type_, TypeDef) and isinstance(type_.kind, Alias)
-            else components(type_)[::-1]
-        )
+            found.setdefault(without_aliases(type_), type_)
     return list(found.values())
 
 
@@ -433,24 +435,9 @@ def _wide_tuples(interface: Interface) -> dict[TupleOf, tuple[Interface, str]]:
     for used in sorted({use.target.interface for use in interface.uses}, key=lambda used: used.name):
         for tuple_, place in _wide_tuples(used).items():
             found.setdefault(tuple_, place)
-    taken = {*_type_names(interface).values()}
-    seen: set[Type] = set()
-    waiting = mentioned(interface)[::-1]
-    while waiting:
-        type_ = waiting.pop()
-        if type_ in seen or (isinstance(type_, TypeDef) and type_.interface is not interface):
-            continue
-        seen.add(type_)
+    for type_ in _within(interface):
         if isinstance(type_, TupleOf) and len(type_.items) > MAX_TUPLE and type_ not in found:
-            name = f"Tuple{len(type_.items)}"
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            found[type_] = interface, name
-        if isinstance(type_, TypeDef) and isinstance(type_.kind, Alias):
-            waiting.append(type_.kind.type)
-        else:
-            waiting += components(type_)[::-1]
+            found[type_] = interface, _type_scope(interface).claim(type_, f"Tuple{len(type_.items)}")
     return found
 
 

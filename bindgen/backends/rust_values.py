@@ -26,6 +26,7 @@ from bindgen.backends.rust_names import (
 )
 from bindgen.backends.rust_text import Code, Items, Match, Signature, arm
 from bindgen.backends.rust_types import TAGS
+from bindgen.backends.scope import Scope
 from bindgen.plan import choice, parts, shape
 from bindgen.wit_parser.model import (
     Enum,
@@ -266,17 +267,16 @@ class Flat:
 
 def flat_params(params: Sequence[tuple[str, Type]]) -> list[list[Flat]]:
     """The flat parameters that each of some parameters, given by name and type, travels as."""
-    names = {name for name, _ in params}
+    scope = Scope(name for name, _ in params)
     found = []
     for name, type_ in params:
-        kinds = _flat_kinds(type_)
-        stem = name.rstrip("_")
+        kinds, stem = _flat_kinds(type_), name.rstrip("_")
         if len(kinds) == 1:
             found.append([Flat(name, kinds)])
-        elif kinds == "pn" and f"{stem}_len" not in names:
-            found.append([Flat(name, "p"), Flat(f"{stem}_len", "n")])
+        elif kinds == "pn":
+            found.append([Flat(name, "p"), Flat(scope.fresh(f"{stem}_len"), "n")])
         else:
-            found.append([Flat(f"{stem}_{number}", kind) for number, kind in enumerate(kinds)])
+            found.append([Flat(scope.fresh(f"{stem}_{number}"), kind) for number, kind in enumerate(kinds)])
     return found
 
 
@@ -295,20 +295,36 @@ Form: TypeAlias = Literal["param", "place", "ref"]
 reference to it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An expression that a value is found by."""
+
+    text: str
+    stem: str
+    """What variables for its flat values are called, without their numbers."""
+    is_item: bool = False
+    """How rustfmt writes `x.0.0` depends on its version, so an item of an item stands in brackets."""
+
+    def part(self, name: str) -> Place:
+        """A field, or an item of a tuple."""
+        whole = f"({self.text})" if self.is_item and name.isdigit() else self.text
+        return Place(f"{whole}.{name}", _joined(f"{self.stem}_{name}"), name.isdigit())
+
+
 class Lowering:
     """Makes flat values. What doesn't fit into an expression is computed first, by `statements`."""
 
-    def __init__(self, names: Names, taken: set[str], is_nested: bool = False) -> None:
+    def __init__(self, names: Names, scope: Scope, is_nested: bool = False) -> None:
         self._names = names
-        self._taken = taken
+        self._scope = scope
         self._is_nested = is_nested
         self.statements: list[Code] = []
         self.lends = False
         """Whether `loan` is used: there are lists that are made anew for the host."""
 
-    def lower(self, type_: Type, text: str, form: Form) -> list[Flat]:
-        """The flat values of the value `text`."""
-        real = unaliased(type_)
+    def lower(self, type_: Type, place: Place, form: Form) -> list[Flat]:
+        """The flat values of the value at `place`."""
+        real, text = unaliased(type_), place.text
         if form == "param" and is_borrowed(type_):
             form = "ref"
         match real:
@@ -321,14 +337,13 @@ class Lowering:
             case ListOf(element):
                 return [self._elements(element, text, form), Flat(f"{text}.len()", "n")]
             case TypeDef(kind=Flags()):
-                return _flags(real, text)
+                return _flags(real, place)
             case TypeDef(kind=Enum()):
                 return [Flat(f"{'*' if form == 'ref' else ''}{text} as u32", "i")]
             case TypeDef(kind=Record()) | TupleOf():
                 inner: Form = "param" if form == "param" else "place"
-                parts = fields(real)
-                return [flat for name, part in parts for flat in self.lower(part, _part(text, name), inner)]
-        return self._cases(real, text, form)
+                return [flat for name, part in fields(real) for flat in self.lower(part, place.part(name), inner)]
+        return self._cases(real, place, form)
 
     def _elements(self, element: Type, text: str, form: Form) -> Flat:
         if unaliased(element) is Primitive.U8:
@@ -338,16 +353,16 @@ class Lowering:
         self.lends = True
         return Flat(f"abi::lend_list({'&' if form == 'place' else ''}{text}, &mut loan)", "p")
 
-    def _cases(self, type_: Type, text: str, form: Form) -> list[Flat]:
+    def _cases(self, type_: Type, place: Place, form: Form) -> list[Flat]:
         """The flat values of a variant, an option or an expected."""
         arms: list[Code] = []
         view = choice(type_)
-        letters = view.slots
         for case in view.cases:
             number = case.number
             path, payload = case_path(self._names, type_, number), case_payload(type_, number)
-            inner = Lowering(self._names, {*self._taken, "value"}, is_nested=True)
-            flats = inner.lower(payload, "value", "param" if form == "param" else "ref") if payload else []
+            inner = Lowering(self._names, self._scope.nested(["value"]), is_nested=True)
+            held = Place("value", "value")
+            flats = inner.lower(payload, held, "param" if form == "param" else "ref") if payload else []
             self.lends |= inner.lends
             values = [_to_slot(flat, want) for flat, want in zip(flats, case.joined, strict=True)]
             suffixes = self._is_nested and number == 0
@@ -356,22 +371,11 @@ class Lowering:
                 *values,
                 *(_literal(0, letter, suffixes) for letter in case.unused),
             ]
-            if payload is not None:
-                path += "(value)"
             value = Items("(", values, ")") if len(values) > 1 else Items(values[0])
-            arms += arm(path, inner.statements, value)
-        names = self._fresh(text, len(letters))
-        self.statements.append(Match(names, f"&{text}" if form == "place" else text, arms))
-        return [Flat(name, letter) for name, letter in zip(names, letters, strict=True)]
-
-    def _fresh(self, text: str, count: int) -> list[str]:
-        """Names of variables for the flat values of what is at `text`."""
-        stem = _joined(re.sub(r"\W+", "_", text))
-        while any(f"{stem}_{number}" in self._taken for number in range(count)):
-            stem += "2"
-        found = [f"{stem}_{number}" for number in range(count)]
-        self._taken.update(found)
-        return found
+            arms += arm(path if payload is None else f"{path}(value)", inner.statements, value)
+        names = [self._scope.fresh(f"{place.stem}_{number}") for number in range(len(view.slots))]
+        self.statements.append(Match(names, f"&{place.text}" if form == "place" else place.text, arms))
+        return [Flat(name, letter) for name, letter in zip(names, view.slots, strict=True)]
 
 
 def _literal(number: int, letter: str, has_suffix: bool) -> str:
@@ -393,18 +397,12 @@ def _number(type_: Primitive, text: str) -> list[Flat]:
     return [Flat(text, shape(type_).slots)]
 
 
-def _flags(definition: TypeDef, text: str) -> list[Flat]:
+def _flags(definition: TypeDef, place: Place) -> list[Flat]:
     size = shape(definition).size
-    bits = _part(text, "0")
+    bits = place.part("0").text
     if size <= 4:
         return [Flat(bits if size == 4 else f"u32::from({bits})", "i")]
     return [Flat(f"{bits}[{word}]", "i") for word in range(size // 4)]
-
-
-def _part(text: str, name: str) -> str:
-    """A field, or an item of a tuple: how rustfmt writes `x.0.0` depends on its version."""
-    is_item = re.search(r"\.\d+$", text) is not None
-    return f"({text}).{name}" if is_item and name.isdigit() else f"{text}.{name}"
 
 
 def _to_slot(flat: Flat, want: str) -> str:
@@ -424,9 +422,9 @@ def _to_slot(flat: Flat, want: str) -> str:
 class Lifting:
     """Reads flat values that the host hands over. What doesn't fit into an expression is computed by `statements`."""
 
-    def __init__(self, names: Names, taken: set[str]) -> None:
+    def __init__(self, names: Names, scope: Scope) -> None:
         self._names = names
-        self._taken = taken
+        self._scope = scope
         self.statements: list[Code] = []
 
     def lift(self, type_: Type, flats: Sequence[Flat], name: str) -> str | Items:
@@ -451,7 +449,7 @@ class Lifting:
                 return f"{self._names.use(real)}({bits})"
             case TypeDef(kind=Enum()):
                 return f"{self._names.use(real)}::lift({texts[0]})"
-        name = self._fresh(name)
+        name = self._scope.fresh(name)
         if isinstance(real, TupleOf) or (isinstance(real, TypeDef) and isinstance(real.kind, Record)):
             values = [
                 self.lift(type_of_part, part.slots_of(flats), _joined(f"{name}_{field}"))
@@ -469,18 +467,12 @@ class Lifting:
             if payload is None:
                 arms.append(f"{number} => {path},")
                 continue
-            inner = Lifting(self._names, {*self._taken})
+            inner = Lifting(self._names, self._scope.nested())
             flats = [_from_slot(slot, want) for slot, want in zip(slots, _flat_kinds(payload), strict=False)]
             arms += arm(str(number), inner.statements, Items(f"{path}(", [inner.lift(payload, flats, "value")], ")"))
         real = unaliased(type_)
         name = real.name if isinstance(real, TypeDef) else "option" if isinstance(real, OptionOf) else "expected"
         return [*arms, f'tag => abi::unknown_case("{name}", tag),']
-
-    def _fresh(self, name: str) -> str:
-        while name in self._taken:
-            name += "2"
-        self._taken.add(name)
-        return name
 
 
 def _joined(name: str) -> str:
