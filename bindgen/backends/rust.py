@@ -146,7 +146,7 @@ impl $name {
     /// What is behind the handle, if that is a `T`.
     pub fn downcast<T: $trait>(this: &Self) -> Option<&T> {
         let value: &dyn $trait = &**this;
-        let is_one = value.type_id() == std::any::TypeId::of::<T>();
+        let is_one = std::any::Any::type_id(value) == std::any::TypeId::of::<T>();
         // SAFETY: then it is.
         is_one.then(|| unsafe { &*(value as *const dyn $trait).cast::<T>() })
     }

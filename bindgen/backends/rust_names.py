@@ -94,8 +94,11 @@ def local(name: str) -> str:
 
 
 def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
-    """The modules of the interfaces. There are file systems that don't tell upper from lower case."""
-    files = Scope(["canonical_abi"], same=str.casefold)
+    """The modules of the interfaces. There are file systems that don't tell upper from lower case.
+
+    A module `std` of a crate would be what `std::` means there.
+    """
+    files = Scope(["canonical_abi", "alloc", "core", "std"], same=str.casefold)
     return {interface: files.claim(interface, snake(interface.name)) for interface in interfaces}
 
 

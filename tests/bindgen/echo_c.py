@@ -9,16 +9,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bindgen.backends import c, reachable
 from bindgen.backends.c_calls import signature
-from bindgen.backends.c_layout import owns
-from bindgen.backends.c_names import Names
+from bindgen.backends.c_layout import WORD_FLAGS, flags_count, owns
+from bindgen.backends.c_names import LOCALS, Names, functions_of
 from bindgen.backends.c_types import free
-from bindgen.plan import ABI
-from bindgen.wit_parser.model import Function, Interface, Type
+from bindgen.backends.scope import Scope
+from bindgen.wit_parser.model import (
+    Enum,
+    Flags,
+    Function,
+    Interface,
+    Resource,
+    Type,
+    TypeDef,
+    Union,
+    Variant,
+    unaliased,
+)
+from tests.bindgen.roundtrip import export_names, pairs
 
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror")
 """What generated C has to pass."""
@@ -66,46 +78,104 @@ uint32_t count_live_blocks(void) {
 """The part of a guest's source that counts the blocks of the bindings, and traps if one was written past its end."""
 
 
-def echo_source(imported: Interface, exported: Interface) -> str:
-    """The guest's own source. It is compiled with `COUNT_BLOCKS`, beside `c.write([imported], [exported])`.
+def echo_source(imports: Sequence[Interface], exports: Sequence[Interface]) -> str:
+    """The guest's own source. It is compiled with `COUNT_BLOCKS`, beside `c.write(imports, exports)`.
 
-    Both interfaces have free functions of the same names and shapes. Their types may be shared, or each its own.
+    The functions of the one are those of the other, in their order, with the same shapes: `_echo` says what may differ.
+    Their types may be shared, or each its own.
     """
-    names = Names(reachable([imported, exported]))
-    calls = {function.name: function for function in imported.functions}
-    lines = [f'#include "{names.stem(interface)}.h"' for interface in (imported, exported)]
-    lines += ["", COUNTED]
-    for number, function in enumerate(exported.functions):
-        lines += _echo(names, calls[function.name], function, f"echo_{number}")
-    return "\n".join(lines)
+    interfaces = reachable([*imports, *exports])
+    names = Names(interfaces)
+    _name_in_order(names, [interface for interface in interfaces if interface in exports])
+    lines = [f'#include "{names.stem(interface)}.h"' for interface in interfaces]
+    lines += ["", COUNTED, *(line for interface in interfaces for line in _constants(names, interface))]
+    for number, resource in enumerate(each for interface in exports for each in interface.resources):
+        lines += _destructor(names, resource, f"end_{number}")
+    exported_as = export_names(exports)
+    for number, (call, function) in enumerate(pairs(imports, exports)):
+        lines += _echo(names, call, function, f"echo_{number}", exported_as[function])
+    return "\n".join(lines) + "\n"
 
 
-def _echo(names: Names, call: Function, function: Function, name: str) -> list[str]:
-    """A function that calls `call`, and the macro that exports it as `function`."""
+def _name_in_order(names: Names, exports: Sequence[Interface]) -> None:
+    """Names that are made when they are first needed: here in the order in which the bindings need them."""
+    for interface in exports:
+        for resource in interface.resources:
+            for operation in ("new", "rep", "clone"):
+                names.helper(operation, resource)
+            _destructor_macro(names, resource)
+        for function in functions_of(interface):
+            names.export_macro(function)
+
+
+def _destructor_macro(names: Names, resource: Resource) -> str:
+    return names.claim(("destructor", resource), f"{names.base(resource)}_destructor_export".upper())
+
+
+def _constants(names: Names, interface: Interface) -> list[str]:
+    """Assertions that each flag and each case has a constant, and that it is the right one."""
+    lines = []
+    for definition in interface.types:
+        is_bit = 0 < flags_count(definition) <= WORD_FLAGS
+        for number in range(_count(definition)):
+            value = f"UINT64_C(1) << {number}" if is_bit else str(number)
+            lines.append(f'_Static_assert({names.constant(definition, number)} == {value}, "a constant");')
+    return lines
+
+
+def _count(definition: TypeDef) -> int:
+    """How many flags or cases a type has."""
+    match definition.kind:
+        case Flags(labels):
+            return len(labels)
+        case Variant(cases) | Union(cases):
+            return len(cases)
+        case Enum(labels):
+            return len(labels)
+    return 0
+
+
+def _destructor(names: Names, resource: Resource, name: str) -> list[str]:
+    """What is exported to end a resource of the guest, which does nothing."""
+    macro = _destructor_macro(names, resource)
+    return [f"static void {name}(void *rep) {{", "    (void)rep;", "}", f"{macro}({name})", ""]
+
+
+def _echo(names: Names, call: Function, function: Function, name: str, exported: str) -> list[str]:
+    """A function `name` that calls `call`, and the macro that exports it as `function`, under the name `exported`.
+
+    A method of the guest drops its own handle, and `call` does without. Where `call` returns nothing, the result is a
+    new resource of the guest.
+    """
     theirs, ours = signature(names, call), signature(names, function)
     body: list[str] = []
     arguments = []
-    for (_, their_type), (argument, type_) in zip(theirs.params, ours.params, strict=True):
-        arguments.append(_converted(names, argument, type_, their_type, f"their_{argument}", body))
+    passed = ours.params[len(ours.params) - len(theirs.params) :]
+    scope = Scope([*LOCALS, *(argument for argument, _ in ours.params)])
+    for (_, their_type), (argument, type_) in zip(theirs.params, passed, strict=True):
+        arguments.append(_converted(names, argument, type_, their_type, scope.fresh(f"their_{argument}"), body))
     for (out, their_type), (_, type_) in zip(theirs.outs, ours.outs, strict=True):
         if names.type(their_type) == names.type(type_):
             arguments.append(out)
         else:
-            body.append(f"{names.type(their_type)} their_{out};")
-            arguments.append(f"&their_{out}")
+            place = scope.fresh(f"their_{out}")
+            body.append(f"{names.type(their_type)} {place};")
+            arguments.append(f"&{place}")
     invoke = f"{names.function(call)}({', '.join(arguments)});"
-    body.append(invoke if ours.result == "void" else f"{theirs.result} result = {invoke}")
+    body.append(invoke if theirs.result == "void" else f"{theirs.result} result = {invoke}")
     body += [free(names, type_, argument) for argument, type_ in ours.params if owns(type_)]
-    for argument, (out, type_) in zip(arguments[len(ours.params) :], ours.outs, strict=True):
+    for argument, (out, type_) in zip(arguments[len(passed) :], ours.outs, strict=True):
         if argument != out:
             condition = "result" if out == "ok" else "!result"
             body.append(f"if ({condition}) __builtin_memcpy({out}, {argument}, sizeof({names.type(type_)}));")
     if ours.result == theirs.result:
         body += [] if ours.result == "void" else ["return result;"]
+    elif theirs.result == "void":
+        body.append(f"return {names.helper('new', unaliased(function.result))}(NULL);")
     else:
-        body.append(f"return {_converted(names, 'result', call.result, function.result, 'ours', body)};")
+        body.append(f"return {_converted(names, 'result', call.result, function.result, scope.fresh('ours'), body)};")
     head = f"static {ours.result} {name}({', '.join(ours.declared(names))}) {{"
-    export = f'{names.export_macro(function)}("{ABI.name(function)}", {name})'
+    export = f'{names.export_macro(function)}("{exported}", {name})'
     return [head, *(f"    {line}" for line in body), "}", export, ""]
 
 
@@ -117,9 +187,9 @@ def _converted(names: Names, value: str, have: Type, want: Type, name: str, body
     return name
 
 
-def compile_echo(imported: Interface, exported: Interface, directory: Path) -> Path:
+def compile_echo(imports: Sequence[Interface], exports: Sequence[Interface], directory: Path) -> Path:
     """Writes the bindings and the guest into `directory`, and builds them; returns the module."""
-    files = c.write([imported], [exported]) | {"echo.c": echo_source(imported, exported)}
+    files = c.write(imports, exports) | {"echo.c": echo_source(imports, exports)}
     for name, text in files.items():
         (directory / name).write_text(text)
     sources = [directory / name for name in files if name.endswith(".c")]

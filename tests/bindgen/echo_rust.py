@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from bindgen.backends import reachable, rust
-from bindgen.backends.rust_names import MAX_TUPLE, Names, camel, case_names, flag_names, is_borrowed, local, snake
+from bindgen.backends.rust_names import (
+    MAX_TUPLE,
+    Names,
+    all_functions,
+    case_names,
+    field_names,
+    flag_names,
+    is_borrowed,
+    name_modules,
+    params_of,
+)
 from bindgen.wit_parser.model import (
     Enum,
     ExpectedOf,
     Flags,
     Function,
+    FunctionKind,
     Interface,
     ListOf,
     OptionOf,
@@ -33,8 +44,18 @@ from bindgen.wit_parser.model import (
     is_unit,
     unaliased,
 )
+from tests.bindgen.roundtrip import export_names, pairs
 
 TARGET = "wasm32-unknown-unknown"
+
+NAMES_ARE_AS_THEY_ARE = [
+    f"-A{lint}"
+    for lint in (
+        *("non-snake-case", "non-camel-case-types", "non-upper-case-globals"),
+        *("uncommon-codepoints", "confusable-idents", "mixed-script-confusables"),
+    )
+]
+"""The lints that are about how a name looks, which is the interface's choice."""
 
 _HEAD = """\
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -82,37 +103,44 @@ struct Echo;
 """
 
 
-def echo_source(imported: Interface, exported: Interface) -> str:
-    """The root of the crate whose other modules `rust.write([imported], [exported])` gives.
+def echo_source(imports: Sequence[Interface], exports: Sequence[Interface]) -> str:
+    """The root of the crate whose other modules `rust.write(imports, exports)` gives.
 
-    Both interfaces have free functions of the same names and shapes. Their types may be shared, or each its own;
-    resources are shared.
+    The functions of the one are those of the other, in their order, with the same shapes: `_Echo.function` says what
+    may differ. Their types may be shared, or each its own; resources are shared. Only one exported interface may have
+    resources, where there are several.
     """
-    modules = sorted({"canonical_abi", *(snake(each.name) for each in reachable([imported, exported]))})
-    echo = _Echo(imported, exported)
-    functions = [line for function in exported.functions for line in echo.function(function)]
+    modules = name_modules(reachable([*imports, *exports]))
+    echo = _Echo(modules)
+    calls = {function: call for call, function in pairs(imports, exports)}
     lines = [
         "#![allow(unused_variables)] // an empty tuple is passed on as another one",
         "",
-        *(f"mod {name};" for name in modules),
+        *(_mod(name) for name in sorted({"canonical_abi", *modules.values()})),
         "",
         _HEAD,
-        f"impl {snake(exported.name)}::Guest for Echo {{",
-        *functions,
-        "}",
-        "",
-        f"{snake(exported.name)}::export!(Echo);",
-        *echo.conversions.values(),
     ]
-    return "\n".join(lines) + "\n"
+    for interface in exports:
+        lines += echo.interface(interface, calls)
+    if len(exports) == 1:
+        lines.append(f"{modules[exports[0]]}::export!(Echo);")
+    else:
+        exported_as = export_names(exports)
+        lines += [line for interface in exports for line in echo.single_exports(interface, exported_as)]
+    return "\n".join([*lines, *(text for _, text in echo.conversions.values())]) + "\n"
 
 
-def compile_echo(imported: Interface, exported: Interface, directory: Path) -> Path:
+def _mod(name: str) -> str:
+    """Rust finds no file by a name that isn't ASCII."""
+    return f"mod {name};" if name.isascii() else f'#[path = "{name}.rs"]\nmod {name};'
+
+
+def compile_echo(imports: Sequence[Interface], exports: Sequence[Interface], directory: Path) -> Path:
     """Writes the bindings and the guest into `directory`, and builds them; returns the module."""
-    files = rust.write([imported], [exported]) | {"echo.rs": echo_source(imported, exported)}
+    files = rust.write(imports, exports) | {"echo.rs": echo_source(imports, exports)}
     for name, text in files.items():
         (directory / name).write_text(text)
-    return compile_rust(directory / "echo.rs", directory / "echo.wasm")
+    return compile_rust(directory / "echo.rs", directory / "echo.wasm", *NAMES_ARE_AS_THEY_ARE)
 
 
 def compile_rust(root: Path, module: Path, *options: str) -> Path:
@@ -144,50 +172,90 @@ class _Names(Names):
     """Names as the root of the crate has them."""
 
     def use(self, definition: TypeDef | Resource) -> str:
-        return f"{snake(definition.interface.name)}::{camel(definition.name)}"
+        there = Names(definition.interface, self._modules).use(definition)
+        return f"{self._modules[definition.interface]}::{there}"
 
     def wide(self, tuple_: TupleOf) -> str:
         interface, name = self._wide[tuple_]
-        return f"{snake(interface.name)}::{name}"
+        return f"{self._modules[interface]}::{name}"
 
 
 class _Echo:
-    def __init__(self, imported: Interface, exported: Interface) -> None:
-        self.imported = imported
-        self.exported = exported
-        self.conversions: dict[str, str] = {}
-        """By name, functions from a type of one interface to the same type of the other."""
+    def __init__(self, modules: Mapping[Interface, str]) -> None:
+        self._modules = modules
+        self._homes = {function: interface for interface in modules for function in all_functions(interface)}
+        self.conversions: dict[tuple[TypeDef, TypeDef], tuple[str, str]] = {}
+        """Functions from a type of one interface to the same type of another: names and texts."""
 
-    def function(self, function: Function) -> list[str]:
-        (same,) = [each for each in self.imported.functions if each.name == function.name]
-        names = _Names(self.exported, {})
-        params = [
-            (local(param.name), param.type, there.type)
-            for param, there in zip(function.params, same.params, strict=True)
+    def interface(self, exported: Interface, calls: Mapping[Function, Function]) -> list[str]:
+        """What implements an exported interface."""
+        module, names = self._modules[exported], Names(exported, self._modules)
+        constructed = [
+            resource
+            for resource in exported.resources
+            if any(function.kind is FunctionKind.STATIC for function in resource.functions)
         ]
         lines = []
-        for name, ours, theirs in params:
-            value = self.convert(ours, theirs, name)
+        if exported.functions or constructed:
+            lines.append(f"impl {module}::Guest for Echo {{")
+            lines += [f"    type {names.use(resource)} = Echo;" for resource in constructed]
+            lines += [line for function in exported.functions for line in self.function(exported, function, calls)]
+            lines += ["}", ""]
+        for resource in exported.resources:
+            lines.append(f"impl {module}::{names.guest_trait(resource)} for Echo {{")
+            lines += [line for function in resource.functions for line in self.function(exported, function, calls)]
+            lines += ["}", ""]
+        return lines
+
+    def single_exports(self, exported: Interface, exported_as: Mapping[Function, str]) -> list[str]:
+        """Exports of the free functions, each under a name of its own."""
+        module, names = self._modules[exported], Names(exported, self._modules)
+        found = []
+        for function in exported.functions:
+            name = names.function(function)
+            target = f"<Echo as {module}::Guest>::{name}"
+            found.append(f'{module}::export_{name}!("{exported_as[function]}", {target});')
+        return found
+
+    def function(self, exported: Interface, function: Function, calls: Mapping[Function, Function]) -> list[str]:
+        """A function that calls another one. Where that returns nothing, the result is a resource of the guest."""
+        same = calls[function]
+        names, theirs_names = _Names(exported, self._modules), _Names(self._homes[same], self._modules)
+        own = 1 if function.kind is FunctionKind.METHOD else 0
+        params, arguments = params_of(function)[own:], []
+        lines = []
+        for (name, ours), (_, theirs) in zip(params, params_of(same), strict=True):
+            value = self.convert(ours, theirs, name, names, theirs_names)
             lines += [f"        let {name} = {value};"] if value != name else []
-        arguments = [_borrow(type_, name) for name, _, type_ in params]
-        call = f"{snake(self.imported.name)}::{snake(same.name)}({', '.join(arguments)})"
-        owned = ", ".join(f"{name}: {names.owned(type_)}" for name, type_, _ in params)
+            arguments.append(_borrow(theirs, name))
+        call = f"{self._called(same)}({', '.join(arguments)})"
+        owned = ["&self"] * own
+        owned += [f"{name}: {names.owned(type_)}" for name, type_ in params]
+        if is_unit(same.result) and not is_unit(function.result):
+            lines.append(f"        {call};")
+            result = f"{names.owned(function.result)}::new(Echo)"
+        else:
+            result = self.convert(same.result, function.result, call, theirs_names, names)
         return [
-            f"    fn {snake(function.name)}({owned}) -> {names.owned(function.result)} {{",
+            f"    fn {names.function(function)}({', '.join(owned)}) -> {names.owned(function.result)} {{",
             *lines,
-            f"        {self.convert(same.result, function.result, call, back=True)}",
+            f"        {result}",
             "    }",
         ]
 
-    def convert(self, ours: Type, theirs: Type, value: str, back: bool = False) -> str:
-        """The `value` of a type of the exported interface as that of the imported one, or back."""
+    def _called(self, function: Function) -> str:
+        """The path of a function that the guest imports."""
+        interface = self._homes[function]
+        names = Names(interface, self._modules)
+        owner = f"{names.use(function.resource)}::" if function.resource else ""
+        return f"{self._modules[interface]}::{owner}{names.function(function)}"
+
+    def convert(self, ours: Type, theirs: Type, value: str, one: _Names, other: _Names) -> str:
+        """The `value` of a type as that of a type of the same shape, given the names that the two have."""
         ours, theirs = unaliased(ours), unaliased(theirs)
-        one, other = _Names(self.exported, {}), _Names(self.imported, {})
-        if back:
-            one, other = other, one
 
         def inner(first: Type, second: Type, text: str = "value") -> str:
-            return self.convert(first, second, text, back)
+            return self.convert(first, second, text, one, other)
 
         match ours, theirs:
             case _ if one.owned(ours) == other.owned(theirs):
@@ -203,30 +271,30 @@ class _Echo:
                 head = other.wide(theirs) if len(items) > MAX_TUPLE else ""
                 return f"{{ let value = {value}; {head}({', '.join(items)}{'' if head else ','}) }}"
             case TypeDef(), TypeDef():
-                name = f"{snake(ours.interface.name)}_to_{snake(theirs.interface.name)}_{snake(theirs.name)}"
-                if name not in self.conversions:
-                    body = self._body(ours, theirs, inner)
-                    self.conversions[name] = f"""
-fn {name}(value: {one.use(ours)}) -> {other.use(theirs)} {{
-    {body}
-}}"""
-                return f"{name}({value})"
+                key = ours, theirs
+                name = f"conversion_{len(self.conversions)}"
+                if key not in self.conversions:
+                    self.conversions[key] = name, ""
+                    head = f"fn {name}(value: {one.use(ours)}) -> {other.use(theirs)}"
+                    body = self._body(ours, theirs, one.use(ours), other.use(theirs), inner)
+                    self.conversions[key] = name, f"\n{head} {{\n    {body}\n}}"
+                return f"{self.conversions[key][0]}({value})"
         raise ValueError(f"{ours} is not another {theirs}")
 
-    def _body(self, ours: TypeDef, theirs: TypeDef, inner: Callable[..., str]) -> str:
+    def _body(self, ours: TypeDef, theirs: TypeDef, one: str, other: str, inner: Callable[..., str]) -> str:
         """What turns a value of a named type into that of another with the same parts."""
-        one, other = (_Names(each.interface, {}).use(each) for each in (ours, theirs))
         match ours.kind, theirs.kind:
             case Record(fields), Record(others):
+                named = zip(field_names(ours), fields, field_names(theirs), others, strict=True)
                 items = [
-                    f"{snake(field.name)}: {inner(field.type, same.type, f'value.{snake(field.name)}')}"
-                    for field, same in zip(fields, others, strict=True)
+                    f"{theirs_name}: {inner(field.type, same.type, f'value.{name}')}"
+                    for name, field, theirs_name, same in named
                 ]
                 return f"{other} {{ {', '.join(items)} }}"
-            case Flags(labels), Flags():
-                names = flag_names(ours)
+            case Flags(), Flags():
                 none = f"{other}::empty()"
-                kept = [f"(if value.contains({one}::{it}) {{ {other}::{it} }} else {{ {none} }})" for it in names]
+                named = zip(flag_names(ours), flag_names(theirs), strict=True)
+                kept = [f"(if value.contains({one}::{a}) {{ {other}::{b} }} else {{ {none} }})" for a, b in named]
                 return " | ".join([none, *kept])
             case ((Variant(cases) | Union(cases)), (Variant(others) | Union(others))):
                 arms = []
@@ -237,8 +305,9 @@ fn {name}(value: {one.use(ours)}) -> {other.use(theirs)} {{
                     else:
                         arms.append(f"{paths[0]}(value) => {paths[1]}({inner(case.type, same.type)})")
                 return f"match value {{ {', '.join(arms)} }}"
-            case Enum(labels), Enum():
-                arms = [f"{one}::{camel(label.name)} => {other}::{camel(label.name)}" for label in labels]
+            case Enum(), Enum():
+                named = zip(case_names(ours), case_names(theirs), strict=True)
+                arms = [f"{one}::{a} => {other}::{b}" for a, b in named]
                 return f"match value {{ {', '.join(arms)} }}"
         raise ValueError(f"{one} is not another {other}")
 

@@ -10,7 +10,7 @@ import asyncio
 import importlib
 import keyword
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 
 from bindgen import runtime
-from bindgen.backends import python
+from bindgen.backends import interfaces_of, python, python_names
+from bindgen.backends.c_names import functions_of
 from bindgen.backends.python_names import snake
+from bindgen.plan import ABI
 from bindgen.runtime import guest_resource_imports, host_resource_imports
 from bindgen.wit_parser import load_many
-from bindgen.wit_parser.model import Interface
+from bindgen.wit_parser.model import Function, Interface
 from slight_py.engine import Engine, Instance, Limits, Program, describe
 from slight_py.linker import Links
 
@@ -44,8 +46,8 @@ def use_form(form: str, modules: Iterable[ModuleType], monkeypatch: pytest.Monke
                 monkeypatch.setattr(module, name, found)
 
 
-Compile = Callable[[Interface, Interface, Path], Path]
-"""Builds the guest of an imported and an exported interface in a directory; returns the module."""
+Compile = Callable[[Sequence[Interface], Sequence[Interface], Path], Path]
+"""Builds the guest of imported and exported interfaces in a directory; returns the module."""
 
 _engine: Engine | None = None
 
@@ -67,29 +69,56 @@ def parse(directory: Path, types: str, functions: str) -> tuple[Interface, Inter
     return imported, exported
 
 
-class Case:
-    """Some functions, the bindings of both sides, and a guest between them."""
+def pairs(imports: Iterable[Interface], exports: Iterable[Interface]) -> list[tuple[Function, Function]]:
+    """What an echo calls, and what it exports: the functions of imported and exported interfaces, in their order."""
+    called, exported = ([each for one in some for each in functions_of(one)] for some in (imports, exports))
+    return list(zip(called, exported, strict=True))
 
-    def __init__(self, directory: Path, types: str, functions: str, compile_guest: Compile) -> None:
-        self.imported, self.exported = parse(directory, types, functions)
-        self.wasm = compile_guest(self.imported, self.exported, directory)
-        self.modules = bindings(directory, [self.imported], [self.exported])
+
+def export_names(exports: Sequence[Interface]) -> dict[Function, str]:
+    """What an echo exports its functions as: the names have to differ also where there are several interfaces."""
+    prefixes = {interface: f"{interface.name}/" if len(exports) > 1 else "" for interface in exports}
+    return {each: prefixes[interface] + ABI.name(each) for interface in exports for each in functions_of(interface)}
+
+
+class Guest:
+    """The bindings of both sides for some interfaces, and a guest between them that is an echo."""
+
+    def __init__(
+        self, directory: Path, imports: Sequence[Interface], exports: Sequence[Interface], compile_guest: Compile
+    ) -> None:
+        self.imports, self.exports = imports, exports
+        self.wasm = compile_guest(imports, exports, directory)
+        self.modules = bindings(directory, imports, exports)
+        self.package = directory / f"generated_{_packages}"
+        """Where the Python modules are."""
+        stems = python_names.name_modules(interfaces_of(imports, exports))
+        self.module_of = {interface: self.modules[stem] for interface, stem in stems.items()}
         self.module = engine().compile(self.wasm.read_bytes())
         self.host: object = Echo()
+        self._functions = describe(self.module).functions
+        self._callables = self._by_export(stems)
         self._program = Program(engine(), self.module, self._links())
 
+    def _by_export(self, stems: Mapping[Interface, str]) -> dict[str, Callable[..., Awaitable[Any]]]:
+        """What calls each function, by the name that it is exported as."""
+        found = {}
+        exported_as = export_names(self.exports)
+        for interface in self.exports:
+            names = python_names.Names(interface, stems, self.exports)
+            for function in functions_of(interface):
+                names.constant(function)
+                found[exported_as[function]] = getattr(self.module_of[interface], names.exported(function))
+        return found
+
     def _links(self) -> Links:
-        definitions = [*self.modules["host_side"].IMPORTS]
+        definitions = [each for interface in self.imports for each in self.module_of[interface].IMPORTS]
         for module in self.modules.values():
             for name in getattr(module, "RESOURCES", ()):
                 definitions += host_resource_imports(name)
             for name in getattr(module, "GUEST_RESOURCES", ()):
                 definitions += guest_resource_imports(name)
         return {(each.module, each.name): (each, Answering(self)) for each in definitions}
-
-    @property
-    def functions(self) -> list[str]:
-        return [function.name for function in self.exported.functions]
 
     def run(self, body: Callable[[Caller], Awaitable[None]], host: object | None = None) -> None:
         """Runs `body` with an instance of the guest. `host` answers its imports: by default each with its argument."""
@@ -100,24 +129,37 @@ class Case:
         async with asyncio.timeout(60):
             instance = await self._program.instantiate(None, reused=True)
             try:
-                functions = describe(self.module).functions
-                if "_initialize" in functions:
-                    await instance.call(functions["_initialize"], ())
-                await body(Caller(instance, functions, self.modules["guest_side"]))
+                if "_initialize" in self._functions:
+                    await instance.call(self._functions["_initialize"], ())
+                await body(Caller(instance, self._functions, self._callables))
             finally:
                 instance.close()
 
 
-class Caller:
-    """Calls the guest's exports by their names in WIT."""
+class Case(Guest):
+    """Some functions over some types, given in WIT, and their guest."""
 
-    def __init__(self, instance: Instance, functions: Mapping[str, Any], module: ModuleType) -> None:
+    def __init__(self, directory: Path, types: str, functions: str, compile_guest: Compile) -> None:
+        self.imported, self.exported = parse(directory, types, functions)
+        super().__init__(directory, [self.imported], [self.exported], compile_guest)
+
+    @property
+    def functions(self) -> list[str]:
+        return [function.name for function in self.exported.functions]
+
+
+class Caller:
+    """Calls the guest's exports by the names that they are exported as."""
+
+    def __init__(
+        self, instance: Instance, functions: Mapping[str, Any], callables: Mapping[str, Callable[..., Awaitable[Any]]]
+    ) -> None:
         self.instance = instance
         self._functions = functions
-        self._module = module
+        self._callables = callables
 
     async def __call__(self, name: str, *arguments: Any) -> Any:
-        return await getattr(self._module, in_python(name))(self.instance, self._functions[name], *arguments)
+        return await self._callables[name](self.instance, self._functions[name], *arguments)
 
     async def live_blocks(self) -> int:
         """How many blocks of memory the guest holds."""
@@ -133,7 +175,7 @@ def in_python(name: str) -> str:
 class Answering:
     """Answers as the host does that a case runs with at the moment, so that it's linked once."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Guest) -> None:
         self._case = case
 
     def __getattr__(self, name: str) -> Any:
@@ -144,6 +186,9 @@ class Echo:
     """A host that answers every function with its argument, or with all of them as a tuple."""
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
         async def answer(*arguments: Any) -> Any:
             return arguments[0] if len(arguments) == 1 else arguments
 
@@ -153,7 +198,7 @@ class Echo:
 _packages = 0
 
 
-def bindings(directory: Path, imports: list[Interface], exports: list[Interface]) -> dict[str, ModuleType]:
+def bindings(directory: Path, imports: Sequence[Interface], exports: Sequence[Interface]) -> dict[str, ModuleType]:
     """Writes host bindings, and imports them; returns the modules by name."""
     global _packages
     _packages += 1

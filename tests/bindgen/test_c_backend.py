@@ -22,7 +22,7 @@ from bindgen.wit_parser import load, load_many
 from bindgen.wit_parser.model import Interface
 from slight_py.engine import Program, describe
 from tests.bindgen.echo_c import COUNT_BLOCKS, COUNTED, compile_c, compile_echo, zig_cc
-from tests.bindgen.roundtrip import Caller, bindings, engine
+from tests.bindgen.roundtrip import Caller, bindings, engine, in_python
 from tests.bindgen.values import same
 
 ROOT = Path(__file__).parents[2]
@@ -50,13 +50,14 @@ def run(
     module = engine().compile(wasm.read_bytes())
     program = Program(engine(), module, {(each.module, each.name): (each, host) for each, host in links})
     functions = describe(module).functions
+    callables = {name: call for name in functions if (call := getattr(exports, in_python(name), None))}
 
     async def main() -> None:
         async with asyncio.timeout(60):
             instance = await program.instantiate(None, reused=True)
             try:
                 await instance.call(functions["_initialize"], ())
-                await body(Caller(instance, functions, exports))
+                await body(Caller(instance, functions, callables))
             finally:
                 instance.close()
 
@@ -321,7 +322,7 @@ def handles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, M
     (directory / "host-side.wit").write_text(f"resource thing\n{HANDLES}{HANDLE_FUNCTIONS}")
     (directory / "guest-side.wit").write_text(f"use * from host-side\n{HANDLE_FUNCTIONS}")
     imported, exported = load_many([directory / "host-side.wit", directory / "guest-side.wit"])
-    return compile_echo(imported, exported, directory), bindings(directory, [imported], [exported])
+    return compile_echo([imported], [exported], directory), bindings(directory, [imported], [exported])
 
 
 def with_handles(handles: tuple[Path, dict[str, ModuleType]], body: Callable[[Caller], Awaitable[None]]) -> None:

@@ -114,7 +114,7 @@ def test_every_shape_comes_back_as_it_was(case: Case, number: int) -> None:
     type_ = case.exported.functions[number].params[0].type
 
     @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(st.lists(values(type_, case.modules), min_size=3, max_size=10))
+    @given(st.lists(values(type_, case.module_of), min_size=3, max_size=10))
     def check(some: list[Any]) -> None:
         async def body(call: Caller) -> None:
             for value in some:
@@ -171,7 +171,7 @@ def test_a_nan_keeps_its_payload(case: Case, payload: int) -> None:
 @pytest.mark.parametrize("name", MANY)
 def test_functions_take_any_number_of_parameters(case: Case, name: str) -> None:
     function = next(each for each in case.exported.functions if each.name == name)
-    shapes = [values(param.type, case.modules) for param in function.params]
+    shapes = [values(param.type, case.module_of) for param in function.params]
 
     @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.tuples(*shapes))
@@ -284,7 +284,10 @@ def test_host_and_guest_agree_on_interfaces_that_nobody_thought_of(
         assume(not any(map(overlaps, parse(directory, *interface)[1].functions)))
         case = Case(directory, *interface, LANGUAGES[language])
         arguments = [
-            (function.name, data.draw(st.lists(values(function.params[0].type, case.modules), min_size=3, max_size=5)))
+            (
+                function.name,
+                data.draw(st.lists(values(function.params[0].type, case.module_of), min_size=3, max_size=5)),
+            )
             for function in case.exported.functions
         ]
 

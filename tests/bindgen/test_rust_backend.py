@@ -347,7 +347,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 @pytest.mark.parametrize("number", range(len(ECHOED)), ids=ECHOED)
 def test_a_value_comes_back_as_it_was_and_leaves_nothing_behind(case: Case, number: int) -> None:
     @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(st.lists(values(case.exported.functions[number].params[0].type, case.modules), min_size=3, max_size=6))
+    @given(st.lists(values(case.exported.functions[number].params[0].type, case.module_of), min_size=3, max_size=6))
     def check_all(some: list[Any]) -> None:
         async def body(call: Caller) -> None:
             for value in some:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from bindgen.backends.python_names import camel, snake
+from bindgen.backends.python_names import declared
 from bindgen.runtime import Err, Ok, Some
 from bindgen.wit_parser.model import (
     Enum,
     ExpectedOf,
     Flags,
+    Interface,
     ListOf,
     OptionOf,
     Primitive,
     Record,
+    Resource,
     TupleOf,
     Type,
     TypeDef,
@@ -41,8 +43,25 @@ _BITS = {
 }
 
 
-def values(type_: Type, modules: Mapping[str, ModuleType]) -> SearchStrategy[Any]:
-    """Values of a type; `modules` are the generated modules, by the names of their interfaces in snake case."""
+class HostResource:
+    """A resource of the host, which is only itself. Its methods answer with their arguments, and are noted."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[tuple[Any, ...]]]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        async def answer(*arguments: Any) -> tuple[Any, ...]:
+            self.called.append(name)
+            return arguments
+
+        return answer
+
+
+def values(type_: Type, modules: Mapping[Interface, ModuleType]) -> SearchStrategy[Any]:
+    """Values of a type; `modules` are the generated modules."""
     real = unaliased(type_)
     match real:
         case Primitive.BOOL:
@@ -76,25 +95,27 @@ def values(type_: Type, modules: Mapping[str, ModuleType]) -> SearchStrategy[Any
             return st.none() | some
         case ExpectedOf(ok, err):
             return values(ok, modules).map(Ok) | values(err, modules).map(Err)
+        case Resource():
+            return st.builds(HostResource)
     assert isinstance(real, TypeDef)
-    module = modules[snake(real.interface.name)]
-    name = camel(real.name)
+    module = modules[real.interface]
+    names = declared(real.interface).scope
     match real.kind:
         case Record(fields):
             parts = st.tuples(*(values(field.type, modules) for field in fields))
-            return parts.map(lambda items: getattr(module, name)(*items))
+            return parts.map(lambda items: getattr(module, names[real])(*items))
         case Flags(labels):
-            return st.integers(0, (1 << len(labels)) - 1).map(getattr(module, name))
+            return st.integers(0, (1 << len(labels)) - 1).map(getattr(module, names[real]))
         case Enum(labels):
-            return st.integers(0, len(labels) - 1).map(getattr(module, name))
+            return st.integers(0, len(labels) - 1).map(getattr(module, names[real]))
         case Variant(cases) | Union(cases):
-            return st.one_of(
-                *(st.builds(getattr(module, name + camel(case.name)), *_payload(case.type, modules)) for case in cases)
-            )
+            classes = [getattr(module, names[real, number]) for number in range(len(cases))]
+            payloads = [_payload(case.type, modules) for case in cases]
+            return st.one_of(*(st.builds(each, *payload) for each, payload in zip(classes, payloads, strict=True)))
     raise AssertionError(f"no values for {real}")
 
 
-def _payload(type_: Type | None, modules: Mapping[str, ModuleType]) -> list[SearchStrategy[Any]]:
+def _payload(type_: Type | None, modules: Mapping[Interface, ModuleType]) -> list[SearchStrategy[Any]]:
     return [] if type_ is None or unaliased(type_) is Primitive.UNIT else [values(type_, modules)]
 
 
