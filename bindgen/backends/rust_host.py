@@ -39,7 +39,7 @@ from bindgen.plan import (
     Run,
     call,
 )
-from bindgen.wit_parser.model import Function, FunctionKind, Interface, Resource, Type
+from bindgen.wit_parser.model import Function, FunctionKind, Interface, Resource
 
 _CANONICAL_ABI = Path(__file__).with_name("rust_host_abi.rs")
 
@@ -187,61 +187,59 @@ class _Module:
         """What answers an import."""
         plan = call(function, "host", "import")
         scope = self._names.function_scope()
-        slots: list[list[str]] = []
-        arguments: list[str] = []
-        for part in plan.params.parts:
-            stem = "this" if part.name == "self" and not arguments and plan.has_self else scope.fresh(_plain(part.name))
-            arguments.append(stem)
-            slots.append([_fresh(scope, stem) for _ in part.shape.slots])
-        names = ["params_at"] if plan.core.indirect_params else [slot for some in slots for slot in some]
-        names += ["result_at"] if plan.core.result_pointer else []
-        body: list[Code] = ["let lift = &mut abi::Lift::params(&mut caller, PLACE)?;"]
-        before: list[Code] = []
+        named = params_of(function)
+        arguments = [
+            name if plan.has_self and not number else scope.fresh(name) for number, (name, _) in enumerate(named)
+        ]
+        slots = [f"params.{number}" for number in range(len(plan.core.params))]
+        areas = {"params": slots[0], "result": slots[-1]} if slots else {}
+        body: list[Code] = ["let host = host(caller.data());"] if asks_host else []
+        body.append("let lift = &mut abi::Lift::params(&mut caller, PLACE)?;")
+        noting: list[Code] = []
         for step in plan.steps:
             match step:
                 case Check(area, extent):
-                    body += [f'lift.at = "{"parameters" if area == "params" else area}";']
-                    body += [f"lift.range({area}_at, {extent})?;"]
+                    title = "parameters" if area == "params" else area
+                    body += [f'lift.at = "{title}";', f"lift.range({areas[area]}, {extent})?;"]
                 case LiftParam(number, part):
-                    type_ = self._spelled(plan, number)
+                    type_ = named[number][1]
                     if plan.core.indirect_params:
-                        value = self._values.load(type_, f"u64::from(params_at) + {part.offset}")
+                        value = self._values.load(type_, f"u64::from({areas['params']}) + {part.offset}")
                     else:
-                        value = self._values.lift(type_, slots[number])
-                    body += [f'lift.at = "{part.name}";']
+                        value = self._values.lift(type_, part.slots_of(slots))
+                    body.append(f'lift.at = "{part.name}";')
                     body.append(bind(f"{arguments[number]}: {self._names.owned(type_)}", value))
                 case Run():
-                    body += [f"let answer = {self._invoked(function, arguments, asks_host)}.await?;"]
+                    asked = self._invoked(function, arguments, asks_host)
+                    body += [bind("asked", asked), "let answer = asked.await?;"]
                 case Allocate():
-                    before = self._values.note(function.result, "&answer")
+                    noting = self._values.note(function.result, "&answer")
                 case LowerResult():
-                    body += self._lowered(plan, before)
+                    body += self._lowered(plan, noting, f"u64::from({slots[-1]})" if plan.core.result_pointer else None)
         generics = "<'a, T: abi::State, H: Host>" if asks_host else "<'a, T: abi::State>"
         kinds = [FLAT[letter] for letter in plan.core.params]
-        parameters = ["mut caller: abi::Caller<'a, T>", f"{_tuple(names)}: {_tuple(kinds)}"]
+        parameters = ["mut caller: abi::Caller<'a, T>", f"params: {_tuple(kinds)}"]
         parameters += ["host: fn(&T) -> abi::Arc<H>"] if asks_host else []
         result = f" -> abi::Answer<'a, {FLAT[plan.core.result] if plan.core.result else '()'}>"
         head = Signature(f"fn {self._names.imported(function)}{generics}", parameters, result)
-        if asks_host:
-            body.insert(0, "let host = host(caller.data());")
         return [head, [self._place(plan), "abi::Box::new(async move {", body, "})"], "}"]
 
-    def _invoked(self, function: Function, arguments: list[str], asks_host: bool) -> str:
+    def _invoked(self, function: Function, arguments: list[str], asks_host: bool) -> Items:
         method = self._names.method(function)
         if asks_host:
-            return f"Host::{method}({', '.join(['&*host', *arguments])})"
+            return Items(f"Host::{method}(", ["&*host", *arguments], ")")
         assert function.resource is not None
-        _, *rest = arguments
-        return f"{self._names.dyn(function.resource)}::{method}({', '.join(['&*this.0', *rest])})"
+        this, *others = arguments
+        return Items(f"{self._names.dyn(function.resource)}::{method}(", [f"&*{this}.0", *others], ")")
 
-    def _lowered(self, plan: Call, noting: list[Code]) -> list[Code]:
-        """Statements that hand the answer over."""
+    def _lowered(self, plan: Call, noting: list[Code], at: str | None) -> list[Code]:
+        """Statements that hand the answer over: in memory at `at`, or as what the import returns."""
         type_ = plan.function.result
-        if isinstance(plan.result, Nothing) or not plan.result.slots:
+        if not plan.result.slots:
             return ["Ok(())"]
         code: list[Code] = [*_noted(noting), "let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;"]
-        if plan.core.result_pointer:
-            return [*code, *self._values.store(type_, "u64::from(result_at)", "&answer"), "Ok(())"]
+        if at:
+            return [*code, *self._values.store(type_, at, "&answer"), "Ok(())"]
         before: list[Code] = []
         (flat,) = self._values.flat(type_, "&answer", before, lambda: "result")
         return [*code, *before, f"Ok({flat})"]
@@ -254,9 +252,11 @@ class _Module:
         name = self._names.exported(function)
         params = _tuple([FLAT[letter] for letter in plan.core.params])
         result = FLAT[plan.core.result] if plan.core.result else "()"
+        scope = self._names.function_scope()
+        arguments = [scope.fresh(argument) for argument, _ in params_of(function)]
         parameters: list[str] = []
-        for number, (argument, _) in enumerate(params_of(function)):
-            type_ = self._spelled(plan, number)
+        for number, argument in enumerate(arguments):
+            type_ = params_of(plan.function)[number][1]
             by_value = isinstance(plan.params.parts[number].shape, Number | Labels | FlagSet | Nothing)
             text = self._names.owned(type_) if by_value else f"&{self._names.viewed(type_)}"
             parameters.append(f"{argument}: {text}")
@@ -266,7 +266,7 @@ class _Module:
         return [
             *docs(about),
             "#[derive(Clone)]",
-            f"pub struct {name}(abi::TypedFunc<{params}, {result}>);",
+            Items(f"pub struct {name}(", [f"abi::TypedFunc<{params}, {result}>"], ");", is_type=True),
             "",
             f"impl {name} {{",
             [
@@ -279,22 +279,18 @@ class _Module:
                 "",
                 *docs(function.docs),
                 Signature("pub async fn call<T: abi::State>", head, f" -> abi::Result<{self._result(function)}>"),
-                self._called(plan),
+                self._called(plan, arguments, scope),
                 "}",
             ],
             "}",
         ]
 
-    def _called(self, plan: Call) -> list[Code]:
+    def _called(self, plan: Call, arguments: list[str], scope: Scope) -> list[Code]:
         """Statements that call an export."""
-        arguments = [name for name, _ in params_of(plan.function)]
-        scope = self._names.function_scope()
-        shown = [scope.fresh(argument) for argument in arguments]
         noting: list[Code] = []
         filling: list[Code] = []
         flats: list[str] = []
         code: list[Code] = [self._place(plan)]
-        code += [f"let {new} = {old};" for old, new in zip(arguments, shown, strict=True) if old != new]
         for step in plan.steps:
             match step:
                 case Allocate(area):
@@ -303,7 +299,7 @@ class _Module:
                         filling.append("let params_at = lower.take()?;")
                         flats = ["params_at"]
                 case LowerParam(number, part):
-                    type_, name = self._spelled(plan, number), shown[number]
+                    type_, name = params_of(plan.function)[number][1], arguments[number]
                     by_value = isinstance(part.shape, Number | Labels | FlagSet | Nothing)
                     value = f"&{name}" if by_value else name
                     noting += self._values.note(type_, value)
@@ -339,10 +335,6 @@ class _Module:
     def _place(self, plan: Call) -> Code:
         """What messages call a function."""
         return Items(f'"{self._interface.name}: {plan.name}"', (), ";", "const PLACE: &str =")
-
-    def _spelled(self, plan: Call, number: int) -> Type:
-        """The type of a parameter as the interface spells it, so that its aliases are seen."""
-        return params_of(plan.function)[number][1]
 
 
 def _noted(noting: list[Code]) -> list[Code]:

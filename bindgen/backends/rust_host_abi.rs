@@ -373,6 +373,15 @@ impl<'a> Lift<'a> {
         Ok(N::read(self.bytes_at(at, N::SIZE.into())?))
     }
 
+    /// Words of flags in memory.
+    pub fn get_words<const WORDS: usize>(&self, at: u64) -> Result<[u32; WORDS]> {
+        let mut words = [0; WORDS];
+        for (number, word) in words.iter_mut().enumerate() {
+            *word = self.get(at + 4 * number as u64)?;
+        }
+        Ok(words)
+    }
+
     /// Pointer and length of the text or list that is in memory at `at`.
     pub fn pair(&self, at: u64) -> Result<(u32, u32)> {
         self.bytes_at(at, 8)?;
@@ -659,13 +668,16 @@ impl<'a> Lower<'a> {
     }
 }
 
+/// What answers an import, given what is passed and what gives the host of an instance.
+pub type Answering<T, H, P, R> = for<'a> fn(Caller<'a, T>, P, fn(&T) -> Arc<H>) -> Answer<'a, R>;
+
 /// Links what answers the import `name` of `module`: `host` gives the host of an instance.
 pub fn link<T: State, H, P, R>(
     linker: &mut Linker<T>,
     module: &str,
     name: &str,
     host: fn(&T) -> Arc<H>,
-    answer: for<'a> fn(Caller<'a, T>, P, fn(&T) -> Arc<H>) -> Answer<'a, R>,
+    answer: Answering<T, H, P, R>,
 ) -> Result<()>
 where
     H: 'static,

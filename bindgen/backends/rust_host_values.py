@@ -112,9 +112,8 @@ class HostValues:
                 values = [self.load(part, _plus("at", at)) for (_, part), at in _placed(it)]
                 body = [Items("Ok(", [construct(self._names, type_, values)], ")")]
             case FlagSet(size=size) as it:
-                words = [f"lift.get::<u{8 * min(size, 4)}>({_plus('at', 4 * n)})?" for n in range(max(1, size // 4))]
-                words = words if size >= 4 else [f"{words[0]}.into()"]
-                body = [f"Ok({self._flags(it, words)})"]
+                word = "lift.get(at)?" if size == 4 else f"lift.get::<u{8 * size}>(at)?.into()"
+                body = [f"Ok({self._flags(it, word if size <= 4 else 'lift.get_words(at)?')})"]
             case Labels() | Choice() as it:
                 tag_size = it.tag_size
                 offset = it.payload_offset if isinstance(it, Choice) else 0
@@ -147,7 +146,7 @@ class HostValues:
             case Text() | Elements() as it:
                 return self._list(it, f"({', '.join(slots)})")
             case FlagSet() as it:
-                return self._flags(it, slots)
+                return self._flags(it, slots[0] if len(slots) == 1 else f"[{', '.join(slots)}]")
         name = self._function("lift", type_, lambda head: self._write_lift(type_, head))
         return Items(f"{name}(", ["lift", *slots], ")?")
 
@@ -197,13 +196,13 @@ class HostValues:
         body = [f"let elements = {_layout(it)};", f"lift.list(pair, elements, {item})"]
         return [Signature(head, ["pair: (u32, u32)", _LIFT], result), body, "}"]
 
-    def _flags(self, it: FlagSet, words: Sequence[str]) -> str:
-        name = self._names.use(it.definition)
-        if len(words) > 1:
-            return f"{name}(lift.words([{', '.join(words)}], {it.count})?)"
-        representation = flags_representation(it.definition)
+    def _flags(self, it: FlagSet, words: str) -> str:
+        """An expression for flags, given one for their word, or for the array of their words."""
+        name, representation = self._names.use(it.definition), flags_representation(it.definition)
+        if it.size > 4:
+            return f"{name}(lift.words({words}, {it.count})?)"
         cast = "" if representation == "u32" else f" as {representation}"
-        return f"{name}(lift.flags({words[0]}, {it.count})?{cast})"
+        return f"{name}(lift.flags({words}, {it.count})?{cast})"
 
     # Noting: what blocks of memory a value takes.
 
@@ -217,7 +216,7 @@ class HostValues:
             case Elements(element=Number(primitive=primitive)) if primitive in _NUMBERS:
                 return [f"blocks.numbers({value});"]
         name = self._function("note", type_, lambda head: self._write_note(type_, head))
-        return [f"{name}(blocks, {value});"]
+        return [Items(f"{name}(", ["blocks", value], ");")]
 
     def _write_note(self, type_: Type, head: str) -> list[Code]:
         body: list[Code] = []
@@ -255,9 +254,9 @@ class HostValues:
                 bits = _field(value, "0")[1:]
                 return [f"lower.put({_plus(at, 4 * n)}, {bits}[{n}])?;" for n in range(size // 4)]
             case Text() | Elements() as it:
-                return [f"let pair = {self._fill(it, value)};", f"lower.put_pair({at}, pair)?;"]
+                return [bind("pair", self._fill(it, value)), f"lower.put_pair({at}, pair)?;"]
         name = self._function("store", type_, lambda head: self._write_store(type_, head))
-        return [f"{name}(lower, {at}, {value})?;"]
+        return [Items(f"{name}(", ["lower", at, value], ")?;")]
 
     def _write_store(self, type_: Type, head: str) -> list[Code]:
         body: list[Code] = []
@@ -276,31 +275,29 @@ class HostValues:
         parameters = [_LOWER, "at: u64", f"value: &{self._names.viewed(type_)}"]
         return [Signature(head, parameters, " -> abi::Result<()>"), [*body, "Ok(())"], "}"]
 
-    def _fill(self, it: Text | Elements, value: str) -> str:
+    def _fill(self, it: Text | Elements, value: str) -> Value:
         """An expression that fills the next block with a text or a list, for pointer and length."""
         if isinstance(it, Text):
             return f"lower.string({value})?"
         if isinstance(it.element, Number) and it.element.primitive in _NUMBERS:
             return f"lower.numbers({value})?"
-        return f"{self._function('fill', it.type, lambda head: self._write_fill(it, head))}(lower, {value})?"
+        name = self._function("fill", it.type, lambda head: self._write_fill(it, head))
+        return Items(f"{name}(", ["lower", value], ")?")
 
     def _write_fill(self, it: Elements, head: str) -> list[Code]:
         element = _element(it)
-        put: list[Code] = [*self.store(element, "at", "item"), "Ok(())"]
+        put = self.store(element, "at", "item")
         parameters = [_LOWER, f"value: &{self._names.viewed(it.type)}"]
-        body: list[Code] = [
-            f"let elements = {_layout(it)};",
-            "lower.list(value, elements, |lower, at, item| {",
-            put,
-            "})",
-        ]
+        filling = "lower.list(value, elements, |lower, at, item|"
+        body: list[Code] = [f"let elements = {_layout(it)};"]
+        body += [f"{filling} {{", [*put, "Ok(())"], "})"] if put else [f"{filling} Ok(()))"]
         return [Signature(head, parameters, " -> abi::Result<(u32, u32)>"), body, "}"]
 
     # Lowering: to flat values.
 
     def flat(self, type_: Type, value: str, before: list[Code], fresh: Callable[[], str]) -> list[str]:
         """Expressions for the flat values of what is behind the reference `value`. What has to come first is added to
-        `before`; `fresh` gives names for variables in it."""
+        `before`; `fresh` gives a name for a variable in it."""
         match shape(type_):
             case Nothing():
                 return []
@@ -323,19 +320,18 @@ class HostValues:
                 before.append(f"let {name} = {self._handle(it, value)};")
                 return [name]
             case Text() | Elements() as it:
-                pointer, length = fresh(), fresh()
-                before.append(f"let ({pointer}, {length}) = {self._fill(it, value)};")
-                return [pointer, length]
+                name = fresh()
+                before.append(bind(name, self._fill(it, value)))
+                return [f"{name}.0", f"{name}.1"]
             case Parts():
                 return [
                     slot for name, part in fields(type_) for slot in self.flat(part, _field(value, name), before, fresh)
                 ]
             case it:
                 flat = self._function("flat", type_, lambda head: self._write_flat(type_, head))
-                slots = [fresh() for _ in it.slots]
-                names = slots[0] if len(slots) == 1 else f"({', '.join(slots)})"
-                before.append(f"let {names} = {flat}(lower, {value})?;")
-                return slots
+                name = fresh()
+                before.append(bind(name, Items(f"{flat}(", ["lower", value], ")?")))
+                return [name] if len(it.slots) == 1 else [f"{name}.{number}" for number in range(len(it.slots))]
 
     def _write_flat(self, type_: Type, head: str) -> list[Code]:
         it = shape(type_)
@@ -451,8 +447,8 @@ def _deref(value: str) -> str:
 
 
 def _field(value: str, name: str) -> str:
-    """A reference to a field of the value behind a reference."""
-    return f"&{value.removeprefix('&')}.{name}"
+    """A reference to a field of the value behind a reference. How rustfmt writes `x.0.0` depends on its version."""
+    return f"&({value[1:]}).{name}" if value.startswith("&") else f"&{value}.{name}"
 
 
 def _plus(at: str, offset: int) -> str:

@@ -68,8 +68,8 @@ _LONGEST = 40
 """How much of the name of a helper function may say what its type is made of."""
 
 _LOCALS_OF_HOST = frozenset([
-    "answer", "at", "blocks", "caller", "handle", "host", "item", "lift", "linker", "lower", "owned", "pair",
-    "params_at", "result", "result_at", "store", "tag", "this", "value",
+    "answer", "asked", "blocks", "caller", "handle", "host", "lift", "lower", "owned", "pair", "params", "params_at",
+    "result", "store", "this",
 ])
 _TAKEN_BY_FUNCTION = frozenset(["function", "import", "loan", "params", "result", "this"])
 # fmt: on

@@ -148,7 +148,7 @@ def filled(items: Sequence[str], depth: int) -> list[str]:
     """As many items on a line as it holds."""
     lines = [""]
     for item in items:
-        if lines[-1] and not _fits(f"{lines[-1]} {item}, ", depth):
+        if lines[-1] and not _fits(f"{lines[-1]} {item},", depth):
             lines.append("")
         lines[-1] += f"{' ' if lines[-1] else ''}{item},"
     return lines

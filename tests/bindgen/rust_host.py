@@ -7,6 +7,7 @@ interfaces and modules of its own, and builds the whole in a folder of its own. 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -19,7 +20,7 @@ import wasmtime
 from wasmtime import _bindings as ffi
 
 from bindgen.backends import reachable, rust_host
-from bindgen.backends.python_names import camel as python_camel
+from bindgen.backends.python_names import declared
 from bindgen.backends.rust_names import HostNames, name_modules
 from bindgen.backends.rust_text import render
 from bindgen.backends.rust_values import case_path, case_payload, construct, fields
@@ -59,26 +60,46 @@ def build(
 ) -> Path:
     """Builds a host of bindings and of `modules`, texts by file name, of which `main.rs` is the root and declares its
     own modules alone; returns the program. Raises AssertionError with the compiler's messages."""
+    package = write_package(directory, {**rust_host.write(imports, exports), **modules}, ["harness.rs"])
+    _cargo("build", package)
+    return (target_directory() / "debug" / "rust-host").rename(directory / "rust-host")
+
+
+def build_without_std(directory: Path, imports: Sequence[Interface], exports: Sequence[Interface]) -> Path:
+    """Builds the bindings as a library for a program without the standard library; returns the folder of its sources.
+    Raises AssertionError with the compiler's messages."""
     files = rust_host.write(imports, exports)
-    declared = "".join(f"mod {Path(name).stem};\n" for name in [*files, "harness.rs"])
+    package = write_package(directory, {**files, "main.rs": ""}, [])
+    (package / "src" / "main.rs").rename(package / "src" / "lib.rs")
+    _cargo("build", package)
+    return package / "src"
+
+
+def write_package(directory: Path, files: Mapping[str, str], more: Sequence[str]) -> Path:
+    """Writes a package of `files`. Its root, `main.rs`, declares the bindings, and modules of `more` files."""
     package = directory / "host"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("target"))
-    for name, text in {**files, **modules}.items():
+    for name, text in files.items():
         (package / "src" / name).write_text(text)
     root = package / "src" / "main.rs"
-    root.write_text(f"#![deny(warnings)]\n#![allow(dead_code)]\n{declared}{root.read_text()}")
+    text = root.read_text()
+    own = [f"{name}.rs" for name in re.findall(r"^mod (\w+);$", text, re.MULTILINE)]
+    names = [name for name in [*files, *more] if name not in ("main.rs", *own)]
+    # rustc finds no file for a name with characters beyond ASCII by itself.
+    visibility = "" if text else "pub "
+    declared = "".join(f'#[path = "{name}"]\n{visibility}mod {Path(name).stem};\n' for name in names)
+    head = "#![deny(warnings)]\n" + ("#![allow(dead_code)]\n" if text else "#![no_std]\n")
+    root.write_text(f"{head}{declared}{text}")
+    return package
+
+
+def _cargo(verb: str, package: Path) -> None:
     command, environment = cargo()
-    target = target_directory()
+    options = ["--quiet", "--locked", "--ignore-rust-version", "--target-dir", str(target_directory())]
     done = subprocess.run(
-        [command, "build", "--quiet", "--locked", "--ignore-rust-version", "--target-dir", target],
-        cwd=package,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [command, verb, *options], cwd=package, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return (target / "debug" / "rust-host").rename(directory / "rust-host")
 
 
 @cache
@@ -150,7 +171,7 @@ def expression(names: HostNames, type_: Type, value: Any) -> str:
             listed = ", ".join(words)
             return f"{names.use(real)}({listed})" if size <= 4 else f"{names.use(real)}([{listed}])"
         case TypeDef(kind=Variant(cases) | Union(cases)):
-            classes = [python_camel(real.name) + python_camel(case.name) for case in cases]
+            classes = [declared(real.interface).scope[real, number] for number in range(len(cases))]
             number = classes.index(type(value).__name__)
             path, held = case_path(names, real, number), case_payload(real, number)
             return path if held is None else f"{path}({expression(names, held, value.value)})"

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from bindgen.backends import BackendError, rust
 from bindgen.runtime import Err, Ok, guest_resource_imports, host_resource_imports
 from bindgen.wit_parser import load_many
+from bindgen.wit_parser.model import Interface
 from slight_py.engine import ExportedFunction, Instance, Program, describe
 from tests.bindgen.echo_rust import TARGET, compile_echo, compile_rust, find_rustc
 from tests.bindgen.roundtrip import Caller, Case, bindings, engine, in_python
@@ -172,15 +173,19 @@ IMPORTED = ("imported", "renamed", "größe")
 EXPORTED = ("exported", "lent", "methods", "alias")
 
 
-def write_all(directory: Path) -> list[str]:
-    """Writes the bindings of all of these, and of the project's own interfaces; returns the names of the modules."""
+def load_all(directory: Path) -> tuple[list[Interface], list[Interface]]:
+    """All of these and the project's own interfaces: those that are imported, and those that are exported."""
     for name, text in FILES.items():
         (directory / name).write_text(text)
     own = [WIT / f"{name}.wit" for name in ("keyvalue", "http-server", "compat/kv")]
     imports = load_many([*(directory / f"{name}.wit" for name in IMPORTED), *own])
     own = [WIT / f"{name}.wit" for name in ("http-handler", "http-server-export")]
-    exports = load_many([*(directory / f"{name}.wit" for name in EXPORTED), *own])
-    files = rust.write(imports, exports)
+    return imports, load_many([*(directory / f"{name}.wit" for name in EXPORTED), *own])
+
+
+def write_all(directory: Path) -> list[str]:
+    """Writes the bindings of all of these; returns the names of the modules."""
+    files = rust.write(*load_all(directory))
     for name, text in files.items():
         (directory / name).write_text(text)
     (directory / "rustfmt.toml").write_text('max_width = 120\nuse_small_heuristics = "Max"\n')

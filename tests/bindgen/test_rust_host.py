@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from bindgen.backends import interfaces_of
+from bindgen.backends.python_names import name_modules
 from bindgen.backends.rust_names import params_of
 from bindgen.plan import ABI, FlagSet, Labels, Nothing, Number, shape
 from bindgen.wit_parser.model import Function, Interface
@@ -20,6 +22,7 @@ from tests.bindgen.roundtrip import bindings, parse
 from tests.bindgen.test_lying_guests import GOOD, PAGE, memory_of, passes, returns
 from tests.bindgen.test_lying_guests import lies as lies_about
 from tests.bindgen.test_roundtrip import EDGES, LANGUAGES, MANY, SHAPES, TYPES, functions
+from tests.bindgen.test_rust_backend import check, load_all, tool
 from tests.bindgen.values import values
 
 
@@ -48,7 +51,9 @@ class Trips:
 
     def __init__(self, directory: Path, imported: Interface, exported: Interface) -> None:
         self._imported, self._exported = imported, exported
-        self._modules = bindings(directory, [imported], [exported])
+        modules = bindings(directory, [imported], [exported])
+        stems = name_modules(interfaces_of([imported], [exported]))
+        self._modules = {interface: modules[stem] for interface, stem in stems.items()}
         self._ours, self._theirs = (rust_host.names_of(each, [imported], [exported]) for each in (imported, exported))
 
     def main(self) -> str:
@@ -209,7 +214,8 @@ def trips(
 ) -> dict[str, str]:
     """What the program says of each function, with a guest in one language."""
     directory = tmp_path_factory.mktemp(request.param)
-    wasm = LANGUAGES[request.param](*interfaces, directory).read_bytes()
+    imported, exported = interfaces
+    wasm = LANGUAGES[request.param]([imported], [exported], directory).read_bytes()
     module = rust_host.compile_ahead(wasm, directory / "echo.cwasm")
     names = [function.name for function in interfaces[1].functions]
     done = subprocess.run([host, module, *names], capture_output=True, text=True, check=True, timeout=120)
@@ -223,6 +229,26 @@ NAMES = [*(f"shape{number}" for number in range(len(TYPES))), *MANY, "answers", 
 def test_every_value_comes_back_as_it_was_and_the_guest_frees_what_it_held(name: str, trips: dict[str, str]) -> None:
     assert trips[name].endswith(" came back"), trips[name]
     assert int(trips[name].split()[0]) >= (1 if name == "none" else 2)
+
+
+# What the compiler and rustfmt say of bindings of everything.
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources of the bindings of every type, under names that Rust has other uses for."""
+    directory = tmp_path_factory.mktemp("everything")
+    return rust_host.build_without_std(directory, *load_all(directory))
+
+
+def test_bindings_need_no_standard_library_and_give_no_warning(everything: Path) -> None:
+    assert (everything / "lib.rs").read_text().startswith("#![deny(warnings)]\n#![no_std]\n")
+
+
+def test_rustfmt_has_nothing_to_do_for_hosts(everything: Path) -> None:
+    (everything / "rustfmt.toml").write_text('max_width = 120\nuse_small_heuristics = "Max"\n')
+    files = [path for path in sorted(everything.glob("*.rs")) if path.name not in ("lib.rs", "harness.rs")]
+    check([tool("rustfmt"), "--edition", "2021", "--check", *files], everything)
 
 
 # Guests that lie.
