@@ -354,8 +354,7 @@ impl<'a> Lift<'a> {
 
     fn own(&mut self, pointer: u32, size: u64, align: u32) {
         if self.owns && self.guest.reused {
-            // It lies in memory, so its size is one of 32 bits.
-            self.owned.push((pointer, size as u32, align));
+            self.owned.push((pointer, u32::try_from(size).unwrap_or(u32::MAX), align));
         }
     }
 

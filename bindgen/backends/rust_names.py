@@ -63,7 +63,7 @@ _TAKEN_BY_MODULE = frozenset([
     "Box", "Clone", "Drop", "Err", "FnOnce", "Guest", "None", "Ok", "Option", "Result", "Self", "Sized", "Some",
     "String", "Vec",
 ])
-_TAKEN_BY_HOST = frozenset(["Host", "Some"])
+_TAKEN_BY_HOST = frozenset(["Future", "Host", "Send", "Sync"])
 _LONGEST = 40
 """How much of the name of a helper function may say what its type is made of."""
 
@@ -150,9 +150,12 @@ def params_of(function: Function) -> tuple[tuple[str, Type], ...]:
 
 
 @cache
-def _type_scope(interface: Interface) -> Scope:
-    """The names of the types that are defined in a module (`TypeDef`, `Resource`), and of those from others (`Use`)."""
-    scope = Scope(same=_same)
+def _type_scope(interface: Interface, taken: frozenset[str]) -> Scope:
+    """The names of the types that are defined in a module (`TypeDef`, `Resource`), and of those from others (`Use`).
+
+    `taken` are those that the modules of a side use themselves.
+    """
+    scope = Scope(taken, same=_same)
     defined: list[TypeDef | Resource] = [*interface.types, *interface.resources]
     for definition in defined:
         scope.claim(definition, camel(definition.name))
@@ -162,9 +165,9 @@ def _type_scope(interface: Interface) -> Scope:
 
 
 @cache
-def _type_names(interface: Interface) -> dict[TypeDef | Resource, str]:
+def _type_names(interface: Interface, taken: frozenset[str]) -> dict[TypeDef | Resource, str]:
     """What types are called in a module. One that is used under several names has the first of them."""
-    scope = _type_scope(interface)
+    scope = _type_scope(interface, taken)
     defined: list[TypeDef | Resource] = [*interface.types, *interface.resources]
     used = {use.target: scope[use] for use in reversed(interface.uses)}
     return used | {definition: scope[definition] for definition in defined}
@@ -178,26 +181,28 @@ def _same(name: str) -> str:
 class Names:
     """The names in the module of one interface."""
 
+    _taken: frozenset[str] = frozenset()
+
     def __init__(self, interface: Interface, modules: Mapping[Interface, str]) -> None:
         """`modules` are the modules of all interfaces."""
         self._interface = interface
         self._modules = modules
-        self._types = _type_names(interface)
+        self._types = _type_names(interface, self._taken)
         self._functions = _function_names(interface)
-        self._wide = _wide_tuples(interface)
+        self._wide = _wide_tuples(interface, self._taken)
 
     def use(self, definition: TypeDef | Resource) -> str:
         """The name of a definition's type."""
-        there = _type_names(definition.interface)[definition]
+        there = _type_names(definition.interface, self._taken)[definition]
         return self._types.get(definition) or self._elsewhere(definition.interface, there)
 
     def used(self) -> dict[str, list[tuple[str, str]]]:
         """What is used from other modules, by module: names there, and here."""
         found: dict[str, list[tuple[str, str]]] = {}
         for use in self._interface.uses:
-            there = _type_names(use.target.interface)[use.target]
+            there = _type_names(use.target.interface, self._taken)[use.target]
             names = found.setdefault(self._modules[use.target.interface], [])
-            names.append((there, _type_scope(self._interface)[use]))
+            names.append((there, _type_scope(self._interface, self._taken)[use]))
         return found
 
     @property
@@ -210,7 +215,7 @@ class Names:
 
     def guest_trait(self, resource: Resource) -> str:
         """The name of the trait of a resource that this interface has the guest define."""
-        return _type_scope(self._interface).claim(("trait", resource), f"Guest{self.use(resource)}")
+        return _type_scope(self._interface, self._taken).claim(("trait", resource), f"Guest{self.use(resource)}")
 
     def wide(self, tuple_: TupleOf) -> str:
         """The name of the struct that a tuple of more than MAX_TUPLE items is."""
@@ -260,13 +265,15 @@ class Names:
 class HostNames(Names):
     """The names in the module of one interface, for a host."""
 
+    _taken = _TAKEN_BY_HOST
+
     def __init__(
         self, interface: Interface, modules: Mapping[Interface, str], exports: Collection[Interface] = ()
     ) -> None:
         """`exports` are the interfaces that the guest exports: it defines their resources."""
         super().__init__(interface, modules)
         self._exports = exports
-        self._module = _type_scope(interface).nested([*_KEYWORDS, *_TAKEN_BY_MODULE, *_TAKEN_BY_HOST, "add_to_linker"])
+        self._module = _type_scope(interface, self._taken).nested([*_KEYWORDS, *_TAKEN_BY_MODULE, "add_to_linker"])
         host = Scope([*_KEYWORDS], same=_same)
         self._methods = dict(self._functions)
         for function in all_functions(interface):
@@ -432,15 +439,15 @@ def anonymous_types(interface: Interface) -> list[Type]:
 
 
 @cache
-def _wide_tuples(interface: Interface) -> dict[TupleOf, tuple[Interface, str]]:
+def _wide_tuples(interface: Interface, taken: frozenset[str]) -> dict[TupleOf, tuple[Interface, str]]:
     """The tuples that are structs here, each with the first interface that mentions it and its name there."""
     found: dict[TupleOf, tuple[Interface, str]] = {}
     for used in sorted({use.target.interface for use in interface.uses}, key=lambda used: used.name):
-        for tuple_, place in _wide_tuples(used).items():
+        for tuple_, place in _wide_tuples(used, taken).items():
             found.setdefault(tuple_, place)
     for type_ in _within(interface):
         if isinstance(type_, TupleOf) and len(type_.items) > MAX_TUPLE and type_ not in found:
-            found[type_] = interface, _type_scope(interface).claim(type_, f"Tuple{len(type_.items)}")
+            found[type_] = interface, _type_scope(interface, taken).claim(type_, f"Tuple{len(type_.items)}")
     return found
 
 
