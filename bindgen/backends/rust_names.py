@@ -63,7 +63,7 @@ _TAKEN_BY_MODULE = frozenset([
     "Box", "Clone", "Drop", "Err", "FnOnce", "Guest", "None", "Ok", "Option", "Result", "Self", "Sized", "Some",
     "String", "Vec",
 ])
-_TAKEN_BY_HOST = frozenset(["Future", "Host", "Send", "Sync"])
+_TAKEN_BY_HOST = frozenset(["Future", "H", "Host", "R", "Send", "Sync", "T"])
 _LONGEST = 40
 """How much of the name of a helper function may say what its type is made of."""
 
@@ -96,9 +96,10 @@ def local(name: str) -> str:
 def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
     """The modules of the interfaces. There are file systems that don't tell upper from lower case.
 
-    A module `std` of a crate would be what `std::` means there.
+    A module `std` of a crate would be what `std::` means there, and the roots of crates are in files called `lib` and
+    `main`.
     """
-    files = Scope(["canonical_abi", "alloc", "core", "std"], same=str.casefold)
+    files = Scope(["canonical_abi", "alloc", "core", "lib", "main", "std", "wasmtime"], same=str.casefold)
     return {interface: files.claim(interface, snake(interface.name)) for interface in interfaces}
 
 

@@ -35,6 +35,7 @@ from bindgen.wit_parser.model import (
     OptionOf,
     Primitive,
     Record,
+    Resource,
     TupleOf,
     Type,
     TypeDef,
@@ -131,7 +132,7 @@ def names_of(interface: Interface, imports: Sequence[Interface], exports: Sequen
 
 
 def expression(names: HostNames, type_: Type, value: Any) -> str:
-    """The expression for a value, which is as the Python bindings have it."""
+    """The expression for a value, which is as the Python bindings have it. A resource of the host is a `ZzResource`."""
     real = unaliased(type_)
     match real:
         case Primitive.UNIT:
@@ -175,6 +176,8 @@ def expression(names: HostNames, type_: Type, value: Any) -> str:
             number = classes.index(type(value).__name__)
             path, held = case_path(names, real, number), case_payload(real, number)
             return path if held is None else f"{path}({expression(names, held, value.value)})"
+        case Resource():
+            return f"{names.use(real)}::new(ZzResource)"
     raise AssertionError(real)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bindgen import runtime
-from bindgen.backends import c, c_names, python, python_names, rust, rust_names
+from bindgen.backends import c, c_names, python, python_names, rust, rust_host, rust_names
 from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import Interface
 
@@ -70,7 +70,8 @@ def words(language: str, directory: Path) -> list[str]:
     elif language == "c":
         found = _reserved(c_names) | _identifiers(c.write(*_samples(directory)))
     else:
-        found = _reserved(rust_names) | _identifiers(rust.write(*_samples(directory)))
+        write = rust_host.write if language == "rust-host" else rust.write
+        found = _reserved(rust_names) | _identifiers(write(*_samples(directory)))
     kebab = {_kebab(word) for word in found if not word.startswith("_") and MARK not in word.lower()}
     return sorted(filter(_NAME.fullmatch, kebab))
 
