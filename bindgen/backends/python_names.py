@@ -56,13 +56,13 @@ def _same(name: str) -> str:
 
 
 def snake(name: str) -> str:
-    """`new-with-base` as `new_with_base`."""
-    return name.replace("-", "_").lower()
+    """`new-with-base` as `new_with_base`, in the normal form that Python looks for."""
+    return _same(name.replace("-", "_").lower())
 
 
 def camel(name: str) -> str:
     """`http-error` as `HttpError`."""
-    return "".join(part[:1].upper() + part[1:] for part in name.split("-"))
+    return _same("".join(part[:1].upper() + part[1:] for part in name.split("-")))
 
 
 def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
