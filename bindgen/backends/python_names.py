@@ -72,7 +72,8 @@ def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
 
 
 class Declared:
-    """What the types of one interface are called: the same in its own module and in those that import from it."""
+    """What the types of one interface are called, the same in its own module and in those that import from it; and what
+    it imports itself."""
 
     def __init__(self, interface: Interface) -> None:
         self.scope = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_USED_BY_MODULE], same=_same)
@@ -85,6 +86,9 @@ class Declared:
             if isinstance(definition.kind, Variant | Union):
                 for number, case in enumerate(definition.kind.cases):
                     self.scope.claim((definition, number), camel(definition.name) + camel(case.name))
+        for used in _mentioned_by(interface):
+            there = declared(used.interface).scope[used]
+            self.scope.claim(used, there, f"{camel(used.interface.name)}{there}")
 
 
 declared = cache(Declared)
