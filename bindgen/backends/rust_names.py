@@ -142,13 +142,16 @@ def params_of(function: Function) -> tuple[tuple[str, Type], ...]:
 
 @cache
 def _type_scope(interface: Interface) -> Scope:
-    """The names of the types that are defined in a module (`TypeDef`, `Resource`), and of those from others (`Use`)."""
+    """The names of the types that are defined in a module (`TypeDef`, `Resource`), of those from others (`Use`), and of
+    the traits of resources."""
     scope = Scope(same=_same)
     defined: list[TypeDef | Resource] = [*interface.types, *interface.resources]
     for definition in defined:
         scope.claim(definition, camel(definition.name))
     for use in interface.uses:
         scope.claim(use, camel(use.name))
+    for resource in interface.resources:
+        scope.claim(("trait", resource), f"Guest{scope[resource]}")
     return scope
 
 
@@ -201,10 +204,7 @@ class Names:
 
     def guest_trait(self, resource: Resource) -> str:
         """The name of the trait of a resource that this interface has the guest define."""
-        name = f"Guest{self.use(resource)}"
-        while name in self._types.values():
-            name += "_"
-        return name
+        return _type_scope(resource.interface)["trait", resource]
 
     def wide(self, tuple_: TupleOf) -> str:
         """The name of the struct that a tuple of more than MAX_TUPLE items is."""
