@@ -143,7 +143,7 @@ def params_of(function: Function) -> tuple[tuple[str, Type], ...]:
 @cache
 def _type_scope(interface: Interface) -> Scope:
     """The names of the types that are defined in a module (`TypeDef`, `Resource`), of those from others (`Use`), and of
-    the traits of resources."""
+    the traits and destructors of resources."""
     scope = Scope(same=_same)
     defined: list[TypeDef | Resource] = [*interface.types, *interface.resources]
     for definition in defined:
@@ -152,6 +152,7 @@ def _type_scope(interface: Interface) -> Scope:
         scope.claim(use, camel(use.name))
     for resource in interface.resources:
         scope.claim(("trait", resource), f"Guest{scope[resource]}")
+        scope.claim(("destructor", resource), f"__drop_{snake(resource.name)}")
     return scope
 
 
@@ -205,6 +206,10 @@ class Names:
     def guest_trait(self, resource: Resource) -> str:
         """The name of the trait of a resource that this interface has the guest define."""
         return _type_scope(resource.interface)["trait", resource]
+
+    def destructor(self, resource: Resource) -> str:
+        """The name of the function that drops a resource of the guest for the host."""
+        return _type_scope(resource.interface)["destructor", resource]
 
     def wide(self, tuple_: TupleOf) -> str:
         """The name of the struct that a tuple of more than MAX_TUPLE items is."""
