@@ -25,6 +25,7 @@ from bindgen.backends.rust_names import (
     is_plain,
 )
 from bindgen.backends.rust_text import Code, Items, Match, Signature, arm, docs, render
+from bindgen.backends.scope import Scope
 from bindgen.plan import choice, parts, shape
 from bindgen.wit_parser.model import (
     Enum,
@@ -319,17 +320,17 @@ class Flat:
 
 def flat_params(params: Sequence[tuple[str, Type]]) -> list[list[Flat]]:
     """The flat parameters that each of some parameters, given by name and type, travels as."""
-    names = {name for name, _ in params}
+    scope = Scope([name for name, _ in params])
     found = []
     for name, type_ in params:
         kinds = _flat_kinds(type_)
         stem = name.rstrip("_")
         if len(kinds) == 1:
             found.append([Flat(name, kinds)])
-        elif kinds == "pn" and f"{stem}_len" not in names:
-            found.append([Flat(name, "p"), Flat(f"{stem}_len", "n")])
+        elif kinds == "pn":
+            found.append([Flat(name, "p"), Flat(scope.fresh(f"{stem}_len"), "n")])
         else:
-            found.append([Flat(f"{stem}_{number}", kind) for number, kind in enumerate(kinds)])
+            found.append([Flat(scope.fresh(f"{stem}_{number}"), kind) for number, kind in enumerate(kinds)])
     return found
 
 
