@@ -230,24 +230,23 @@ def _types(kind: str, these: Sequence[str]) -> str:
 
 
 def _users(these: Sequence[str]) -> str:
-    """For each word a parameter of the type of that name, and for every third a function of its name."""
+    """For each word a parameter of the type of that name, and for every fifth a function of its name."""
     lines = []
-    for first in range(0, len(these), 3):
-        some = these[first : first + 3]
+    for first in range(0, len(these), 5):
+        some = these[first : first + 5]
         params, types = ", ".join(f"%{a}: %{a}" for a in some), ", ".join(f"%{a}" for a in some)
         lines.append(f"%{some[0]}: func({params}) -> tuple<{types}>\n")
     return "".join(lines)
 
 
 def _functions(these: Sequence[str]) -> str:
-    """For each word a function. Each is the name of a few parameters, and of one among many."""
+    """For every other word a function. Each word is the name of a few parameters, and of one among many."""
     lines = []
-    many = 20
-    for number, word in enumerate(these):
-        count = 4 if number % many else many
-        names = [_turned(these, number + place * place)[0] for place in range(count)]
-        lines.append(f"%{word}: func{_signature(number, list(dict.fromkeys(names)))}")
-    return "\n".join(lines) + "\n"
+    for number in range(0, len(these), 2):
+        places = range(20) if number % 20 == 0 else (place * place for place in range(5))
+        names = [_turned(these, number + place)[0] for place in places]
+        lines.append(f"%{these[number]}: func{_signature(number, list(dict.fromkeys(names)))}\n")
+    return "".join(lines)
 
 
 def _methods(these: Sequence[str]) -> list[tuple[str, str, str, str]]:
