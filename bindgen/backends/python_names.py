@@ -56,13 +56,13 @@ def _same(name: str) -> str:
 
 
 def snake(name: str) -> str:
-    """`new-with-base` as `new_with_base`."""
-    return name.replace("-", "_").lower()
+    """`new-with-base` as `new_with_base`, in the normal form that Python looks for."""
+    return _same(name.replace("-", "_").lower())
 
 
 def camel(name: str) -> str:
     """`http-error` as `HttpError`."""
-    return "".join(part[:1].upper() + part[1:] for part in name.split("-"))
+    return _same("".join(part[:1].upper() + part[1:] for part in name.split("-")))
 
 
 def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
@@ -72,7 +72,8 @@ def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
 
 
 class Declared:
-    """What the types of one interface are called: the same in its own module and in those that import from it."""
+    """What the types of one interface are called, the same in its own module and in those that import from it; and what
+    it imports itself."""
 
     def __init__(self, interface: Interface) -> None:
         self.scope = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_USED_BY_MODULE], same=_same)
@@ -85,6 +86,9 @@ class Declared:
             if isinstance(definition.kind, Variant | Union):
                 for number, case in enumerate(definition.kind.cases):
                     self.scope.claim((definition, number), camel(definition.name) + camel(case.name))
+        for used in _mentioned_by(interface):
+            there = declared(used.interface).scope[used]
+            self.scope.claim(used, there, f"{camel(used.interface.name)}{there}")
 
 
 declared = cache(Declared)

@@ -21,7 +21,7 @@ from string import Template
 
 from bindgen.backends import interfaces_of
 from bindgen.backends.rust_functions import declaration, exporting, importing, trait_method
-from bindgen.backends.rust_names import Names, name_modules, snake
+from bindgen.backends.rust_names import Names, name_modules
 from bindgen.backends.rust_text import Code, docs, render
 from bindgen.backends.rust_types import Types, braces, used
 from bindgen.backends.rust_values import enum_lift, layouts, memory
@@ -105,7 +105,7 @@ class _Module:
         methods = [line for each in resource.functions for line in ["", *trait_method(self._names, each)]]
         name, trait = self._names.use(resource), self._names.guest_trait(resource)
         text = _GUEST_RESOURCE.substitute(
-            name=name, trait=trait, resource=resource.name, destructor=f"__drop_{snake(resource.name)}"
+            name=name, trait=trait, resource=resource.name, destructor=self._names.destructor(resource)
         )
         about = f"A handle of a `{resource.name}` of the guest, of which there may be several."
         return [

@@ -152,16 +152,17 @@ def params_of(function: Function) -> tuple[tuple[str, Type], ...]:
 
 @cache
 def _type_scope(interface: Interface, taken: frozenset[str]) -> Scope:
-    """The names of the types that are defined in a module (`TypeDef`, `Resource`), and of those from others (`Use`).
-
-    `taken` are those that the modules of a side use themselves.
-    """
+    """The names of the types that are defined in a module (`TypeDef`, `Resource`), of those from others (`Use`), and of
+    the traits and destructors of resources. `taken` are those that the modules of a side use themselves."""
     scope = Scope(taken, same=_same)
     defined: list[TypeDef | Resource] = [*interface.types, *interface.resources]
     for definition in defined:
         scope.claim(definition, camel(definition.name))
     for use in interface.uses:
         scope.claim(use, camel(use.name))
+    for resource in interface.resources:
+        scope.claim(("trait", resource), f"Guest{scope[resource]}")
+        scope.claim(("destructor", resource), f"__drop_{snake(resource.name)}")
     return scope
 
 
@@ -216,7 +217,11 @@ class Names:
 
     def guest_trait(self, resource: Resource) -> str:
         """The name of the trait of a resource that this interface has the guest define."""
-        return _type_scope(self._interface, self._taken).claim(("trait", resource), f"Guest{self.use(resource)}")
+        return _type_scope(resource.interface, self._taken)["trait", resource]
+
+    def destructor(self, resource: Resource) -> str:
+        """The name of the function that drops a resource of the guest for the host."""
+        return _type_scope(resource.interface, self._taken)["destructor", resource]
 
     def wide(self, tuple_: TupleOf) -> str:
         """The name of the struct that a tuple of more than MAX_TUPLE items is."""
@@ -275,6 +280,12 @@ class HostNames(Names):
         super().__init__(interface, modules)
         self._exports = exports
         self._module = _type_scope(interface, self._taken).nested([*_KEYWORDS, *_TAKEN_BY_MODULE, "add_to_linker"])
+        # In this order whoever asks first, so that others can ask for the same names.
+        for resource in interface.resources:
+            self.trait(resource)
+            self.dyn(resource)
+        for function in all_functions(interface):
+            self.exported(function)
         host = Scope([*_KEYWORDS], same=_same)
         self._methods = dict(self._functions)
         for function in all_functions(interface):

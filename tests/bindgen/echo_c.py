@@ -10,14 +10,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bindgen.backends import c, reachable
 from bindgen.backends.c_calls import signature
 from bindgen.backends.c_layout import WORD_FLAGS, flags_count, owns
-from bindgen.backends.c_names import LOCALS, Names, functions_of
+from bindgen.backends.c_names import Names, functions_of
 from bindgen.backends.c_types import free
-from bindgen.backends.scope import Scope
 from bindgen.wit_parser.model import (
     Enum,
     Flags,
@@ -148,19 +148,19 @@ def _echo(names: Names, call: Function, function: Function, name: str, exported:
     new resource of the guest.
     """
     theirs, ours = signature(names, call), signature(names, function)
+    # Whatever the interface calls them: a name of its own for each, so that none hides the function that is called.
+    ours = replace(ours, params=tuple((f"p{number}", type_) for number, (_, type_) in enumerate(ours.params)))
     body: list[str] = []
     arguments = []
     passed = ours.params[len(ours.params) - len(theirs.params) :]
-    scope = Scope([*LOCALS, *(argument for argument, _ in ours.params)])
     for (_, their_type), (argument, type_) in zip(theirs.params, passed, strict=True):
-        arguments.append(_converted(names, argument, type_, their_type, scope.fresh(f"their_{argument}"), body))
+        arguments.append(_converted(names, argument, type_, their_type, f"their_{argument}", body))
     for (out, their_type), (_, type_) in zip(theirs.outs, ours.outs, strict=True):
         if names.type(their_type) == names.type(type_):
             arguments.append(out)
         else:
-            place = scope.fresh(f"their_{out}")
-            body.append(f"{names.type(their_type)} {place};")
-            arguments.append(f"&{place}")
+            body.append(f"{names.type(their_type)} their_{out};")
+            arguments.append(f"&their_{out}")
     invoke = f"{names.function(call)}({', '.join(arguments)});"
     body.append(invoke if theirs.result == "void" else f"{theirs.result} result = {invoke}")
     body += [free(names, type_, argument) for argument, type_ in ours.params if owns(type_)]
@@ -173,7 +173,7 @@ def _echo(names: Names, call: Function, function: Function, name: str, exported:
     elif theirs.result == "void":
         body.append(f"return {names.helper('new', unaliased(function.result))}(NULL);")
     else:
-        body.append(f"return {_converted(names, 'result', call.result, function.result, scope.fresh('ours'), body)};")
+        body.append(f"return {_converted(names, 'result', call.result, function.result, 'ours', body)};")
     head = f"static {ours.result} {name}({', '.join(ours.declared(names))}) {{"
     export = f'{names.export_macro(function)}("{exported}", {name})'
     return [head, *(f"    {line}" for line in body), "}", export, ""]

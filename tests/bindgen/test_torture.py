@@ -11,28 +11,28 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bindgen.backends.c_names import functions_of
 from bindgen.backends.python_names import method_names
-from bindgen.wit_parser.model import (
-    Enum,
-    Flags,
-    Function,
-    FunctionKind,
-    Interface,
-    Resource,
-    TypeDef,
-    is_unit,
-    unaliased,
-)
+from bindgen.wit_parser.model import Function, FunctionKind, is_unit
 from tests.bindgen import echo_c, echo_rust
 from tests.bindgen.roundtrip import Caller, Compile, Guest, export_names, pairs
-from tests.bindgen.torture import LANGUAGES, Torture, everywhere, files, own_resources, words
+from tests.bindgen.torture import (
+    LANGUAGES,
+    Torture,
+    Words,
+    combined,
+    combined_resources,
+    everywhere,
+    files,
+    own_resources,
+    words,
+)
 from tests.bindgen.values import HostResource, same, values
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,13 +60,13 @@ class Build:
         self.words = cache(self._words)
         self.guest = cache(self._guest)
 
-    def _words(self, language: str) -> list[str]:
+    def _words(self, language: str) -> Words:
         return words(language, self._directory / f"words-{language}")
 
     def _guest(self, language: str, place: str) -> Guest:
         directory = self._directory / language / place
         directory.mkdir(parents=True)
-        imports, exports = PLACES[place](self.words(language)).load(directory)
+        imports, exports = PLACES[place](self.words(language).whole).load(directory)
         return Guest(directory, imports, exports, GUESTS[language])
 
 
@@ -134,13 +134,22 @@ def check_calls(guest: Guest) -> None:
         some(st.tuples(*(st.tuples(*shape) for shape in shapes)), 2, run)
 
 
-def check_types(package: Path) -> None:
-    """Asserts that a type checker finds nothing in the Python modules of a folder, at its strictest."""
-    search = {"MYPYPATH": f"{package.parent}:{ROOT}", "MYPY_CACHE_DIR": str(package.parent / "cache")}
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "-p", package.name]
-    environment = {**os.environ, **search}
-    done = subprocess.run(command, cwd=package.parent, env=environment, capture_output=True, text=True, check=False)
+def check_types(*packages: Path) -> None:
+    """Asserts that a type checker finds nothing in the Python modules of some folders, at its strictest."""
+    search = ":".join(str(place) for place in (*(package.parent for package in packages), ROOT))
+    cache_of_all = str(packages[0].parents[1] / "cache")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", cache_of_all]
+    command += [part for package in packages for part in ("-p", package.name)]
+    environment = {**os.environ, "MYPYPATH": search}
+    done = subprocess.run(command, cwd=packages[0].parent, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def check_torture(language: str, interfaces: Torture, directory: Path) -> Guest:
+    """Builds interfaces for a guest in a language, and calls all their functions."""
+    guest = Guest(directory, *interfaces.load(directory), GUESTS[language])
+    check_calls(guest)
+    return guest
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -155,14 +164,25 @@ def test_a_type_checker_finds_nothing_where_names_are_words_of_python(place: str
     check_types(guest.package)
 
 
+@pytest.mark.parametrize("make", [combined, combined_resources])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_names_that_are_alike_or_made_of_one_another_are_kept_apart(
+    language: str,
+    make: Callable[[Random, Words, int], Torture],
+    build: Build,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    packages: list[Path] = []
+
+    def check(random: Random) -> None:
+        interfaces = make(random, build.words(language), 5)
+        packages.append(check_torture(language, interfaces, tmp_path_factory.mktemp("alike")).package)
+
+    some(st.randoms(use_true_random=True), 2, check)
+    check_types(*packages)
+
+
 # Single names, each of which was once taken for something else.
-
-
-def check_torture(language: str, interfaces: Torture, directory: Path) -> Guest:
-    """Builds interfaces for a guest in a language, and calls all their functions."""
-    guest = Guest(directory, *interfaces.load(directory), GUESTS[language])
-    check_calls(guest)
-    return guest
 
 
 def alike(functions: str, types: str = "") -> Torture:
@@ -189,3 +209,60 @@ def test_a_type_checker_takes_exports_for_nothing_that_python_modules_use(tmp_pa
     memoryview: func(a: list<list<string>>) -> tuple<list<list<string>>>
     """
     check_types(check_torture("python", alike(functions), tmp_path).package)
+
+
+def test_a_python_module_is_found_by_the_normal_form_of_its_name(tmp_path: Path) -> None:
+    used = {"ª": "record ﬁ { a: string }\n"}
+    functions = "use * from ª\nf: func(a: ﬁ) -> tuple<ﬁ>\n"
+    check_torture("python", Torture({"host-side": functions}, {"guest-side": functions}, used), tmp_path)
+
+
+def test_a_type_checker_tells_a_method_from_an_imported_type_of_its_name(tmp_path: Path) -> None:
+    used = {"types": "record 東京 { a: string }\n"}
+    functions = "use * from types\n東京: func(a: 東京) -> tuple<東京>\nf: func(a: 東京) -> tuple<東京>\n"
+    interfaces = Torture({"host-side": functions}, {"guest-side": functions}, used)
+    check_types(check_torture("python", interfaces, tmp_path).package)
+
+
+def own(*resources: str) -> Torture:
+    """Resources of a guest, each with one static function and one method."""
+    return Torture(
+        {"host": "".join(f"open-{name}: func()\nm-{name}: func() -> tuple<>\n" for name in resources)},
+        {
+            "guest": "".join(
+                f"resource {name} {{ static open: func() -> {name}   m: func() -> tuple<> }}\n" for name in resources
+            )
+        },
+    )
+
+
+@pytest.mark.parametrize("names", [("i", "ı", "guest-i"), ("ǅ", "ǆ")])
+def test_each_resource_of_a_rust_guest_has_its_own_trait_and_destructor(names: tuple[str, ...], tmp_path: Path) -> None:
+    check_torture("rust", own(*names), tmp_path)
+
+
+def test_parameters_that_are_one_in_lower_case_have_their_own_flat_values(tmp_path: Path) -> None:
+    text = alike("f: func(ǅ: string, ǆ: string, ǅ-len: option<u8>) -> tuple<string, string, option<u8>>\n")
+    for language in GUESTS:
+        (tmp_path / language).mkdir()
+        check_torture(language, text, tmp_path / language)
+
+
+KNOWN = """
+record fields { int: s32, other: s32 }
+enum letters { ß, ss }
+variant bare { a, b }
+f: func(x: string, x-length: u32) -> tuple<string, u32>
+slots: func(slots: bare, other: option<u8>) -> tuple<bare, option<u8>>
+words: func(a: letters, b: fields) -> tuple<letters, fields>
+q: func(r: held, r-handle: u32) -> tuple<held, u32>
+flat: func(flat: held) -> tuple<held>
+"""
+
+
+@pytest.mark.parametrize("language", GUESTS)
+def test_parameters_named_like_what_others_travel_as_are_passed(language: str, tmp_path: Path) -> None:
+    interfaces = Torture(
+        {"host-side": f"resource held\n{KNOWN}"}, {"guest-side": f"use {{ held }} from host-side\n{KNOWN}"}
+    )
+    check_types(check_torture(language, interfaces, tmp_path).package)

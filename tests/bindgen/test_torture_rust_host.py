@@ -56,5 +56,5 @@ def check_echo(imports: Sequence[Interface], exports: Sequence[Interface], direc
 
 @pytest.mark.parametrize("place", PLACES)
 def test_every_word_of_rust_hosts_may_be_a_name(place: str, tmp_path: Path) -> None:
-    imports, exports = PLACES[place](words("rust-host", tmp_path / "words")).load(tmp_path)
+    imports, exports = PLACES[place](words("rust-host", tmp_path / "words").whole).load(tmp_path)
     check_echo(imports, exports, tmp_path)

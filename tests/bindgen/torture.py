@@ -14,6 +14,7 @@ import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from types import ModuleType
 
 from bindgen import runtime
@@ -29,30 +30,30 @@ MARK = "zz"
 _LABELS = ", ".join(f"{MARK}{number}" for number in range(65))
 
 _TYPES = f"""
-record zz-record {{ zz-a: u8, zz-b: string, zz-c: list<u64> }}
-variant zz-variant {{ zz-a(zz-record), zz-b(float32), zz-c(u64), zz-d(list<string>), zz-e }}
-enum zz-enum {{ zz-a, zz-b, zz-c }}
-flags zz-flags {{ zz-a, zz-b, zz-c }}
-flags zz-many {{ {_LABELS} }}
-union zz-union {{ string, u8 }}
-type zz-alias = list<tuple<string, u16>>
+record zzrecord {{ zza: u8, zzb: string, zzc: list<u64> }}
+variant zzvariant {{ zza(zzrecord), zzb(float32), zzc(u64), zzd(list<string>), zze }}
+enum zzenum {{ zza, zzb, zzc }}
+flags zzflags {{ zza, zzb, zzc }}
+flags zzmany {{ {_LABELS} }}
+union zzunion {{ string, u8 }}
+type zzalias = list<tuple<string, u16>>
 """
 
 _FUNCTIONS = """
-use * from zz-types
-resource zz-{resource} {{
-    static zz-open: func(a: string, b: option<zz-{resource}>) -> expected<zz-{resource}, zz-variant>
-    zz-look: func(c: list<zz-variant>) -> option<string>
-    zz-pass: func()
+use * from zztypes
+resource zz{resource} {{
+    static zzopen: func(zza: string, zzb: option<zz{resource}>) -> expected<zz{resource}, zzvariant>
+    zzlook: func(zzc: list<zzvariant>) -> option<string>
+    zzpass: func()
 }}
-zz-flat: func(d: zz-variant, e: zz-flags, f: zz-many, g: zz-enum, h: zz-record, i: zz-union) -> bool
-zz-stored: func(a: zz-record, b: list<zz-record>, c: list<list<string>>, d: tuple<u8, float32, float64>, e: zz-alias)
-  -> list<zz-record>
-zz-plain: func(a: u8, b: char, c: s16) -> s64
-zz-coded: func(a: zz-{resource}) -> expected<_, zz-enum>
-zz-text: func() -> expected<string, list<u8>>
-zz-numbers: func(a: list<u64>) -> zz-many
-zz-wide: func(a: tuple<u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8>) -> zz-union
+zzflat: func(zzd: zzvariant, zze: zzflags, zzf: zzmany, zzg: zzenum, zzh: zzrecord, zzi: zzunion) -> bool
+zzstored: func(zza: zzrecord, zzb: list<zzrecord>, zzc: list<list<string>>, zzd: tuple<u8, float32>, zze: zzalias)
+  -> list<zzrecord>
+zzplain: func(zza: u8, zzb: char, zzc: s16) -> s64
+zzcoded: func(zza: zz{resource}) -> expected<_, zzenum>
+zztext: func() -> expected<string, list<u8>>
+zznumbers: func(zza: list<u64>) -> zzmany
+zzwide: func(zza: tuple<u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8, u8>) -> zzunion
 """
 """One of everything that the backends have text for."""
 
@@ -62,8 +63,20 @@ _PART = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*")
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z][a-z0-9]*)*")
 
 
-def words(language: str, directory: Path) -> list[str]:
-    """The words of a language and of its bindings, spelled as names of WIT. None of those begins with `_`."""
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What means something in a language and in its bindings, spelled as names of WIT. None of them begins with `_`."""
+
+    whole: list[str]
+    before: list[str]
+    """What the bindings put before a name, to make another one of it."""
+    after: list[str]
+    """What they put behind it."""
+
+
+def words(language: str, directory: Path) -> Words:
+    """The words of a language. `directory` is a new one, for interfaces as samples."""
+    found: set[str]
     if language == "python":
         found = {*keyword.kwlist, *keyword.softkwlist, *_builtins(), *vars(runtime), *vars(runtime.GuestResource)}
         found |= {*vars(int), *_reserved(python_names), *_identifiers(python.write(*_samples(directory)))}
@@ -72,8 +85,12 @@ def words(language: str, directory: Path) -> list[str]:
     else:
         write = rust_host.write if language == "rust-host" else rust.write
         found = _reserved(rust_names) | _identifiers(write(*_samples(directory)))
-    kebab = {_kebab(word) for word in found if not word.startswith("_") and MARK not in word.lower()}
-    return sorted(filter(_NAME.fullmatch, kebab))
+    kebab = {_kebab(word) for word in found if not word.startswith("_")}
+    made = [word.split("-") for word in kebab if MARK in word]
+    marks = [[number for number, part in enumerate(parts) if MARK in part] for parts in made]
+    before = {"-".join(parts[: where[0]]) for parts, where in zip(made, marks, strict=True)}
+    after = {"-".join(parts[where[-1] + 1 :]) for parts, where in zip(made, marks, strict=True)}
+    return Words(*(sorted(filter(_NAME.fullmatch, some)) for some in (kebab - set(map("-".join, made)), before, after)))
 
 
 def _builtins() -> set[str]:
@@ -88,8 +105,8 @@ def _builtins() -> set[str]:
 def _samples(directory: Path) -> tuple[list[Interface], list[Interface]]:
     """An interface to import, and one to export."""
     directory.mkdir()
-    (directory / "zz-types.wit").write_text(_TYPES)
-    paths = [directory / "zz-host.wit", directory / "zz-guest.wit"]
+    (directory / "zztypes.wit").write_text(_TYPES)
+    paths = [directory / "zzhost.wit", directory / "zzguest.wit"]
     for path, resource in zip(paths, ("thing", "own"), strict=True):
         path.write_text(_FUNCTIONS.format(resource=resource))
     imported, exported = load_many(paths)
@@ -123,14 +140,14 @@ def _kebab(word: str) -> str:
 # Interfaces of such words: what a guest imports and what it exports, in pairs of the same functions in one order.
 
 KINDS = {
-    "record": "record %{a} {{ %{a}: string, %{b}: u8 }}",
-    "variant": "variant %{a} {{ %{a}(string), %{b}(u64), %{c} }}",
-    "enum": "enum %{a} {{ %{a}, %{b}, %{c} }}",
-    "flags": "flags %{a} {{ %{a}, %{b}, %{c} }}",
-    "union": "union %{a} {{ string, u8 }}",
-    "alias": "type %{a} = list<tuple<string, u16>>",
+    "record": "record %{name} {{ %{a}: string, %{b}: u8 }}",
+    "variant": "variant %{name} {{ %{a}(string), %{b}(u64), %{c} }}",
+    "enum": "enum %{name} {{ %{a}, %{b}, %{c} }}",
+    "flags": "flags %{name} {{ %{a}, %{b}, %{c} }}",
+    "union": "union %{name} {{ string, u8 }}",
+    "alias": "type %{name} = list<tuple<string, u16>>",
 }
-"""A type of each kind whose name is a word, and so are the names within it."""
+"""Types of each kind, but for their names and those within them."""
 
 PARAMS = ("string", "u32", "option<string>", "list<u8>", "kept", "some", "float64", "s8", "list<kept>", "bare", "held")
 """Types that travel as one flat value, as pointer and length, as a handle, as a tag and slots."""
@@ -210,28 +227,27 @@ def _turned(items: Sequence[str], by: int) -> list[str]:
 def _types(kind: str, these: Sequence[str]) -> str:
     """For each word a type of the kind, with words within it."""
     named = zip(these, _turned(these, 1), _turned(these, 2), strict=True)
-    return "".join(f"{KINDS[kind].format(a=a, b=b, c=c_)}\n" for a, b, c_ in named)
+    return "".join(f"{KINDS[kind].format(name=a, a=a, b=b, c=c_)}\n" for a, b, c_ in named)
 
 
 def _users(these: Sequence[str]) -> str:
-    """For each word a parameter of the type of that name, and for every third a function of its name."""
+    """For each word a parameter of the type of that name, and for every fifth a function of its name."""
     lines = []
-    for first in range(0, len(these), 3):
-        some = these[first : first + 3]
+    for first in range(0, len(these), 5):
+        some = these[first : first + 5]
         params, types = ", ".join(f"%{a}: %{a}" for a in some), ", ".join(f"%{a}" for a in some)
         lines.append(f"%{some[0]}: func({params}) -> tuple<{types}>\n")
     return "".join(lines)
 
 
 def _functions(these: Sequence[str]) -> str:
-    """For each word a function. Each is the name of a few parameters, and of one among many."""
+    """For every other word a function. Each word is the name of a few parameters, and of one among many."""
     lines = []
-    many = 20
-    for number, word in enumerate(these):
-        count = 4 if number % many else many
-        names = [_turned(these, number + place * place)[0] for place in range(count)]
-        lines.append(f"%{word}: func{_signature(number, list(dict.fromkeys(names)))}")
-    return "\n".join(lines) + "\n"
+    for number in range(0, len(these), 2):
+        places = range(20) if number % 20 == 0 else (place * place for place in range(5))
+        names = [_turned(these, number + place)[0] for place in places]
+        lines.append(f"%{these[number]}: func{_signature(number, list(dict.fromkeys(names)))}\n")
+    return "".join(lines)
 
 
 def _methods(these: Sequence[str]) -> list[tuple[str, str, str, str]]:
@@ -249,3 +265,83 @@ def _signature(number: int, names: Sequence[str]) -> str:
     types = [PARAMS[(number + place) % len(PARAMS)] for place in range(len(names))]
     params = ", ".join(f"%{name}: {type_}" for name, type_ in zip(names, types, strict=True))
     return f"({params}) -> tuple<{', '.join(types)}>"
+
+
+# Interfaces of words that have to do with one another.
+
+ALIKE = [
+    ["ß", "ss", "s-s"],
+    ["ﬁ", "fi", "f-i"],
+    ["ſ", "s"],
+    ["ǅ", "ǆ", "dž"],
+    ["東京", "東-京"],
+    ["ς", "σ"],
+    ["ı", "i"],
+    ["µ", "μ"],
+    ["ⅷ", "viii", "v-i-i-i"],
+    ["ａ", "a", "ª"],
+    ["e-f", "ef", "e", "f"],
+]
+"""Names that are one in upper case, in lower case, without `-`, or in a normal form of Unicode other than NFC."""
+
+
+def related(random: Random, known: Words) -> list[str]:
+    """A dozen names, made of a few words by what the bindings make names with."""
+    stems = random.choice(ALIKE) if random.random() < 0.3 else random.sample(known.whole, 2)
+    made = [f"{stem}-{after}" for stem in stems for after in (*known.after, *stems)]
+    made += [f"{before}-{stem}" for stem in stems for before in known.before]
+    made = [name for name in dict.fromkeys(made) if name not in stems]
+    others = random.sample(known.whole, 12)
+    return list(dict.fromkeys([*stems, *random.sample(made, min(len(made), 9)), *others]))[:12]
+
+
+def combined(random: Random, known: Words, groups: int) -> Torture:
+    """A few groups of interfaces, the names in each of which are related, and so are those of the interfaces."""
+    made = Torture({}, {}, {})
+    for _ in range(groups):
+        names = related(random, known)
+        taken = {*made.imports, *made.exports, *made.used}
+        types, host, guest = random.sample([name for name in names if name not in taken], 3)
+        kinds, resources = names[:8], names[8:10]
+        made.used[types] = "".join(_some_type(random, name, names) for name in kinds)
+        functions = [f"%{name}: func{_some_signature(random, names, [*kinds, *resources])}\n" for name in names]
+        made.imports[host] = f"use * from %{types}\n{''.join(functions)}"
+        made.exports[guest] = f"use * from %{host}\n{''.join(functions)}"
+        for number, resource in enumerate(resources):
+            static, method = (_some_signature(random, names, kinds) for _ in range(2))
+            one, other = random.sample(names, 2)
+            made.imports[host] += f"resource %{resource} {{ static %{one}: func{static}   %{other}: func{method} }}\n"
+            passed = method.replace("(", f"(r: %{resource}, ", 1)
+            made.exports[guest] += f"static-of{number}: func{static}\nmethod-of{number}: func{passed}\n"
+    return made
+
+
+def combined_resources(random: Random, known: Words, groups: int) -> Torture:
+    """Resources of a guest, the names of each few of which are related."""
+    host, guest = "", ""
+    taken: set[str] = set()
+    for _ in range(groups):
+        names = related(random, known)
+        for resource in [name for name in names if name not in taken][:5]:
+            taken.add(resource)
+            static, method = (_some_signature(random, names, []) for _ in range(2))
+            made, (one, other) = static.partition(" -> ")[0], random.sample(names, 2)
+            host += f"f{len(taken)}: func{made}\ng{len(taken)}: func{method}\n"
+            guest += f"resource %{resource} {{ static %{one}: func{made} -> %{resource}   %{other}: func{method} }}\n"
+    return Torture({"host": host}, {random.choice(sorted(taken)): guest})
+
+
+def _some_type(random: Random, name: str, names: Sequence[str]) -> str:
+    members = dict(zip("abc", random.sample(names, 3), strict=True))
+    return KINDS[random.choice([*KINDS])].format(name=name, **members) + "\n"
+
+
+def _some_signature(random: Random, names: Sequence[str], types: Sequence[str]) -> str:
+    """Parameters of a few of the names, and all of them as the result."""
+    params = random.sample(names, random.randint(1, 5))
+    chosen = [
+        random.choice([*("string", "u32", "list<u8>", "option<string>"), *(f"%{each}" for each in types)])
+        for _ in params
+    ]
+    listed = ", ".join(f"%{name}: {type_}" for name, type_ in zip(params, chosen, strict=True))
+    return f"({listed}) -> tuple<{', '.join(chosen)}>"
