@@ -314,8 +314,8 @@ class HostNames(Names):
 
     def exported(self, function: Function) -> str:
         """The type of a function that the guest exports."""
-        owner = self.use(function.resource) if function.resource else ""
-        return self._module.claim(("export", function), owner + camel(function.name))
+        owner = f"{function.resource.name}-" if function.resource else ""
+        return self._module.claim(("export", function), camel(owner + function.name))
 
     def helper(self, operation: str, type_: Type) -> str:
         """What does something with values of a type: `load_option_u8`."""
