@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from bindgen.backends import interfaces_of
 from bindgen.backends.c_calls import before_name, export_body, import_body, raw_signature, signature
 from bindgen.backends.c_names import Names, functions_of
-from bindgen.backends.c_text import CANONICAL_ABI_C, CANONICAL_ABI_H, HEADER, comment, indented, listed, spaced
+from bindgen.backends.c_text import HEADER, SHARED_FILES, comment, indented, listed, spaced
 from bindgen.backends.c_types import Types, imported
 from bindgen.backends.c_values import Values
 from bindgen.plan import ABI
@@ -67,7 +67,7 @@ def write(imports: Sequence[Interface], exports: Sequence[Interface]) -> dict[st
     """
     interfaces = interfaces_of(imports, exports)
     names = Names(interfaces)
-    files = {"canonical_abi.h": CANONICAL_ABI_H, "canonical_abi.c": CANONICAL_ABI_C}
+    files = dict(SHARED_FILES)
     for interface in interfaces:
         unit = _Unit(names, interface)
         if interface in exports:

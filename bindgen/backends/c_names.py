@@ -12,7 +12,7 @@ import re
 from collections.abc import Hashable, Sequence
 
 from bindgen.backends.c_layout import canonical, flags_count
-from bindgen.backends.c_text import CANONICAL_ABI_H
+from bindgen.backends.c_text import SHARED_FILES
 from bindgen.wit_parser.model import (
     Enum,
     ExpectedOf,
@@ -95,7 +95,7 @@ _HEADERS = frozenset([
 ])
 """Headers that a C library may have: one of ours by that name would take its place."""
 
-_TAKEN_BY_ABI = frozenset(re.findall(r"\b(?:canonical_)?abi_\w+", CANONICAL_ABI_H))
+_TAKEN_BY_ABI = frozenset(re.findall(r"\b(?:canonical_)?abi_\w+", SHARED_FILES["canonical_abi.h"]))
 
 LOCALS = frozenset(["area", "arguments", "blocks", "err", "flat", "function", "ok", "result", "self"])
 # fmt: on
