@@ -235,6 +235,14 @@ def cases(type_: Type) -> tuple[tuple[str, Type | None], ...]:
     return tuple((name, None if payload is None or is_unit(payload) else payload) for name, payload in found)
 
 
+def labels(definition: TypeDef) -> tuple[Label | Case, ...]:
+    """What has a number in a type: its flags, or its cases."""
+    match definition.kind:
+        case Flags(those) | Enum(those) | Variant(those) | Union(those):
+            return those
+    return ()
+
+
 @cache
 def components(type_: Type) -> tuple[Type, ...]:
     """The types that a type is made of: elements, fields, payloads. An alias is seen through."""

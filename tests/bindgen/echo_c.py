@@ -14,10 +14,9 @@ from pathlib import Path
 
 from bindgen.backends import c, reachable
 from bindgen.backends.c_calls import signature
-from bindgen.backends.c_layout import owns
 from bindgen.backends.c_names import Names
 from bindgen.backends.c_types import free
-from bindgen.plan import ABI
+from bindgen.plan import ABI, shape
 from bindgen.wit_parser.model import Function, Interface, Type
 
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Werror")
@@ -95,7 +94,7 @@ def _echo(names: Names, call: Function, function: Function, name: str) -> list[s
             arguments.append(f"&their_{out}")
     invoke = f"{names.function(call)}({', '.join(arguments)});"
     body.append(invoke if ours.result == "void" else f"{theirs.result} result = {invoke}")
-    body += [free(names, type_, argument) for argument, type_ in ours.params if owns(type_)]
+    body += [free(names, shape(type_), argument) for argument, type_ in ours.params if shape(type_).owns]
     for argument, (out, type_) in zip(arguments[len(ours.params) :], ours.outs, strict=True):
         if argument != out:
             condition = "result" if out == "ok" else "!result"
