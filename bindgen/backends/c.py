@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from bindgen.abi import Direction
 from bindgen.backends import interfaces_of
 from bindgen.backends.c_calls import Glue, before_name
-from bindgen.backends.c_names import Names, functions_of
+from bindgen.backends.c_names import Names
 from bindgen.backends.c_text import HEADER, SHARED_FILES, comment, indented, listed, spaced
 from bindgen.backends.c_types import Types, imported
 from bindgen.backends.c_values import Values
 from bindgen.plan import ABI
-from bindgen.wit_parser.model import ExpectedOf, Function, Interface, Resource, unaliased
+from bindgen.wit_parser.model import ExpectedOf, Function, Interface, Resource, functions_of, unaliased
 
 _OWN_RESOURCE_HEADER = """
 /* Makes a handle for `rep`. */

@@ -27,6 +27,7 @@ from bindgen.wit_parser.model import (
     Type,
     TypeDef,
     labels,
+    spelling,
 )
 
 _NUMBERS = {
@@ -102,11 +103,6 @@ _LONGEST = 80
 """A name that says what a type is made of is cut to a hash of it beyond that."""
 
 
-def functions_of(interface: Interface) -> list[Function]:
-    """The free functions, then those of each resource."""
-    return [*interface.functions, *(each for resource in interface.resources for each in resource.functions)]
-
-
 def snake(name: str) -> str:
     """`new-with-base` as `new_with_base`."""
     return name.replace("-", "_").lower()
@@ -178,23 +174,15 @@ class Names:
         return PREDEFINED.get(canonical(type_)) or f"abi_{self._slug(canonical(type_))}"
 
     def _slug(self, type_: Type) -> str:
-        match type_:
-            case Primitive():
-                return type_.value
-            case TypeDef() | Resource():
-                return self.base(type_)
-            case _ if type_ in PREDEFINED:
-                return PREDEFINED[type_].removeprefix("abi_")
-            case ListOf(element):
-                parts = ["list", self._slug(element)]
-            case OptionOf(value):
-                parts = ["option", self._slug(value)]
-            case ExpectedOf(ok, err):
-                parts = ["expected", self._slug(ok), self._slug(err)]
-            case TupleOf(items):
-                parts = [f"tuple{len(items)}", *map(self._slug, items)]
-        text = "_".join(parts)
-        return text if len(text) <= _LONGEST else f"{parts[0]}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        if isinstance(type_, TypeDef | Resource):
+            return self.base(type_)
+        if type_ in PREDEFINED:
+            return PREDEFINED[type_].removeprefix("abi_")
+        head, inner = spelling(type_)
+        if isinstance(type_, TupleOf):
+            head += str(len(inner))
+        text = "_".join([head, *map(self._slug, inner)])
+        return text if len(text) <= _LONGEST else f"{head}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def type(self, type_: Type) -> str:
         """The C type of a type that isn't empty."""

@@ -24,6 +24,7 @@ from bindgen.wit_parser.model import (
     TypeDef,
     components,
     labels,
+    written_with,
 )
 
 _UNSIGNED = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
@@ -52,16 +53,15 @@ class Types:
         if shape(type_).is_empty or isinstance(type_, Primitive) or type_ in PREDEFINED or type_ in self._done:
             return
         self._done.add(type_)
-        alias = type_.kind if isinstance(type_, TypeDef) and isinstance(type_.kind, Alias) else None
-        for part in (alias.type,) if alias else components(type_):
+        for part in written_with(type_):
             if not shape(part).is_empty:
                 self.need(part)
         if isinstance(type_, Resource):
             self._define_resource(type_)
         elif not isinstance(type_, TypeDef):
             self._define_unnamed(type_)
-        elif alias:
-            self._define_alias(type_, alias.type)
+        elif isinstance(type_.kind, Alias):
+            self._define_alias(type_, type_.kind.type)
         else:
             self._define(type_)
 

@@ -10,9 +10,8 @@ from functools import cache
 from bindgen.backends.scope import Scope
 from bindgen.wit_parser.model import (
     Alias,
-    Enum,
+    Case,
     ExpectedOf,
-    Flags,
     Function,
     FunctionKind,
     Interface,
@@ -24,10 +23,13 @@ from bindgen.wit_parser.model import (
     TupleOf,
     Type,
     TypeDef,
-    Union,
-    Variant,
+    functions_of,
+    labels,
+    named_in,
+    spelling,
     unaliased,
     without_aliases,
+    written_with,
 )
 
 _ANNOTATIONS = {
@@ -81,8 +83,8 @@ class Declared:
         for resource in interface.resources:
             self.scope.claim(resource, camel(resource.name))
         for definition in interface.types:
-            if isinstance(definition.kind, Variant | Union):
-                for number, case in enumerate(definition.kind.cases):
+            for number, case in enumerate(labels(definition)):
+                if isinstance(case, Case):
                     self.scope.claim((definition, number), camel(definition.name) + camel(case.name))
 
 
@@ -99,25 +101,27 @@ def field_names(definition: TypeDef) -> list[str]:
 
 def label_names(definition: TypeDef) -> list[str]:
     """The members of an enum or of flags."""
-    kind = definition.kind
-    assert isinstance(kind, Enum | Flags)
     scope = Scope(same=_same)
-    return [scope.fresh(snake(label.name).upper()) for label in (kind.cases if isinstance(kind, Enum) else kind.names)]
+    return [scope.fresh(snake(label.name).upper()) for label in labels(definition)]
 
 
 def method_names(interface: Interface) -> dict[Function, str]:
     """The methods of the host, `keyvalue_open` for a static `open` of `keyvalue`, and those of each resource."""
     outer = declared(interface).scope
     host = outer.nested()
-    found = {function: host.fresh(snake(function.name)) for function in interface.functions}
-    for resource in interface.resources:
-        own = outer.nested()
-        for function in resource.functions:
-            if function.kind is FunctionKind.METHOD:
-                found[function] = own.fresh(snake(function.name))
-            else:
-                found[function] = host.fresh(f"{snake(resource.name)}_{snake(function.name)}")
+    own = {resource: outer.nested() for resource in interface.resources}
+    found = {}
+    for function in functions_of(interface):
+        is_method = function.kind is FunctionKind.METHOD
+        scope = own[function.resource] if function.resource and is_method else host
+        found[function] = scope.fresh(snake(function.name) if is_method else full_name(function))
     return found
+
+
+def full_name(function: Function) -> str:
+    """The name of a function with that of its resource."""
+    own = snake(function.name)
+    return f"{snake(function.resource.name)}_{own}" if function.resource else own
 
 
 def parameter_names(function: Function) -> list[str]:
@@ -184,11 +188,11 @@ class Names:
 
     def imported(self, function: Function) -> str:
         """What answers a function that the guest imports."""
-        return self._module.claim(("import", function), f"_{self._flat_name(function)}")
+        return self._module.claim(("import", function), f"_{full_name(function)}")
 
     def exported(self, function: Function) -> str:
         """What calls a function that the guest exports."""
-        return self._module.claim(("export", function), self._flat_name(function))
+        return self._module.claim(("export", function), full_name(function))
 
     def constant(self, function: Function) -> str:
         """The constant that describes a function that the guest exports."""
@@ -206,10 +210,6 @@ class Names:
     def function_scope(self) -> Scope:
         """The names in a function that answers or makes a call."""
         return self._types.nested([*_FUNCTIONS, *_LOCALS])
-
-    def _flat_name(self, function: Function) -> str:
-        own = snake(function.name)
-        return f"{snake(function.resource.name)}_{own}" if function.resource else own
 
     def annotation(self, type_: Type) -> str:
         match type_:
@@ -236,53 +236,19 @@ class Names:
     def _slug(self, type_: Type) -> str:
         """The type's part in the name of a helper function."""
         match type_:
-            case Primitive():
-                return type_.value
             case TypeDef(kind=Alias(target)):
                 return self._slug(target)
             case TypeDef() | Resource():
                 prefix = "" if type_.interface is self._interface else snake(type_.interface.name) + "_"
                 return prefix + snake(type_.name)
-            case ListOf(element):
-                return f"list_{self._slug(element)}"
-            case OptionOf(value):
-                return f"option_{self._slug(value)}"
-            case ExpectedOf(ok, err):
-                return f"expected_{self._slug(ok)}_{self._slug(err)}"
-            case TupleOf(items):
-                return "_".join([f"tuple{len(items)}", *map(self._slug, items)])
+        name, inner = spelling(type_)
+        return "_".join([f"tuple{len(inner)}" if isinstance(type_, TupleOf) else name, *map(self._slug, inner)])
 
 
 def _mentioned_by(interface: Interface) -> Iterator[TypeDef | Resource]:
     """The definitions of other interfaces that a module imports: what its types and functions name."""
-    functions = [*interface.functions, *(each for resource in interface.resources for each in resource.functions)]
-    types = [each for definition in interface.types for each in _parts(definition)]
-    types += [each for function in functions for each in (*(param.type for param in function.params), function.result)]
+    types = [part for definition in interface.types for part in written_with(definition)]
+    for function in functions_of(interface):
+        types += [*(param.type for param in function.params), function.result]
     for type_ in types:
-        for definition in _named(type_):
-            if definition.interface is not interface:
-                yield definition
-
-
-def _parts(type_: Type) -> tuple[Type, ...]:
-    """The types that the text of a type names directly."""
-    match type_:
-        case ListOf(inner) | OptionOf(inner) | TypeDef(kind=Alias(inner)):
-            return (inner,)
-        case ExpectedOf(ok, err):
-            return (ok, err)
-        case TupleOf(items):
-            return items
-        case TypeDef(kind=Record(fields)):
-            return tuple(field.type for field in fields)
-        case TypeDef(kind=Variant(cases) | Union(cases)):
-            return tuple(case.type for case in cases if case.type is not None)
-    return ()
-
-
-def _named(type_: Type) -> Iterator[TypeDef | Resource]:
-    if isinstance(type_, TypeDef | Resource):
-        yield type_
-    else:
-        for part in _parts(type_):
-            yield from _named(part)
+        yield from (definition for definition in named_in(type_) if definition.interface is not interface)
