@@ -174,7 +174,7 @@ class _Module:
 
     def _guest_resource(self, resource: Resource) -> list[str]:
         docs = resource.docs or f"The guest's resource `{resource.name}`."
-        base = self._names.support("GuestResource")
+        base = self._names.need("GuestResource")
         return class_("", self._names.use(resource), f"({base})", docs, ["", "    __slots__ = ()"])
 
     def _method(self, function: Function) -> list[str]:

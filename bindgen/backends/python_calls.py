@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bindgen.backends.python_names import Names, snake
 from bindgen.backends.python_text import LINE_LENGTH, call, indented, inline, joined, plus
-from bindgen.backends.python_values import Values, checks
+from bindgen.backends.python_values import Spread, Values, checks
 from bindgen.plan import (
     Allocate,
     Call,
@@ -17,6 +17,7 @@ from bindgen.plan import (
     Handle,
     LiftParam,
     LowerParam,
+    Nothing,
     Run,
     Shape,
     Text,
@@ -134,7 +135,7 @@ class Answer(_Function):
                 return [invoke]
             return [f"answer = {invoke}", *self._lowered(plan.result, "answer")]
         (ok, _), (err, err_type) = sides
-        self._names.support("Err")
+        self._names.need("Err")
         caught = ["except Err:"]
         if err.payload:
             caught = ["except Err as err:", f"    problem: {self._names.annotation(err_type)} = err.value"]
@@ -161,8 +162,8 @@ class Answer(_Function):
         if not by_pointer:
             assert shape is not None
             (flat,) = self._values.flat(shape, value)
-            if flat.startswith("*"):
-                return [*lines, f"flat: Flat = {flat[1:]}[0]", "return flat"]
+            if isinstance(flat, Spread):
+                return [*lines, f"flat: Flat = {flat.values}[0]", "return flat"]
             return [*lines, f"return {flat}"]
         if shape and shape.has_heap:
             lines += [*self._values.note(shape, value), "await guest.allocate(lower)"]
@@ -225,12 +226,11 @@ class Request(_Function):
         plan, result = self._plan, self._plan.result
         sides = self._sides()
         if not plan.core.result:
-            empty = self._values.lift(result, [])
-            return [] if empty == "None" else [f"return {empty}"]
+            return [] if isinstance(result, Nothing) else [f"return {self._values.lift(result, [])}"]
         owns = ", owns=True" if result.has_heap or result.has_handle else ""
         if not plan.core.result_pointer:
             if sides:
-                self._names.support("Err")
+                self._names.need("Err")
                 return [self._new_lift(owns), 'if lift.case(result, 2, "expected"):', "    raise Err(None)"]
             return [
                 *([self._new_lift(owns)] if checks(result) else []),
@@ -239,7 +239,7 @@ class Request(_Function):
         lines = [self._new_lift(owns), f"lift.range(result, {result.extent})"]
         if not sides:
             return [*lines, *self._value("answer", result, plan.function.result, "result"), "return answer"]
-        self._names.support("Err")
+        self._names.need("Err")
         (ok, ok_type), (err, err_type) = sides
         at = plus("result", plan.result_offset)
         problem = [*self._value("problem", err.payload, err_type, at), "raise Err(problem)"]

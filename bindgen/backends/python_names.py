@@ -156,11 +156,6 @@ class Names:
         self.needed.setdefault(module, set()).add(name)
         return name
 
-    def support(self, expression: str) -> str:
-        """Notes that the function or class at the start of `expression` comes from `bindgen.runtime`."""
-        self.need(expression.partition("(")[0])
-        return expression
-
     @property
     def host(self) -> str:
         """The Protocol that a host implements."""
@@ -223,10 +218,10 @@ class Names:
                 return f"tuple[{', '.join(map(self.annotation, items)) or '()'}]"
             case OptionOf(value):
                 inner = self.annotation(value)
-                return f"{self.support('Some')}[{inner}] | None" if self.wrapped(value) else f"{inner} | None"
+                return f"{self.need('Some')}[{inner}] | None" if self.wrapped(value) else f"{inner} | None"
             case ExpectedOf(ok, err):
                 ok_text, err_text = self.annotation(ok), self.annotation(err)
-                return f"{self.support('Ok')}[{ok_text}] | {self.support('Err')}[{err_text}]"
+                return f"{self.need('Ok')}[{ok_text}] | {self.need('Err')}[{err_text}]"
 
     def wrapped(self, type_: Type) -> bool:
         """Whether an option of the type is written with `Some`, since None is one of the type's own values."""
