@@ -176,6 +176,10 @@ class Choice(_Shape):
     payload_offset: int
     cases: tuple[Case, ...]
 
+    @property
+    def count(self) -> int:
+        return len(self.cases)
+
 
 Shape: TypeAlias = Nothing | Number | Handle | Text | Elements | Parts | Labels | FlagSet | Choice
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from bindgen.backends.c_layout import WORD_FLAGS, agrees, canonical, converts, is_copied, is_number, members
 from bindgen.backends.c_names import Names, field, tag_field
@@ -114,19 +114,6 @@ def _statement(head: str, expression: Expression) -> list[str]:
     return listed(head + expression.head, expression.items, f"{expression.tail};")
 
 
-class Flats(Protocol):
-    """Flat values, by number."""
-
-    def get(self, number: int, type_: str) -> str:
-        """One as a C type that travels in it."""
-
-    def wide(self, number: int) -> str:
-        """One as a number of 64 bits."""
-
-    def array(self, first: int, letters: str) -> Expression:
-        """Several as an array of slots."""
-
-
 class Variables:
     """Flat values in variables of the types that they travel as."""
 
@@ -134,18 +121,24 @@ class Variables:
         self._names = names
 
     def get(self, number: int, type_: str) -> str:
+        """One as a C type that travels in it."""
         return self._names[number]
 
     def wide(self, number: int) -> str:
+        """One as a number of 64 bits."""
         return f"(uint64_t){self._names[number]}"
 
     def array(self, first: int, letters: str) -> Expression:
+        """Several as an array of slots."""
         slots = [_to_slot(RAW_TYPES[letter], self._names[n]) for n, letter in enumerate(letters, first)]
         return Expression("(const uint64_t[]){", slots, "}")
 
 
-class _Slots:
+class _Slots(Variables):
     """Flat values in an array of slots, behind the tag of a variant."""
+
+    def __init__(self) -> None:
+        super().__init__(())
 
     def get(self, number: int, type_: str) -> str:
         return _of_slot(type_, self.wide(number))
@@ -300,7 +293,7 @@ class Values:
             return ["const void *", "size_t"]
         return [self._names.type(leaf.type)] if is_number(leaf) else [RAW_TYPES[letter] for letter in leaf.slots]
 
-    def lift(self, whole: Shape, flats: Flats) -> Incoming:
+    def lift(self, whole: Shape, flats: Variables) -> Incoming:
         """The value that travels in flat values of `raw_types`."""
         found = [
             (leaf.value + path, expression)
@@ -309,7 +302,7 @@ class Values:
         ]
         return Incoming(found)
 
-    def _lift_leaf(self, leaf: Shape, flats: Flats, first: int) -> list[tuple[str, Expression]]:
+    def _lift_leaf(self, leaf: Shape, flats: Variables, first: int) -> list[tuple[str, Expression]]:
         match leaf:
             case Handle():
                 return [(".handle", Expression(flats.get(first, "uint32_t")))]

@@ -32,7 +32,7 @@ from bindgen.plan import (
     Text,
     conversions,
 )
-from bindgen.wit_parser.model import ExpectedOf, OptionOf, Primitive, TupleOf, TypeDef
+from bindgen.wit_parser.model import ExpectedOf, OptionOf, Primitive, TupleOf, TypeDef, spelling
 
 _SHORT = 80
 """How long an expression may be that stands within another."""
@@ -158,13 +158,13 @@ class Values:
             case Parts():
                 return self._load_parts(shape)
         assert isinstance(shape, Choice | Labels)
-        tag_size, count = _tags(shape)
-        if tag_size == 1:
-            tag = f'lift.tag(at, {count}, "{_called(shape)}")'
+        if shape.tag_size == 1:
+            tag = f"lift.tag(at, {_told_apart(shape)})"
         else:
-            number = f"{self.struct(_TAGS[tag_size])}.unpack_from(lift.memory, at)[0]"
-            tag = f'lift.case({number}, {count}, "{_called(shape)}")'
-        return self._switch(shape, tag, lambda case, it: self.load(it, plus("at", _payload_offset(shape))))
+            number = f"{self.struct(_TAGS[shape.tag_size])}.unpack_from(lift.memory, at)[0]"
+            tag = f"lift.case({number}, {_told_apart(shape)})"
+        payload_at = plus("at", shape.payload_offset if isinstance(shape, Choice) else 0)
+        return self._switch(shape, tag, lambda _, payload: self.load(payload, payload_at))
 
     def _load_parts(self, shape: Parts) -> list[str]:
         """A record's numbers come out of memory at once, its other fields one by one."""
@@ -262,7 +262,7 @@ class Values:
         def payload(case: Case, it: Shape) -> str:
             return self.lift(it, [self._from_slot(f"s{n}", *each) for n, each in enumerate(conversions(case))])
 
-        return self._switch(shape, f'lift.case(tag, {_tags(shape)[1]}, "{_called(shape)}")', payload)
+        return self._switch(shape, f"lift.case(tag, {_told_apart(shape)})", payload)
 
     def _from_slot(self, slot: str, joined: str, own: str) -> str:
         """The value of a slot, given its letter in the variant and its own."""
@@ -318,8 +318,6 @@ class Values:
                 return element.has_heap and not _columns(shape)
             case Parts(parts=parts):
                 return any(self._loops(part.shape) for part in parts)
-            case Choice(type=OptionOf(), cases=(_, Case(payload=some))) if some:
-                return False
         return False
 
     def _write_note(self, shape: Shape) -> list[str]:
@@ -340,26 +338,23 @@ class Values:
         assert isinstance(shape, Choice)
         found = [(case, branch(case, case.payload, self._payload(shape, case))) for case in shape.cases]
         found = [(case, lines) for case, lines in found if lines or not skip_empty]
-        match shape.type:
-            case OptionOf():
-                if skip_empty:
-                    return [line for _, body in found for line in ("if value is not None:", *indented(body))]
-                (_, none), (_, some) = found
-                return ["if value is None:", *indented(none), *(some if returns else ["else:", *indented(some)])]
-            case ExpectedOf():
-                lines = []
-                for number, (case, body) in enumerate(found):
-                    keyword = "elif" if number else "if"
-                    lines += [f"{keyword} isinstance(value, {self._class(shape, case)}):", *indented(body)]
-                return lines if skip_empty else [*lines, "else:", f"    {self._wrong_type('Ok or Err')}"]
-            case TypeDef() as definition:
-                lines = ["match value:"]
-                for case, body in found:
-                    lines += [f"    case {self._class(shape, case)}():", *indented(indented(body))]
-                if not skip_empty:
-                    lines += ["    case _:", f"        {self._wrong_type(f'a case of {definition.name}')}"]
-                return lines
-        raise AssertionError(shape)
+        if isinstance(shape.type, OptionOf):
+            if skip_empty:
+                return [line for _, body in found for line in ("if value is not None:", *indented(body))]
+            (_, none), (_, some) = found
+            return ["if value is None:", *indented(none), *(some if returns else ["else:", *indented(some)])]
+        # To a type checker this says that it can't happen.
+        wrong = "" if skip_empty else f"{self._names.need('wrong_type')}(value, "
+        lines = []
+        if isinstance(shape.type, ExpectedOf):
+            for number, (case, body) in enumerate(found):
+                keyword = "elif" if number else "if"
+                lines += [f"{keyword} isinstance(value, {self._class(shape, case)}):", *indented(body)]
+            return [*lines, "else:", f'    {wrong}"Ok or Err")'] if wrong else lines
+        for case, body in found:
+            lines += [f"case {self._class(shape, case)}():", *indented(body)]
+        lines += ["case _:", f'    {wrong}"a case of {spelling(shape.type)[0]}")'] if wrong else []
+        return ["match value:", *indented(lines)]
 
     def _class(self, shape: Choice, case: Case) -> str:
         """The class that says which case a value is of; none for None, and for the value of most options."""
@@ -374,10 +369,6 @@ class Values:
         """The payload of `value`."""
         return "value.value" if self._class(shape, case) else "value"
 
-    def _wrong_type(self, expected: str) -> str:
-        """A statement that refuses `value`. To a type checker it says that this can't happen."""
-        return f'{self._names.need("wrong_type")}(value, "{expected}")'
-
     # Storing: into memory.
 
     def store(self, shape: Shape, at: str, value: str) -> list[str]:
@@ -391,13 +382,13 @@ class Values:
                 return [f"{self.struct(_format(shape))}.pack_into(memory, {at}, {self._plain(shape, value)})"]
             case FlagSet(size=size):
                 return [f'memory[{at} : {at} + {size}] = int({value}).to_bytes({size}, "little")']
-            case Text() | Elements() if not self._is_filled(shape):
+            case Text() | Elements() if not _is_filled(shape):
                 return [f"lower.put({at})"]
         return [f"{self._helper('store', shape, self._write_store)}(lower, memory, {at}, {value})"]
 
     def stores_directly(self, shape: Shape) -> bool:
         """Whether `store` itself writes to `memory`, and does not have `lower` write."""
-        return not isinstance(shape, Nothing) and (not isinstance(shape, Text | Elements) or self._is_filled(shape))
+        return not isinstance(shape, Nothing) and (not isinstance(shape, Text | Elements) or _is_filled(shape))
 
     def _write_store(self, shape: Shape) -> list[str]:
         match shape:
@@ -423,21 +414,12 @@ class Values:
             return f"memory[at] = {tag}"
         return f"{self.struct(_TAGS[size])}.pack_into(memory, at, {tag})"
 
-    def _is_filled(self, shape: Shape) -> bool:
-        """Whether the elements of a list are written after its block is allocated, and not with it."""
-        return (
-            isinstance(shape, Elements)
-            and not _is_bytes(shape)
-            and not _columns(shape)
-            and not isinstance(shape.element, Nothing)
-        )
-
     def _fill(self, shape: Elements) -> list[str]:
         """Statements that write the elements of `value` at `block`."""
         element = shape.element
         if letter := _numbers(element):
             return [f'{self._names.need("pack_numbers")}(memory, block, "{letter}", value)']
-        loop = "_" if isinstance(element, Text | Elements) and not self._is_filled(element) else "each"
+        loop = "_" if isinstance(element, Text | Elements) and not _is_filled(element) else "each"
         body = [*self.store(element, "block", "each"), f"block += {element.size}"]
         return [f"for {loop} in value:", *indented(body)]
 
@@ -454,7 +436,7 @@ class Values:
                 return [f"{value} & 0xFFFF_FFFF_FFFF_FFFF"]
             case Number() | Handle():
                 return [self._plain(shape, value)]
-            case Text() | Elements() if not self._is_filled(shape):
+            case Text() | Elements() if not _is_filled(shape):
                 return [Spread("lower.take()")]
             case FlagSet(slots="i"):
                 return [f"int({value})"]
@@ -569,6 +551,12 @@ def _is_bytes(shape: Shape) -> bool:
     return isinstance(shape, Elements) and shape.element.type is Primitive.U8
 
 
+def _is_filled(shape: Shape) -> bool:
+    """Whether the elements of a list are written after its block is allocated, and not with it."""
+    written_before = _is_bytes(shape) or (isinstance(shape, Elements) and _columns(shape))
+    return isinstance(shape, Elements) and not written_before and not isinstance(shape.element, Nothing)
+
+
 def _columns(shape: Elements) -> int:
     """How many texts each element of a list holds, where it holds nothing else: such lists are tables, lifted in one
     step. 0 for another list."""
@@ -580,23 +568,9 @@ def _columns(shape: Elements) -> int:
     return 0
 
 
-def _tags(shape: Choice | Labels) -> tuple[int, int]:
-    """How many bytes the tag takes, and how many cases there are."""
-    return (shape.tag_size, len(shape.cases)) if isinstance(shape, Choice) else (shape.size, shape.count)
-
-
-def _payload_offset(shape: Shape) -> int:
-    return shape.payload_offset if isinstance(shape, Choice) else 0
-
-
-def _called(shape: Shape) -> str:
-    """What messages call a variant, union, enum, option or expected."""
-    match shape.type:
-        case TypeDef(name=name):
-            return name
-        case OptionOf():
-            return "option"
-    return "expected"
+def _told_apart(shape: Choice | Labels) -> str:
+    """The last arguments of what checks a tag: how many cases there are, and what messages call their type."""
+    return f'{shape.count}, "{spelling(shape.type)[0]}"'
 
 
 def _each(value: str) -> str:
