@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from bindgen.backends.c_layout import WORD_FLAGS, agrees, canonical, converts, is_copied, is_number, members
 from bindgen.backends.c_names import Names, field, tag_field
@@ -78,6 +78,10 @@ class Expression(NamedTuple):
     items: Sequence[str] = ()
     tail: str = ""
 
+    def statement(self, head: str) -> list[str]:
+        """What `head` does with it."""
+        return listed(head + self.head, self.items, f"{self.tail};")
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
@@ -92,7 +96,7 @@ class Incoming:
         """Statements that set `target`."""
         if self.copied_from:
             return [f"__builtin_memcpy({address or f'&{target}'}, {self.copied_from}, sizeof {target});"]
-        return [line for path, each in self.expressions for line in _statement(f"{target}{path} = ", each)]
+        return [line for path, each in self.expressions for line in each.statement(f"{target}{path} = ")]
 
     def declared(self, type_: str, name: str) -> list[str]:
         """Statements that declare a variable and set it."""
@@ -102,16 +106,12 @@ class Incoming:
     def returned(self, type_: str) -> list[str]:
         """Statements that return the value."""
         if self._whole:
-            return _statement("return ", self._whole)
+            return self._whole.statement("return ")
         return [*self.declared(type_, "result"), "return result;"]
 
     @property
     def _whole(self) -> Expression | None:
         return next((expression for path, expression in self.expressions if not path), None)
-
-
-def _statement(head: str, expression: Expression) -> list[str]:
-    return listed(head + expression.head, expression.items, f"{expression.tail};")
 
 
 class Variables:
@@ -134,11 +134,8 @@ class Variables:
         return Expression("(const uint64_t[]){", slots, "}")
 
 
-class _Slots(Variables):
-    """Flat values in an array of slots, behind the tag of a variant."""
-
-    def __init__(self) -> None:
-        super().__init__(())
+class _Slots:
+    """Flat values in an array of slots, behind the tag of a variant: the same."""
 
     def get(self, number: int, type_: str) -> str:
         return _of_slot(type_, self.wide(number))
@@ -148,6 +145,9 @@ class _Slots(Variables):
 
     def array(self, first: int, letters: str) -> Expression:
         return Expression(f"slots + {first + 1}")
+
+
+Flats: TypeAlias = Variables | _Slots
 
 
 def _of_slot(type_: str, slot: str) -> str:
@@ -293,36 +293,34 @@ class Values:
             return ["const void *", "size_t"]
         return [self._names.type(leaf.type)] if is_number(leaf) else [RAW_TYPES[letter] for letter in leaf.slots]
 
-    def lift(self, whole: Shape, flats: Variables) -> Incoming:
+    def lift(self, whole: Shape, flats: Flats) -> Incoming:
         """The value that travels in flat values of `raw_types`."""
-        found = [
-            (leaf.value + path, expression)
-            for leaf in leaves(whole)
-            for path, expression in self._lift_leaf(leaf.shape, flats, leaf.first_slot)
-        ]
+        found: list[tuple[str, Expression]] = []
+        for leaf, path, first in leaves(whole):
+            if isinstance(leaf, Handle):
+                found.append((f"{path}.handle", Expression(flats.get(first, "uint32_t"))))
+            elif isinstance(leaf, FlagSet) and leaf.count > WORD_FLAGS:
+                words = [flats.get(first + n, "uint32_t") for n in range(len(leaf.slots))]
+                found += [(f"{path}.words[{n}]", Expression(word)) for n, word in enumerate(words)]
+            else:
+                found.append((path, self._lift_leaf(leaf, flats, first)))
         return Incoming(found)
 
-    def _lift_leaf(self, leaf: Shape, flats: Variables, first: int) -> list[tuple[str, Expression]]:
+    def _lift_leaf(self, leaf: Shape, flats: Flats, first: int) -> Expression:
         match leaf:
-            case Handle():
-                return [(".handle", Expression(flats.get(first, "uint32_t")))]
             case Text() | Elements():
                 pointer, length = flats.get(first, "const void *"), flats.get(first + 1, "size_t")
                 if agrees(leaf):
                     self._rely_on(leaf)
-                    return [("", Expression(f"({self._names.type(leaf.type)}){{{pointer}, {length}}}"))]
-                lift = self._helper("lift", leaf, self._write_lift_list)
-                return [("", Expression(f"{lift}({pointer}, {length})"))]
-            case FlagSet() if leaf.count > WORD_FLAGS:
-                words = [flats.get(first + n, "uint32_t") for n in range(len(leaf.slots))]
-                return [(f".words[{n}]", Expression(word)) for n, word in enumerate(words)]
+                    return Expression(f"({self._names.type(leaf.type)}){{{pointer}, {length}}}")
+                return Expression(f"{self._helper('lift', leaf, self._write_lift_list)}({pointer}, {length})")
             case FlagSet(slots="ii"):
-                return [("", Expression(f"{flats.wide(first)} | {flats.wide(first + 1)} << 32"))]
+                return Expression(f"{flats.wide(first)} | {flats.wide(first + 1)} << 32")
             case Choice():
                 slots = flats.array(first, leaf.slots)
                 lift = self._helper("lift", leaf, self._write_lift)
-                return [("", Expression(f"{lift}({slots.head}", slots.items, f"{slots.tail})"))]
-        return [("", Expression(flats.get(first, self._names.type(leaf.type))))]
+                return Expression(f"{lift}({slots.head}", slots.items, f"{slots.tail})")
+        return Expression(flats.get(first, self._names.type(leaf.type)))
 
     def _write_lift(self, choice: Shape, name: str) -> list[str]:
         assert isinstance(choice, Choice)
@@ -390,9 +388,9 @@ class Values:
 
 def _elements(whole: Shape) -> list[Shape]:
     """What the lists in a value are lists of."""
-    return (
-        [whole.element] if isinstance(whole, Elements) else [each for part in inner(whole) for each in _elements(part)]
-    )
+    if isinstance(whole, Elements):
+        return [whole.element]
+    return [element for part in inner(whole) for element in _elements(part)]
 
 
 def _flat_of(letter: str, slot: str) -> str:

@@ -64,25 +64,23 @@ class Answer(_Function):
         names = ["params_at"] if core.indirect_params else [slot for some in slots for slot in some]
         if core.result_pointer:
             names.append("result_at")
-        lifted: list[tuple[str, list[str], bool]] = []
-        body: list[str] = []
+        lifted: list[tuple[str, str]] = []
+        needs_lift = False
         for step in self._plan.steps:
             match step:
                 case Check(area, extent):
-                    title = "parameters" if area == "params" else area
-                    lifted.append((title, [f"lift.range({area}_at, {extent})"], True))
-                case LiftParam(number, part):
-                    lines = self._lifted(number, slots[number])
-                    if lines:
-                        lifted.append((part.name, lines, core.indirect_params or checks(part.shape)))
-                case Run():
-                    body = self._asked(method)
+                    lifted.append(("parameters" if area == "params" else area, f"lift.range({area}_at, {extent})"))
+                    needs_lift = True
+                case LiftParam(number, part) if line := self._lifted(number, slots[number]):
+                    lifted.append((part.name, line))
+                    needs_lift |= core.indirect_params or checks(part.shape)
         unpacked = [f"{joined(names)} = args"] if names else []
         guest, any_ = self._names.need("Guest"), self._names.need("Any", "typing")
         parameters = [f"host: {self._names.host}", f"guest: {guest}", f"args: tuple[{any_}, ...]"]
         result = self._names.need("Flat") if core.result else "None"
         head = call("async def ", name, parameters, f" -> {result}:")
-        return [*head, *indented([*self._in_order(lifted, unpacked), *body])]
+        body = [*self._in_order(lifted, unpacked, needs_lift), *self._asked(method)]
+        return [*head, *indented(body)]
 
     def _slots(self) -> list[list[str]]:
         """For each parameter the variables of the flat values that it travels as."""
@@ -101,28 +99,26 @@ class Answer(_Function):
             found.append(list(map(self._scope.fresh, slots)))
         return found
 
-    def _lifted(self, number: int, slots: list[str]) -> list[str]:
-        """Statements that lift a parameter."""
+    def _lifted(self, number: int, slots: list[str]) -> str:
+        """A statement that lifts a parameter; nothing where its flat value is what it is."""
         name, part = self.params[number], self._plan.params.parts[number]
         if self._plan.core.indirect_params:
             value = self._values.load(part.shape, plus("params_at", part.offset))
         else:
             value = self._values.lift(part.shape, slots)
         annotation = f": {self._names.annotation(part.shape.type)}" if isinstance(part.shape, Handle) else ""
-        return [f"{name}{annotation} = {value}"] if value != name else []
+        return f"{name}{annotation} = {value}" if value != name else ""
 
-    def _in_order(self, lifted: list[tuple[str, list[str], bool]], unpacked: list[str]) -> Iterator[str]:
+    def _in_order(self, lifted: list[tuple[str, str]], unpacked: list[str], needs_lift: bool) -> Iterator[str]:
         """The statements that lift, each after what says for messages what is being lifted."""
-        needs_lift = any(uses for _, _, uses in lifted)
         if needs_lift:
             first = lifted[0][0]
-            what = "" if first == "result" else f', "{first}"'
-            yield self._new_lift(what)
+            yield self._new_lift("" if first == "result" else f', "{first}"')
         yield from unpacked
-        for number, (title, lines, _) in enumerate(lifted):
+        for number, (title, line) in enumerate(lifted):
             if needs_lift and number:
                 yield f'lift.at = "{title}"'
-            yield from lines
+            yield line
 
     def _asked(self, method: str) -> list[str]:
         """Statements that ask the host and lower what it answers."""
