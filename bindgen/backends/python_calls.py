@@ -144,33 +144,29 @@ class Answer(_Function):
     def _lowered(self, shape: Shape | None, value: str, case: Case | None = None) -> list[str]:
         """Statements that hand `value` over: all of a result, or one side of an expected."""
         by_pointer = self._plan.core.result_pointer
-        if case is not None and not by_pointer:
+        if case and not by_pointer:
             return [f"return {case.number}"]
+        tagged = ["memory = guest.memory", *([f"memory[result_at] = {case.number}"] if case else [])]
+        at = plus("result_at", self._plan.result_offset if case else 0)
         if isinstance(shape, Handle) and not self._names.is_guests(shape.resource):
             arguments = [f'"{shape.resource.name}"', value, f'"{self._where}: result"']
             if not by_pointer:
                 return call("return ", "guest.handles.add", arguments)
             added = call("handle = ", "guest.handles.add", arguments)
-            at = plus("result_at", self._plan.result_offset)
-            store = [f"{self._values.struct('I')}.pack_into(memory, {at}, handle)"]
-            return [*added, *self._tagged(case), *store]
-        lines = [self._new_lower()] if shape and self._values.needs_lower(shape, by_pointer) else []
+            return [*added, *tagged, f"{self._values.struct('I')}.pack_into(memory, {at}, handle)"]
+        if shape is None:
+            return tagged
+        lines = [self._new_lower()] if self._values.needs_lower(shape, by_pointer) else []
         if not by_pointer:
-            assert shape is not None
             (flat,) = self._values.flat(shape, value)
             if isinstance(flat, Spread):
                 return [*lines, f"flat: Flat = {flat.values}[0]", "return flat"]
             return [*lines, f"return {flat}"]
-        if shape and shape.has_heap:
+        if shape.has_heap:
             lines += [*self._values.note(shape, value), "await guest.allocate(lower)"]
-        if case is None and shape and not self._values.stores_directly(shape):
-            return [*lines, *self._values.store(shape, "result_at", value)]
-        at = plus("result_at", self._plan.result_offset) if case else "result_at"
-        return [*lines, *self._tagged(case), *(self._values.store(shape, at, value) if shape else [])]
-
-    def _tagged(self, case: Case | None) -> list[str]:
-        """Statements that make the guest's memory ready, and write the tag of a side of an expected."""
-        return ["memory = guest.memory", *([f"memory[result_at] = {case.number}"] if case else [])]
+        if case or self._values.stores_directly(shape):
+            lines += tagged
+        return [*lines, *self._values.store(shape, at, value)]
 
 
 class Request(_Function):

@@ -553,8 +553,9 @@ def _is_bytes(shape: Shape) -> bool:
 
 def _is_filled(shape: Shape) -> bool:
     """Whether the elements of a list are written after its block is allocated, and not with it."""
-    written_before = _is_bytes(shape) or (isinstance(shape, Elements) and _columns(shape))
-    return isinstance(shape, Elements) and not written_before and not isinstance(shape.element, Nothing)
+    if not isinstance(shape, Elements) or _is_bytes(shape):
+        return False
+    return not _columns(shape) and not isinstance(shape.element, Nothing)
 
 
 def _columns(shape: Elements) -> int:
