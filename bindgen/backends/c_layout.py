@@ -12,7 +12,7 @@ from functools import cache
 
 from bindgen.abi import SizeAlign, align_up
 from bindgen.plan import Case, Choice, Elements, FlagSet, Labels, Number, Part, Parts, Shape, inner, shape
-from bindgen.wit_parser.model import ExpectedOf, ListOf, OptionOf, Primitive, TupleOf, Type, unaliased
+from bindgen.wit_parser.model import Primitive, Type, rebuilt, unaliased
 
 WORD_FLAGS = 64
 """With more flags, their type is an array of 32-bit words."""
@@ -21,19 +21,7 @@ WORD_FLAGS = 64
 @cache
 def canonical(type_: Type) -> Type:
     """A type with all aliases seen through, also within it: what C has one type for. C has no empty types."""
-    type_ = unaliased(type_)
-    if shape(type_).is_empty:
-        return Primitive.UNIT
-    match type_:
-        case ListOf(element):
-            return ListOf(canonical(element))
-        case OptionOf(value):
-            return OptionOf(canonical(value))
-        case ExpectedOf(ok, err):
-            return ExpectedOf(canonical(ok), canonical(err))
-        case TupleOf(items):
-            return TupleOf(tuple(map(canonical, items)))
-    return type_
+    return Primitive.UNIT if shape(type_).is_empty else rebuilt(unaliased(type_), canonical)
 
 
 def members(whole: Parts) -> list[Part]:

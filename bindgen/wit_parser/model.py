@@ -7,7 +7,7 @@ like `ListOf`, are equal when they say the same.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -197,19 +197,23 @@ def unaliased(type_: Type) -> Type:
     return type_
 
 
+def rebuilt(type_: Type, change: Callable[[Type], Type]) -> Type:
+    """A list, option, expected or tuple of what `change` makes of the types in it; another type is itself."""
+    match type_:
+        case ListOf(element):
+            return ListOf(change(element))
+        case OptionOf(value):
+            return OptionOf(change(value))
+        case ExpectedOf(ok, err):
+            return ExpectedOf(change(ok), change(err))
+        case TupleOf(items):
+            return TupleOf(tuple(map(change, items)))
+    return type_
+
+
 def without_aliases(type_: Type) -> Type:
     """What `type_` stands for once every alias is seen through, also those within lists, options and the like."""
-    real = unaliased(type_)
-    match real:
-        case ListOf(element):
-            return ListOf(without_aliases(element))
-        case OptionOf(value):
-            return OptionOf(without_aliases(value))
-        case ExpectedOf(ok, err):
-            return ExpectedOf(without_aliases(ok), without_aliases(err))
-        case TupleOf(items):
-            return TupleOf(tuple(map(without_aliases, items)))
-    return real
+    return rebuilt(unaliased(type_), without_aliases)
 
 
 def spelling(type_: Type) -> tuple[str, tuple[Type, ...]]:
