@@ -16,8 +16,8 @@ from bindgen.backends.c_names import Names
 from bindgen.backends.c_text import HEADER, SHARED_FILES, comment, indented, listed, spaced
 from bindgen.backends.c_types import Types, imported
 from bindgen.backends.c_values import Values
-from bindgen.plan import ABI
-from bindgen.wit_parser.model import ExpectedOf, Function, Interface, Resource, functions_of, unaliased
+from bindgen.plan import ABI, shape
+from bindgen.wit_parser.model import ExpectedOf, Function, Interface, Resource, components, functions_of, unaliased
 
 _OWN_RESOURCE_HEADER = """
 /* Makes a handle for `rep`. */
@@ -149,13 +149,13 @@ class _Unit:
         self._source += ["", *listed(head, declared, ") {"), *indented(glue.export_body()), "}"]
 
     def _glue(self, function: Function, direction: Direction) -> Glue:
-        """What writes a function, once its types are there."""
-        glue = Glue(self._names, self._values, function, direction)
-        for _, type_ in (*glue.signature.params, *glue.signature.outs):
-            self._types.need(type_)
-        if not isinstance(unaliased(function.result), ExpectedOf):
-            self._types.need(function.result)
-        return glue
+        """What writes a function, once its types are there: they get their names before its parameters do."""
+        result = unaliased(function.result)
+        results = components(result) if isinstance(result, ExpectedOf) else (function.result,)
+        for type_ in (*ABI.param_types(function), *results):
+            if not shape(type_).is_empty:
+                self._types.need(type_)
+        return Glue(self._names, self._values, function, direction)
 
     def add_own_resource(self, resource: Resource) -> None:
         """What the guest does with a resource that it defines: `rep` is whatever it knows it by."""
