@@ -72,30 +72,29 @@ def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
     return {interface: files.claim(interface, snake(interface.name)) for interface in interfaces}
 
 
-class Declared:
+def _declare(interface: Interface) -> Scope:
     """What the types of one interface are called: the same in its own module and in those that import from it."""
+    scope = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_USED_BY_MODULE], same=_same)
+    scope.claim("host", f"{camel(interface.name)}Host")
+    for definition in interface.types:
+        scope.claim(definition, camel(definition.name))
+    for resource in interface.resources:
+        scope.claim(resource, camel(resource.name))
+    for definition in interface.types:
+        for number, case in enumerate(labels(definition)):
+            if isinstance(case, Case):
+                scope.claim((definition, number), camel(definition.name) + camel(case.name))
+    return scope
 
-    def __init__(self, interface: Interface) -> None:
-        self.scope = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_USED_BY_MODULE], same=_same)
-        self.scope.claim("host", f"{camel(interface.name)}Host")
-        for definition in interface.types:
-            self.scope.claim(definition, camel(definition.name))
-        for resource in interface.resources:
-            self.scope.claim(resource, camel(resource.name))
-        for definition in interface.types:
-            for number, case in enumerate(labels(definition)):
-                if isinstance(case, Case):
-                    self.scope.claim((definition, number), camel(definition.name) + camel(case.name))
 
-
-declared = cache(Declared)
+declared = cache(_declare)
 """The same for every module: only for interfaces that others import from."""
 
 
 def field_names(definition: TypeDef) -> list[str]:
     """The attributes of a record. A type checker would take an attribute `int` for the type of those after it."""
     assert isinstance(definition.kind, Record)
-    scope = declared(definition.interface).scope.nested()
+    scope = declared(definition.interface).nested()
     return [scope.fresh(snake(field.name)) for field in definition.kind.fields]
 
 
@@ -107,7 +106,7 @@ def label_names(definition: TypeDef) -> list[str]:
 
 def method_names(interface: Interface) -> dict[Function, str]:
     """The methods of the host, `keyvalue_open` for a static `open` of `keyvalue`, and those of each resource."""
-    outer = declared(interface).scope
+    outer = declared(interface)
     host = outer.nested()
     own = {resource: outer.nested() for resource in interface.resources}
     found = {}
@@ -141,7 +140,7 @@ class Names:
         self._interface = interface
         self._modules = modules
         self._exports = exports
-        self._types = Declared(interface).scope
+        self._types = _declare(interface)
         self._module = self._types.nested([*_FUNCTIONS, *_CONSTANTS])
         self.methods = method_names(interface)
         self.needed: dict[str, set[str]] = {}
@@ -176,7 +175,7 @@ class Names:
     def _from(self, interface: Interface, key: Hashable) -> str:
         if interface is self._interface:
             return self._types[key]
-        there = declared(interface).scope[key]
+        there = declared(interface)[key]
         here = self._types.claim(key, there, f"{camel(interface.name)}{there}")
         self.siblings.setdefault(self._modules[interface], {})[there] = here
         return here

@@ -57,6 +57,9 @@ _CHECKED = (Primitive.BOOL, Primitive.CHAR)
 _TAGS = {1: "B", 2: "H", 4: "I"}
 
 
+_FLOATS_IN_SLOTS = {("i", "f"): "float32", ("I", "f"): "float32", ("I", "d"): "float64"}
+"""The floats that travel as their bits, by the letters of the slot and of the float."""
+
 _HEADS = {
     "load": (["at: int"], "{}"),
     "lift": (["tag: int"], "{}"),
@@ -260,20 +263,15 @@ class Values:
         assert isinstance(shape, Choice | Labels)
 
         def payload(case: Case, it: Shape) -> str:
-            return self.lift(it, [self._from_slot(f"s{n}", *each) for n, each in enumerate(conversions(case))])
+            return self.lift(it, [self._from_slot(f"s{n}", each) for n, each in enumerate(conversions(case))])
 
         return self._switch(shape, f"lift.case(tag, {_told_apart(shape)})", payload)
 
-    def _from_slot(self, slot: str, joined: str, own: str) -> str:
+    def _from_slot(self, slot: str, letters: tuple[str, str]) -> str:
         """The value of a slot, given its letter in the variant and its own."""
-        match joined, own:
-            case (("i" | "I"), "f"):
-                return f"{self._names.need('float32_of')}({slot})"
-            case "I", "d":
-                return f"{self._names.need('float64_of')}({slot})"
-            case "I", "i":
-                return f"({slot} & 0xFFFF_FFFF)"
-        return slot
+        if kind := _FLOATS_IN_SLOTS.get(letters):
+            return f"{self._names.need(f'{kind}_of')}({slot})"
+        return f"({slot} & 0xFFFF_FFFF)" if letters == ("I", "i") else slot
 
     # Noting: what memory a value's texts and lists take.
 
@@ -461,19 +459,15 @@ class Values:
             if all(slot == own for slot, own in letters):
                 return [f"return {joined([tag, *items, *zeros])}"]
             names = [f"f{tag}_{n}" for n in range(len(letters))]
-            moved = [self._to_slot(name, *each) for name, each in zip(names, letters, strict=True)]
+            moved = [self._to_slot(*each) for each in zip(names, letters, strict=True)]
             return [f"{joined(names)} = {joined(items)}", f"return {joined([tag, *moved, *zeros])}"]
 
         return self._branches(shape, branch, returns=True)
 
-    def _to_slot(self, name: str, joined: str, own: str) -> str:
-        """What travels in a slot, given its letter in the variant and its own."""
-        match joined, own:
-            case (("i" | "I"), "f"):
-                return f"{self._names.need('bits_of_float32')}({name})"
-            case "I", "d":
-                return f"{self._names.need('bits_of_float64')}({name})"
-        return name
+    def _to_slot(self, value: str, letters: tuple[str, str]) -> str:
+        """What travels in a slot, given its letter in the variant and that of the value."""
+        kind = _FLOATS_IN_SLOTS.get(letters)
+        return f"{self._names.need(f'bits_of_{kind}')}({value})" if kind else value
 
     def needs_lower(self, shape: Shape, stored: bool) -> bool:
         """Whether `store`, or else `flat`, takes the variable `lower`."""
