@@ -163,7 +163,7 @@ class Answer(_Function):
                 return [*lines, f"flat: Flat = {flat.values}[0]", "return flat"]
             return [*lines, f"return {flat}"]
         if shape.has_heap:
-            lines += [*self._values.note(shape, value), "await guest.allocate(lower)"]
+            lines += [*self._values.note(shape, value, self._scope), "await guest.allocate(lower)"]
         if case or self._values.stores_directly(shape):
             lines += tagged
         return [*lines, *self._values.store(shape, at, value)]
@@ -190,7 +190,7 @@ class Request(_Function):
                         arguments.append("params_at")
                 case LowerParam(number, part):
                     name = self.params[number]
-                    notes += self._values.note(part.shape, name)
+                    notes += self._values.note(part.shape, name, self._scope)
                     if core.indirect_params:
                         fill += self._values.store(part.shape, plus("params_at", part.offset), name)
                     else:

@@ -47,7 +47,7 @@ _USED_BY_MODULE |= {"Lower", "Ok", "Protocol", "Some", "Struct", "TypeAlias", "U
 _FUNCTIONS = {"isinstance", "len", "ord", "range", "type", "dataclass", "wrong_type"}
 _FUNCTIONS |= {"bits_of_float32", "bits_of_float64", "float32_of", "float64_of", "pack_numbers", "s32", "s64"}
 _CONSTANTS = {"IMPORTS", "RESOURCES", "GUEST_RESOURCES"}
-_LOCALS = {"answer", "args", "block", "each", "each_", "err", "export", "flat", "guest", "handle", "host", "lift"}
+_LOCALS = {"answer", "args", "block", "err", "export", "flat", "guest", "handle", "host", "lift"}
 _LOCALS |= {"lower", "memory", "params_at", "problem", "result", "result_at", "self_", "tag"}
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from bindgen.backends.python_names import Names, field_names
 from bindgen.backends.python_text import call, indented, inline, joined, plus
+from bindgen.backends.scope import Scope
 from bindgen.plan import (
     Case,
     Choice,
@@ -275,24 +276,25 @@ class Values:
 
     # Noting: what memory a value's texts and lists take.
 
-    def note(self, shape: Shape, value: str) -> list[str]:
-        """Statements that note the blocks of the value `value`."""
+    def note(self, shape: Shape, value: str, scope: Scope) -> list[str]:
+        """Statements that note the blocks of the value `value`. The variables of loops are new in `scope`."""
         if not shape.has_heap:
             return []
         match shape:
             case Text():
                 return [f"lower.string({value})"]
             case Elements():
-                return self._note_list(shape, value)
+                return self._note_list(shape, value, scope.nested())
             case Parts():
-                return [line for part, path in self._paths(shape) for line in self.note(part.shape, value + path)]
+                parts = self._paths(shape)
+                return [line for part, path in parts for line in self.note(part.shape, value + path, scope)]
             case Choice(type=OptionOf(inner), cases=(_, Case(payload=some))) if some and not self._loops(some):
-                lines = self.note(some, f"{value}.value" if self._names.wrapped(inner) else value)
+                lines = self.note(some, f"{value}.value" if self._names.wrapped(inner) else value, scope)
                 return [f"if {value} is not None:", *indented(lines)]
         return [f"{self._helper('note', shape, self._write_note)}(lower, {value})"]
 
-    def _note_list(self, shape: Elements, value: str) -> list[str]:
-        each, element = _each(value), shape.element
+    def _note_list(self, shape: Elements, value: str, scope: Scope) -> list[str]:
+        each, element = scope.fresh("each"), shape.element
         if _is_bytes(shape):
             return [f"lower.bytes({value})"]
         if isinstance(element, Text):
@@ -304,7 +306,7 @@ class Values:
             row = inline("", [each + path for _, path in self._paths(element)])
             return [f"lower.rows([{row} for {each} in {value}], {columns})"]
         lines = [f"lower.list({element.size}, {element.extent}, {element.align}, len({value}))"]
-        if inner := self.note(element, each):
+        if inner := self.note(element, each, scope):
             lines += [f"for {each} in {value}:", *indented(inner)]
         return lines
 
@@ -319,7 +321,8 @@ class Values:
         return False
 
     def _write_note(self, shape: Shape) -> list[str]:
-        return self._branches(shape, lambda _, it, value: self.note(it, value) if it else [], skip_empty=True)
+        scope = self._names.function_scope()
+        return self._branches(shape, lambda _, it, value: self.note(it, value, scope) if it else [], skip_empty=True)
 
     def _branches(
         self,
@@ -566,9 +569,3 @@ def _columns(shape: Elements) -> int:
 def _told_apart(shape: Choice | Labels) -> str:
     """The last arguments of what checks a tag: how many cases there are, and what messages call their type."""
     return f'{shape.count}, "{spelling(shape.type)[0]}"'
-
-
-def _each(value: str) -> str:
-    """What a loop over `value` calls its elements: not what the loop around it does."""
-    root = value.partition(".")[0].partition("[")[0]
-    return f"{root}_" if root.startswith("each") else "each"
