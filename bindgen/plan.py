@@ -63,6 +63,16 @@ class _Shape:
     has_handle: bool
     """Whether there is a handle anywhere in a value, inside its lists too."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to a value: `unit`, and what is made of it alone."""
+        return not self.slots
+
+    @property
+    def owns(self) -> bool:
+        """Whether a value owns something that has to be given up: memory, or handles."""
+        return self.has_heap or self.has_handle
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Nothing(_Shape):
@@ -166,6 +176,10 @@ class Choice(_Shape):
     payload_offset: int
     cases: tuple[Case, ...]
 
+    @property
+    def count(self) -> int:
+        return len(self.cases)
+
 
 Shape: TypeAlias = Nothing | Number | Handle | Text | Elements | Parts | Labels | FlagSet | Choice
 
@@ -222,6 +236,18 @@ def _case(number: int, name: str, payload: Type | None, slots: str) -> Case:
         return Case(number, name, None, "", slots)
     count = len(shape(payload).slots)
     return Case(number, name, shape(payload), slots[:count], slots[count:])
+
+
+def inner(whole: Shape) -> tuple[Shape, ...]:
+    """What a value is made of: elements, fields, payloads."""
+    match whole:
+        case Elements(element=element):
+            return (element,)
+        case Parts(parts=those):
+            return tuple(part.shape for part in those)
+        case Choice(cases=those):
+            return tuple(case.payload for case in those if case.payload)
+    return ()
 
 
 def conversions(case: Case) -> Iterator[tuple[str, str]]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bindgen.abi import Direction
 from bindgen.backends import interfaces_of
-from bindgen.backends.c_calls import before_name, export_body, import_body, raw_signature, signature
-from bindgen.backends.c_names import Names, functions_of
-from bindgen.backends.c_text import CANONICAL_ABI_C, CANONICAL_ABI_H, HEADER, comment, indented, listed, spaced
+from bindgen.backends.c_calls import Glue, before_name
+from bindgen.backends.c_names import Names
+from bindgen.backends.c_text import HEADER, SHARED_FILES, comment, indented, listed, spaced
 from bindgen.backends.c_types import Types, imported
 from bindgen.backends.c_values import Values
-from bindgen.plan import ABI
-from bindgen.wit_parser.model import ExpectedOf, Function, Interface, Resource, unaliased
+from bindgen.plan import ABI, shape
+from bindgen.wit_parser.model import ExpectedOf, Function, Interface, Resource, components, functions_of, unaliased
 
 _OWN_RESOURCE_HEADER = """
 /* Makes a handle for `rep`. */
@@ -67,7 +68,7 @@ def write(imports: Sequence[Interface], exports: Sequence[Interface]) -> dict[st
     """
     interfaces = interfaces_of(imports, exports)
     names = Names(interfaces)
-    files = {"canonical_abi.h": CANONICAL_ABI_H, "canonical_abi.c": CANONICAL_ABI_C}
+    files = dict(SHARED_FILES)
     for interface in interfaces:
         unit = _Unit(names, interface)
         if interface in exports:
@@ -114,45 +115,47 @@ class _Unit:
 
     def add_import(self, function: Function) -> None:
         """A function that the guest calls."""
-        self._need_types(function)
+        glue = self._glue(function, "import")
         name = self._names.function(function)
         private = self._names.claim(("import", function), f"import_{name}")
-        raw = raw_signature(self._names, self._values, function, "import")
-        head = f"{before_name(raw.result)}{private}("
-        declaration = listed(head, [type_ for _, type_ in raw.params] or ["void"], ");")
+        head = f"{before_name(glue.result)}{private}("
+        declaration = listed(head, [type_ for _, type_ in glue.params] or ["void"], ");")
         self._imports += ["", *imported(self._interface.name, ABI.name(function), declaration)]
-
-        shape = signature(self._names, function)
-        head, declared = f"{shape.result} {name}(", shape.declared(self._names)
-        body = import_body(self._names, self._values, function, private)
+        head, declared = f"{glue.signature.result} {name}(", glue.signature.declared(self._names)
         self._header += ["", *comment(function.docs), *listed(head, declared, ");")]
-        self._source += ["", *listed(head, declared, ") {"), *indented(body), "}"]
+        self._source += ["", *listed(head, declared, ") {"), *indented(glue.import_body(private)), "}"]
 
     def add_export(self, function: Function) -> None:
         """The type of a function that the guest has, what calls such a function, and the macro that exports that."""
-        self._need_types(function)
+        glue = self._glue(function, "export")
         name = self._names.function(function)
         type_ = self._names.claim(("function type", function), f"{name}_fn")
         call = self._names.claim(("call", function), f"{name}_call")
         macro = self._names.export_macro(function)
-        shape = signature(self._names, function)
-        raw = raw_signature(self._names, self._values, function, "export")
-        head, declared = f"{before_name(raw.result)}{call}(", [f"{type_} *function", *raw.declared()]
+        result = before_name(glue.result)
         about = f'Exports a `{type_}` under a name: {macro}("{ABI.name(function)}", function)'
-        verb = "" if raw.result == "void" else "return "
-        arguments = ["function", *(argument for argument, _ in raw.params)]
+        verb = "" if glue.result == "void" else "return "
         exported = [
             f"#define {macro}(name, function)",
             "    __attribute__((export_name(name)))",
-            *listed(f"    {before_name(raw.result)}function##_export(", raw.declared() or ["void"], ") {"),
-            *listed(f"        {verb}{call}(", arguments, ");"),
+            *listed(f"    {result}function##_export(", glue.declared() or ["void"], ") {"),
+            *listed(f"        {verb}{call}(", ["function", *(name for name, _ in glue.params)], ");"),
         ]
+        head, declared = f"{result}{call}(", [f"{type_} *function", *glue.declared()]
         self._header += ["", *comment(function.docs)]
-        self._header += listed(f"typedef {shape.result} {type_}(", shape.declared(self._names), ");")
+        self._header += listed(f"typedef {glue.signature.result} {type_}(", glue.signature.declared(self._names), ");")
         self._header += ["", *comment(about), *(f"{line} \\" for line in exported), "    }"]
         self._header += ["", *comment("What that export does."), *listed(head, declared, ");")]
-        body = export_body(self._names, self._values, function)
-        self._source += ["", *listed(head, declared, ") {"), *indented(body), "}"]
+        self._source += ["", *listed(head, declared, ") {"), *indented(glue.export_body()), "}"]
+
+    def _glue(self, function: Function, direction: Direction) -> Glue:
+        """What writes a function, once its types are there: they get their names before its parameters do."""
+        result = unaliased(function.result)
+        results = components(result) if isinstance(result, ExpectedOf) else (function.result,)
+        for type_ in (*ABI.param_types(function), *results):
+            if not shape(type_).is_empty:
+                self._types.need(type_)
+        return Glue(self._names, self._values, function, direction)
 
     def add_own_resource(self, resource: Resource) -> None:
         """What the guest does with a resource that it defines: `rep` is whatever it knows it by."""
@@ -169,10 +172,3 @@ class _Unit:
             names[f"import_{operation}"] = self._names.claim((f"import {operation}", resource), f"import_{name}")
         self._header += _OWN_RESOURCE_HEADER.format(**names).split("\n")
         self._source += _OWN_RESOURCE_SOURCE.format(**names).split("\n")
-
-    def _need_types(self, function: Function) -> None:
-        shape = signature(self._names, function)
-        for _, type_ in (*shape.params, *shape.outs):
-            self._types.need(type_)
-        if not isinstance(unaliased(function.result), ExpectedOf):
-            self._types.need(function.result)

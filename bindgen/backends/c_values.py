@@ -15,38 +15,150 @@ the guest's list is freed. A function that makes lists takes `blocks` for that: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple, TypeAlias
 
-from bindgen.backends.c_layout import (
-    agrees,
-    canonical,
-    converts,
-    flags_count,
-    is_copied,
-    is_empty,
-    is_leaf,
-    is_record,
-    is_variant,
-    members,
-    payload_groups,
-)
+from bindgen.backends.c_layout import WORD_FLAGS, agrees, canonical, converts, is_copied, is_number, members
 from bindgen.backends.c_names import Names, field, tag_field
 from bindgen.backends.c_text import indented, listed
-from bindgen.backends.c_types import switch
-from bindgen.plan import choice, parts, shape
-from bindgen.wit_parser.model import (
-    ExpectedOf,
-    ListOf,
-    OptionOf,
-    Primitive,
-    Resource,
-    Type,
-    components,
-    unaliased,
-)
+from bindgen.backends.c_types import each_part
+from bindgen.backends.scope import Scope
+from bindgen.plan import Choice, Elements, FlagSet, Handle, Parts, Shape, Text, inner
+from bindgen.wit_parser.model import ExpectedOf, OptionOf, Type
 
 RAW_TYPES = {"i": "uint32_t", "I": "uint64_t", "f": "float", "d": "double"}
 """The C types of WebAssembly values."""
+
+_OF_SLOT = {
+    "bool": "{} != 0",
+    "float": "abi_float_of_bits((uint32_t){})",
+    "double": "abi_double_of_bits({})",
+    "const void *": "(const void *)(uintptr_t){}",
+}
+"""How a 64-bit slot becomes a value of a C type; others are cast."""
+
+_TO_SLOT = {
+    "float": "abi_bits_of_float({})",
+    "double": "abi_bits_of_double({})",
+    "const void *": "(uintptr_t){}",
+    # Extended by zeros, as the host has 32 bits in a slot.
+    **{f"int{bits}_t": "(uint32_t){}" for bits in (8, 16, 32)},
+    "int64_t": "(uint64_t){}",
+}
+"""How a value of a C type becomes a 64-bit slot; others are as they are."""
+
+
+# Values on their way.
+
+
+class Leaf(NamedTuple):
+    """What travels by itself in a value: everything but records, and what is in those."""
+
+    shape: Shape
+    value: str
+    """Where it is in C: `request.body`."""
+    first_slot: int
+
+
+def leaves(whole: Shape, value: str = "", first_slot: int = 0) -> Iterator[Leaf]:
+    """The leaves of `value`, which travels in slots from `first_slot` on."""
+    if isinstance(whole, Parts):
+        for part in members(whole):
+            yield from leaves(part.shape, f"{value}.{field(whole, part)}", first_slot + part.first_slot)
+    elif not whole.is_empty:
+        yield Leaf(whole, value, first_slot)
+
+
+class Expression(NamedTuple):
+    """An expression, or, with `items`, one that takes as many lines as they need (`listed`)."""
+
+    head: str
+    items: Sequence[str] = ()
+    tail: str = ""
+
+    def statement(self, head: str) -> list[str]:
+        """What `head` does with it."""
+        return listed(head + self.head, self.items, f"{self.tail};")
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A value that arrives: what sets a variable to it."""
+
+    expressions: Sequence[tuple[str, Expression]] = ()
+    """Of parts of the value, each with how to get there from the variable: `.f0`, or nothing for all of it."""
+    copied_from: str = ""
+    """Where its bytes are, if they are those of the variable."""
+
+    def put(self, target: str, address: str = "") -> list[str]:
+        """Statements that set `target`."""
+        if self.copied_from:
+            return [f"__builtin_memcpy({address or f'&{target}'}, {self.copied_from}, sizeof {target});"]
+        return [line for path, each in self.expressions for line in each.statement(f"{target}{path} = ")]
+
+    def declared(self, type_: str, name: str) -> list[str]:
+        """Statements that declare a variable and set it."""
+        lines = self.put(name)
+        return [f"{type_} {lines[0]}", *lines[1:]] if self._whole else [f"{type_} {name};", *lines]
+
+    def returned(self, type_: str) -> list[str]:
+        """Statements that return the value."""
+        if self._whole:
+            return self._whole.statement("return ")
+        return [*self.declared(type_, "result"), "return result;"]
+
+    @property
+    def _whole(self) -> Expression | None:
+        return next((expression for path, expression in self.expressions if not path), None)
+
+
+class Variables:
+    """Flat values in variables of the types that they travel as."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def get(self, number: int, type_: str) -> str:
+        """One as a C type that travels in it."""
+        return self._names[number]
+
+    def wide(self, number: int) -> str:
+        """One as a number of 64 bits."""
+        return f"(uint64_t){self._names[number]}"
+
+    def array(self, first: int, letters: str) -> Expression:
+        """Several as an array of slots."""
+        slots = [_to_slot(RAW_TYPES[letter], self._names[n]) for n, letter in enumerate(letters, first)]
+        return Expression("(const uint64_t[]){", slots, "}")
+
+
+class _Slots:
+    """Flat values in an array of slots, behind the tag of a variant: the same."""
+
+    def get(self, number: int, type_: str) -> str:
+        return _of_slot(type_, self.wide(number))
+
+    def wide(self, number: int) -> str:
+        return f"slots[{number + 1}]"
+
+    def array(self, first: int, letters: str) -> Expression:
+        return Expression(f"slots + {first + 1}")
+
+
+Flats: TypeAlias = Variables | _Slots
+
+
+def _of_slot(type_: str, slot: str) -> str:
+    return _OF_SLOT.get(type_, f"({type_}){{}}").format(slot)
+
+
+def _to_slot(type_: str, value: str) -> str:
+    return _TO_SLOT.get(type_, "{}").format(value)
+
+
+# What lifts and lowers.
 
 
 class Values:
@@ -65,370 +177,245 @@ class Values:
         """The text of what is held to be true of C's layouts."""
         return [line for lines in self._layouts.values() for line in lines]
 
-    def _helper(self, operation: str, type_: Type, write: Callable[[Type, str], list[str]]) -> str:
-        real = canonical(type_)
-        name = self._names.static(operation, real)
-        if (operation, real) not in self._functions:
-            self._functions[operation, real] = write(real, name)
+    def _helper(self, operation: str, whole: Shape, write: Callable[[Shape, str], list[str]]) -> str:
+        """The name of a private function, which is written when it is asked for first."""
+        key = operation, canonical(whole.type)
+        name = self._names.static(*key)
+        if key not in self._functions:
+            self._functions[key] = write(whole, name)
         return name
 
-    def rely_on(self, type_: Type) -> None:
+    def _rely_on(self, whole: Shape) -> None:
         """Notes that a type lies in memory as the host has it, and so do the elements of the lists in it."""
-        real = canonical(type_)
-        if real in self._layouts or not (is_record(real) or is_variant(real) or isinstance(real, ListOf)):
+        key = canonical(whole.type)
+        if key in self._layouts or whole.is_empty or not isinstance(whole, Parts | Choice | Elements):
             return
-        self._layouts[real] = []
-        if not isinstance(real, ListOf):
-            name, layout = self._names.type(real), shape(real)
-            self._layouts[real] = listed(
-                "_Static_assert(",
-                [f"sizeof({name}) == {layout.size} &&", f"_Alignof({name}) == {layout.align},", f'"{name}"'],
-                ");",
-                "",
-            )
-        for part in _elements(real):
-            self.rely_on(part)
+        self._layouts[key] = []
+        if not isinstance(whole, Elements):
+            name = self._names.type(whole.type)
+            sizes = [f"sizeof({name}) == {whole.size} &&", f"_Alignof({name}) == {whole.align},", f'"{name}"']
+            self._layouts[key] = listed("_Static_assert(", sizes, ");", "")
+        for element in _elements(whole):
+            self._rely_on(element)
 
-    # Loading: from memory.
+    # Memory.
 
-    def load(self, type_: Type, target: str, at: str) -> list[str]:
-        """Statements that set `target` to the value in memory at `at`."""
-        if is_empty(type_):
-            return []
-        if is_copied(type_):
-            self.rely_on(type_)
-            return [f"__builtin_memcpy({_address(target)}, {at}, sizeof {target});"]
-        return [f"{target} = {self._helper('load', type_, self._write_load)}({at});"]
+    def load(self, whole: Shape, at: str) -> Incoming:
+        """The value in memory at `at`."""
+        if is_copied(whole):
+            self._rely_on(whole)
+            return Incoming(copied_from=at)
+        return Incoming([("", Expression(f"{self._helper('load', whole, self._write_load)}({at})"))])
 
-    def _write_load(self, type_: Type, name: str) -> list[str]:
-        result = self._names.type(type_)
-        if isinstance(type_, ListOf):
-            body = [
-                f"{result} value;",
-                "__builtin_memcpy(&value, at, sizeof value);",
-                f"return {self._helper('lift', type_, self._write_lift_list)}(value.ptr, value.len);",
-            ]
-            return _function(f"{result} {name}", ["const uint8_t *at"], body)
+    def _write_load(self, whole: Shape, name: str) -> list[str]:
+        result = self._names.type(whole.type)
         body = [f"{result} value;"]
-        if is_record(type_):
-            for (number, part), offset in self._placed(type_):
-                body += self.load(part, f"value.{field(type_, number)}", _plus("at", offset))
-        else:
-            view = choice(type_)
-            body += [f"__builtin_memcpy(&value.{tag_field(type_)}, at, {view.tag_size});"]
-            body += self._branches(
-                type_,
-                "value.",
-                lambda tag, part: self.load(part, f"value.{field(type_, tag)}", _plus("at", view.payload_offset)),
-            )
+        if isinstance(whole, Elements):
+            body += ["__builtin_memcpy(&value, at, sizeof value);"]
+            body += [f"return {self._helper('lift', whole, self._write_lift_list)}(value.ptr, value.len);"]
+            return _function(f"{result} {name}", ["const uint8_t *at"], body)
+        if isinstance(whole, Choice):
+            body += [f"__builtin_memcpy(&value.{tag_field(whole)}, at, {whole.tag_size});"]
+
+        def load(part: Shape, target: str, offset: int) -> list[str]:
+            return self.load(part, plus("at", offset)).put(target)
+
+        body += each_part(self._names, whole, "value.", load)
         return _function(f"{result} {name}", ["const uint8_t *at"], [*body, "return value;"])
 
-    # Storing: into memory.
-
-    def store(self, type_: Type, at: str, value: str, blocks: str) -> list[str]:
+    def store(self, whole: Shape, at: str, value: str, blocks: str) -> list[str]:
         """Statements that put `value` into memory at `at`."""
-        if is_empty(type_):
-            return []
-        if is_copied(type_):
-            self.rely_on(type_)
-            return [f"__builtin_memcpy({at}, {_address(value)}, sizeof {value});"]
-        return [f"{self._helper('store', type_, self._write_store)}({at}, {_address(value)}{_more(type_, blocks)});"]
+        if is_copied(whole):
+            self._rely_on(whole)
+            return [f"__builtin_memcpy({at}, &{value}, sizeof {value});"]
+        return [f"{self._helper('store', whole, self._write_store)}({at}, &{value}{_more(whole, blocks)});"]
 
-    def _write_store(self, type_: Type, name: str) -> list[str]:
-        parameters = ["uint8_t *at", f"const {self._names.type(type_)} *value", *_blocks_parameter(type_)]
-        if isinstance(type_, ListOf):
-            lower = self._helper("lower", type_, self._write_lower_list)
-            body = [
-                f"const void *ptr = {lower}(value, blocks);",
-                "__builtin_memcpy(at, &ptr, 4);",
-                "__builtin_memcpy(at + 4, &value->len, 4);",
-            ]
-        elif is_record(type_):
-            body = []
-            for (number, part), offset in self._placed(type_):
-                body += self.store(part, _plus("at", offset), f"value->{field(type_, number)}", "blocks")
-        else:
-            view = choice(type_)
-            body = [f"__builtin_memcpy(at, &value->{tag_field(type_)}, {view.tag_size});"]
-            body += self._branches(
-                type_,
-                "value->",
-                lambda tag, part: self.store(
-                    part, _plus("at", view.payload_offset), f"value->{field(type_, tag)}", "blocks"
-                ),
-            )
-        return _function(f"void {name}", parameters, body)
+    def _write_store(self, whole: Shape, name: str) -> list[str]:
+        parameters = ["uint8_t *at", f"const {self._names.type(whole.type)} *value", *_blocks_parameter(whole)]
+        if isinstance(whole, Elements):
+            lower = self._helper("lower", whole, self._write_lower_list)
+            body = [f"const void *ptr = {lower}(value, blocks);"]
+            body += ["__builtin_memcpy(at, &ptr, 4);", "__builtin_memcpy(at + 4, &value->len, 4);"]
+            return _function(f"void {name}", parameters, body)
+        body = []
+        if isinstance(whole, Choice):
+            body += [f"__builtin_memcpy(at, &value->{tag_field(whole)}, {whole.tag_size});"]
 
-    def _placed(self, type_: Type) -> list[tuple[tuple[int, Type], int]]:
-        """The fields of a record, each with its offset as the host has it."""
-        return [((number, part), parts(type_)[number].offset) for number, part in members(type_)]
+        def store(part: Shape, value: str, offset: int) -> list[str]:
+            return self.store(part, plus("at", offset), value, "blocks")
+
+        return _function(f"void {name}", parameters, [*body, *each_part(self._names, whole, "value->", store)])
 
     # Lists whose elements the host has in another layout.
 
-    def _write_lift_list(self, type_: Type, name: str) -> list[str]:
-        assert isinstance(type_, ListOf)
-        result, element = self._names.type(type_), self._names.type(type_.element)
-        layout = shape(type_.element)
+    def _write_lift_list(self, whole: Shape, name: str) -> list[str]:
+        assert isinstance(whole, Elements)
+        result, element = self._names.type(whole.type), self._names.type(whole.element.type)
         body = [
             "const uint8_t *at = ptr;",
             f"if (len > SIZE_MAX / sizeof({element})) __builtin_trap();",
             f"{element} *items = canonical_abi_realloc(NULL, 0, _Alignof({element}), len * sizeof *items);",
             "for (size_t i = 0; i < len; i++) {",
-            *indented(self.load(type_.element, "items[i]", "at")),
-            f"    at += {layout.size};",
+            *indented(self.load(whole.element, "at").put("items[i]")),
+            f"    at += {whole.element.size};",
             "}",
-            f"canonical_abi_free((void *)ptr, {_list_size(type_.element, 'len')}, {layout.align});",
+            f"canonical_abi_free((void *)ptr, {_list_size(whole, 'len')}, {whole.element.align});",
             f"return ({result}){{items, len}};",
         ]
         return _function(f"{result} {name}", ["const void *ptr", "size_t len"], body)
 
-    def _write_lower_list(self, type_: Type, name: str) -> list[str]:
-        assert isinstance(type_, ListOf)
-        layout = shape(type_.element)
-        element, size = self._names.type(type_.element), "value->len * sizeof *value->ptr"
+    def _write_lower_list(self, whole: Shape, name: str) -> list[str]:
+        assert isinstance(whole, Elements)
+        element, size = self._names.type(whole.element.type), "value->len * sizeof *value->ptr"
         body = [
-            f"uint8_t *block = abi_block(blocks, {_list_size(type_.element, 'value->len')}, {layout.align});",
+            f"uint8_t *block = abi_block(blocks, {_list_size(whole, 'value->len')}, {whole.element.align});",
             "uint8_t *at = block;",
             "for (size_t i = 0; i < value->len; i++) {",
-            *indented(self.store(type_.element, "at", "value->ptr[i]", "blocks")),
-            f"    at += {layout.size};",
+            *indented(self.store(whole.element, "at", "value->ptr[i]", "blocks")),
+            f"    at += {whole.element.size};",
             "}",
             "if (!blocks) {",
             *indented(listed("canonical_abi_free(", ["(void *)value->ptr", size, f"_Alignof({element})"], ");")),
             "}",
             "return block;",
         ]
-        parameters = [f"const {self._names.type(type_)} *value", "abi_block_t **blocks"]
+        parameters = [f"const {self._names.type(whole.type)} *value", "abi_block_t **blocks"]
         return _function(f"const void *{name}", parameters, body)
 
-    # Lifting: from flat values.
+    # Flat values.
 
-    def raw_types(self, type_: Type) -> list[str]:
+    def raw_types(self, whole: Shape) -> list[str]:
         """The C types of the flat values that a parameter travels as."""
-        real = unaliased(type_)
-        if is_empty(real):
-            return []
-        if is_leaf(real):
-            return ["uint32_t"] if isinstance(real, Resource) else [self._names.type(real)]
-        if real is Primitive.STRING or isinstance(real, ListOf):
+        return [type_ for leaf in leaves(whole) for type_ in self._leaf_types(leaf.shape)]
+
+    def _leaf_types(self, leaf: Shape) -> list[str]:
+        if isinstance(leaf, Text | Elements):
             return ["const void *", "size_t"]
-        if is_record(real):
-            return [each for _, part in members(real) for each in self.raw_types(part)]
-        return [RAW_TYPES[letter] for letter in shape(real).slots]
+        return [self._names.type(leaf.type)] if is_number(leaf) else [RAW_TYPES[letter] for letter in leaf.slots]
 
-    def lift(self, type_: Type, target: str, flats: Sequence[str]) -> list[str]:
-        """Statements that set `target` to what travels in flat values of `raw_types`."""
-        real = canonical(type_)
-        if is_empty(real):
-            return []
-        if isinstance(real, Resource):
-            return [f"{target}.handle = {flats[0]};"]
-        if is_leaf(real):
-            return [f"{target} = {flats[0]};"]
-        if real is Primitive.STRING or isinstance(real, ListOf):
-            return [f"{target} = {self._lifted_list(real, flats[0], flats[1])};"]
-        if is_record(real):
-            return [
-                line
-                for number, part in members(real)
-                for line in self.lift(part, f"{target}.{field(real, number)}", parts(real)[number].slots_of(flats))
-            ]
-        if flags_count(real):
-            return _lift_flags(real, target, [f"(uint64_t){flat}" for flat in flats], flats)
-        slots = [_slot_of(letter, flat) for letter, flat in zip(shape(real).slots, flats, strict=True)]
-        lift = self._helper("lift", real, self._write_lift)
-        return listed(f"{target} = {lift}((const uint64_t[]){{", slots, "});")
+    def lift(self, whole: Shape, flats: Flats) -> Incoming:
+        """The value that travels in flat values of `raw_types`."""
+        found: list[tuple[str, Expression]] = []
+        for leaf, path, first in leaves(whole):
+            if isinstance(leaf, Handle):
+                found.append((f"{path}.handle", Expression(flats.get(first, "uint32_t"))))
+            elif isinstance(leaf, FlagSet) and leaf.count > WORD_FLAGS:
+                words = [flats.get(first + n, "uint32_t") for n in range(len(leaf.slots))]
+                found += [(f"{path}.words[{n}]", Expression(word)) for n, word in enumerate(words)]
+            else:
+                found.append((path, self._lift_leaf(leaf, flats, first)))
+        return Incoming(found)
 
-    def _lifted_list(self, type_: Type, pointer: str, length: str) -> str:
-        if agrees(type_):
-            self.rely_on(type_)
-            return f"({self._names.type(type_)}){{{pointer}, {length}}}"
-        return f"{self._helper('lift', type_, self._write_lift_list)}({pointer}, {length})"
+    def _lift_leaf(self, leaf: Shape, flats: Flats, first: int) -> Expression:
+        match leaf:
+            case Text() | Elements():
+                pointer, length = flats.get(first, "const void *"), flats.get(first + 1, "size_t")
+                if agrees(leaf):
+                    self._rely_on(leaf)
+                    return Expression(f"({self._names.type(leaf.type)}){{{pointer}, {length}}}")
+                return Expression(f"{self._helper('lift', leaf, self._write_lift_list)}({pointer}, {length})")
+            case FlagSet(slots="ii"):
+                return Expression(f"{flats.wide(first)} | {flats.wide(first + 1)} << 32")
+            case Choice():
+                slots = flats.array(first, leaf.slots)
+                lift = self._helper("lift", leaf, self._write_lift)
+                return Expression(f"{lift}({slots.head}", slots.items, f"{slots.tail})")
+        return Expression(flats.get(first, self._names.type(leaf.type)))
 
-    def _write_lift(self, type_: Type, name: str) -> list[str]:
-        result = self._names.type(type_)
-        tag = tag_field(type_)
-        if isinstance(type_, OptionOf | ExpectedOf):
-            body = [f"{result} value = {{.{tag} = slots[0] != 0}};"]
-        else:
-            body = [f"{result} value = {{.{tag} = (uint{8 * choice(type_).tag_size}_t)slots[0]}};"]
-        body += self._branches(
-            type_, "value.", lambda tag, part: self._lift_slots(part, f"value.{field(type_, tag)}", 1)
-        )
+    def _write_lift(self, choice: Shape, name: str) -> list[str]:
+        assert isinstance(choice, Choice)
+        result = self._names.type(choice.type)
+        is_bool = isinstance(choice.type, OptionOf | ExpectedOf)
+        tag = _of_slot("bool" if is_bool else f"uint{8 * choice.tag_size}_t", "slots[0]")
+        body = [f"{result} value = {{.{tag_field(choice)} = {tag}}};"]
+        body += each_part(self._names, choice, "value.", lambda part, target, _: self.lift(part, _Slots()).put(target))
         return _function(f"{result} {name}", ["const uint64_t *slots"], [*body, "return value;"])
 
-    def _lift_slots(self, type_: Type, target: str, first: int) -> list[str]:
-        """Statements that set `target` to what travels in `slots` from `first` on."""
-        real = canonical(type_)
-        slot = f"slots[{first}]"
-        if isinstance(real, Resource):
-            return [f"{target}.handle = (uint32_t){slot};"]
-        if real is Primitive.BOOL:
-            return [f"{target} = {slot} != 0;"]
-        if real is Primitive.FLOAT32:
-            return [f"{target} = abi_float_of_bits((uint32_t){slot});"]
-        if real is Primitive.FLOAT64:
-            return [f"{target} = abi_double_of_bits({slot});"]
-        if is_leaf(real):
-            return [f"{target} = ({self._names.type(real)}){slot};"]
-        if real is Primitive.STRING or isinstance(real, ListOf):
-            pointer = f"(const void *)(uintptr_t){slot}"
-            return [f"{target} = {self._lifted_list(real, pointer, f'(size_t)slots[{first + 1}]')};"]
-        if is_record(real):
-            return [
-                line
-                for number, part in members(real)
-                for line in self._lift_slots(
-                    part, f"{target}.{field(real, number)}", first + parts(real)[number].first_slot
-                )
-            ]
-        if flags_count(real):
-            slots = [f"slots[{first + n}]" for n in range(len(shape(real).slots))]
-            return _lift_flags(real, target, slots, [f"(uint32_t){each}" for each in slots])
-        return [f"{target} = {self._helper('lift', real, self._write_lift)}({_plus('slots', first)});"]
-
-    # Lowering: to flat values.
-
-    def lower(self, type_: Type, value: str, before: list[str]) -> list[str]:
-        """Expressions for the flat values of `value`, of `raw_types`. What has to come first is added to `before`.
+    def lower(self, those: Iterable[Leaf], scope: Scope) -> tuple[list[str], list[str]]:
+        """Statements that have to come first, whose variables are of `scope`, and expressions for the flat values.
 
         Lists are lent: `blocks` holds what is made for that.
         """
-        real = canonical(type_)
-        if is_empty(real):
-            return []
-        if isinstance(real, Resource):
-            return [f"{value}.handle"]
-        if is_leaf(real):
-            return [value]
-        if real is Primitive.STRING or isinstance(real, ListOf):
-            return [self._lowered_list(real, value, "&blocks"), f"{value}.len"]
-        if is_record(real):
-            return [
-                flat
-                for number, part in members(real)
-                for flat in self.lower(part, f"{value}.{field(real, number)}", before)
-            ]
-        if flags_count(real):
-            return _lower_flags(real, value, "(uint32_t)")
-        letters = shape(real).slots
-        # No parameter begins with `lower_`.
-        slots = f"lower_slots_{sum(line.startswith('uint64_t lower_slots_') for line in before)}"
-        lower = self._helper("lower", real, self._write_lower)
-        before += [f"uint64_t {slots}[{len(letters)}] = {{0}};", f"{lower}({slots}, &{value}{_more(real, '&blocks')});"]
-        return [_flat_of(letter, f"{slots}[{n}]") for n, letter in enumerate(letters)]
+        before: list[str] = []
+        flats: list[str] = []
+        numbers = count()
+        for leaf in those:
+            if isinstance(leaf.shape, Choice):
+                slots = scope.fresh(f"lower_slots_{next(numbers)}")
+                before.append(f"uint64_t {slots}[{len(leaf.shape.slots)}] = {{0}};")
+                before.append(self._lower_choice(leaf.shape, slots, leaf.value, "&blocks"))
+                flats += [_flat_of(letter, f"{slots}[{n}]") for n, letter in enumerate(leaf.shape.slots)]
+            else:
+                flats += self._lower_leaf(leaf.shape, leaf.value, "&blocks")
+        return before, flats
 
-    def _lowered_list(self, type_: Type, value: str, blocks: str) -> str:
-        if agrees(type_):
-            self.rely_on(type_)
-            return f"{value}.ptr"
-        return f"{self._helper('lower', type_, self._write_lower_list)}(&{value}, {blocks})"
+    def _lower_leaf(self, leaf: Shape, value: str, blocks: str) -> list[str]:
+        match leaf:
+            case Handle():
+                return [f"{value}.handle"]
+            case Text() | Elements() if agrees(leaf):
+                self._rely_on(leaf)
+                return [f"{value}.ptr", f"{value}.len"]
+            case Elements():
+                return [f"{self._helper('lower', leaf, self._write_lower_list)}(&{value}, {blocks})", f"{value}.len"]
+            case FlagSet() if leaf.count > WORD_FLAGS:
+                return [f"{value}.words[{n}]" for n in range(len(leaf.slots))]
+            case FlagSet(slots="ii"):
+                return [f"(uint32_t){value}", f"(uint32_t)({value} >> 32)"]
+        return [value]
 
-    def _write_lower(self, type_: Type, name: str) -> list[str]:
-        body = [f"slots[0] = value->{tag_field(type_)};"]
-        body += self._branches(
-            type_, "value->", lambda tag, part: self._lower_slots(part, f"value->{field(type_, tag)}", 1)
-        )
-        parameters = ["uint64_t *slots", f"const {self._names.type(type_)} *value", *_blocks_parameter(type_)]
+    def _lower_choice(self, choice: Shape, slots: str, value: str, blocks: str) -> str:
+        return f"{self._helper('lower', choice, self._write_lower)}({slots}, &{value}{_more(choice, blocks)});"
+
+    def _write_lower(self, choice: Shape, name: str) -> list[str]:
+        assert isinstance(choice, Choice)
+        parameters = ["uint64_t *slots", f"const {self._names.type(choice.type)} *value", *_blocks_parameter(choice)]
+        body = [f"slots[0] = value->{tag_field(choice)};"]
+        body += each_part(self._names, choice, "value->", lambda part, value, _: self._lower_slots(part, value))
         return _function(f"void {name}", parameters, body)
 
-    def _lower_slots(self, type_: Type, value: str, first: int) -> list[str]:
-        """Statements that put the flat values of `value` into `slots` from `first` on."""
-        real = canonical(type_)
-        slot = f"slots[{first}]"
-        match real:
-            case Resource():
-                return [f"{slot} = {value}.handle;"]
-            case Primitive.FLOAT32:
-                return [f"{slot} = abi_bits_of_float({value});"]
-            case Primitive.FLOAT64:
-                return [f"{slot} = abi_bits_of_double({value});"]
-            case Primitive.S8 | Primitive.S16 | Primitive.S32:
-                return [f"{slot} = (uint32_t){value};"]
-            case Primitive.S64:
-                return [f"{slot} = (uint64_t){value};"]
-            case Primitive.STRING | ListOf():
-                pointer = self._lowered_list(real, value, "blocks")
-                return [f"{slot} = (uintptr_t){pointer};", f"slots[{first + 1}] = {value}.len;"]
-        if is_leaf(real):
-            return [f"{slot} = {value};"]
-        if is_record(real):
-            return [
-                line
-                for number, part in members(real)
-                for line in self._lower_slots(
-                    part, f"{value}.{field(real, number)}", first + parts(real)[number].first_slot
-                )
-            ]
-        if flags_count(real):
-            return [f"slots[{first + n}] = {flat};" for n, flat in enumerate(_lower_flags(real, value, "(uint32_t)"))]
-        lower = self._helper("lower", real, self._write_lower)
-        return [f"{lower}({_plus('slots', first)}, &{value}{_more(real, 'blocks')});"]
-
-    # What the operations share.
-
-    def _branches(self, type_: Type, prefix: str, branch: Callable[[int, Type], list[str]]) -> list[str]:
-        """What `branch` gives for the payload of the case that `value` is of."""
-        found = [(tags, branch(tags[0], part)) for tags, part in payload_groups(type_)]
-        return switch(self._names, type_, prefix, found)
+    def _lower_slots(self, payload: Shape, value: str) -> list[str]:
+        """Statements that put the flat values of the payload `value` into `slots`, behind the tag."""
+        lines = []
+        for leaf, part, first in leaves(payload, value, 1):
+            if isinstance(leaf, Choice):
+                lines.append(self._lower_choice(leaf, f"slots + {first}", part, "blocks"))
+            else:
+                flats = zip(self._leaf_types(leaf), self._lower_leaf(leaf, part, "blocks"), strict=True)
+                lines += [f"slots[{n}] = {_to_slot(*flat)};" for n, flat in enumerate(flats, first)]
+        return lines
 
 
-def _elements(type_: Type) -> list[Type]:
+def _elements(whole: Shape) -> list[Shape]:
     """What the lists in a value are lists of."""
-    if isinstance(type_, ListOf):
-        return [type_.element]
-    return [each for part in components(type_) for each in _elements(canonical(part))]
-
-
-def _lift_flags(type_: Type, target: str, wide: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Statements for more than 32 flags."""
-    if flags_count(type_) <= 64:
-        return [f"{target} = {wide[0]} | {wide[1]} << 32;"]
-    return [f"{target}.words[{n}] = {word};" for n, word in enumerate(words)]
-
-
-def _lower_flags(type_: Type, value: str, cast: str) -> list[str]:
-    if flags_count(type_) <= 64:
-        return [f"{cast}{value}", f"{cast}({value} >> 32)"]
-    return [f"{value}.words[{n}]" for n in range(len(shape(type_).slots))]
-
-
-def _slot_of(letter: str, flat: str) -> str:
-    """The 64-bit slot of a flat value."""
-    return {"f": f"abi_bits_of_float({flat})", "d": f"abi_bits_of_double({flat})"}.get(letter, flat)
+    if isinstance(whole, Elements):
+        return [whole.element]
+    return [element for part in inner(whole) for element in _elements(part)]
 
 
 def _flat_of(letter: str, slot: str) -> str:
-    return {
-        "i": f"(uint32_t){slot}",
-        "f": f"abi_float_of_bits((uint32_t){slot})",
-        "d": f"abi_double_of_bits({slot})",
-    }.get(letter, slot)
+    return slot if letter == "I" else _of_slot(RAW_TYPES[letter], slot)
 
 
-def _list_size(element: Type, length: str) -> str:
+def _list_size(whole: Elements, length: str) -> str:
     """How many bytes a list takes as the host has it."""
-    size, reach = shape(element).size, shape(element).extent
-    text = f"{length} * {size}"
-    return text if reach <= size else f"{length} ? {text} + {reach - size} : 0"
+    text = f"{length} * {whole.element.size}"
+    return f"{length} ? {text} + {whole.overhang} : 0" if whole.overhang else text
 
 
-def _blocks_parameter(type_: Type) -> list[str]:
-    return ["abi_block_t **blocks"] if converts(type_) else []
+def _blocks_parameter(whole: Shape) -> list[str]:
+    return ["abi_block_t **blocks"] if converts(whole) else []
 
 
-def _more(type_: Type, blocks: str) -> str:
+def _more(whole: Shape, blocks: str) -> str:
     """The last argument for `_blocks_parameter`."""
-    return f", {blocks}" if converts(type_) else ""
+    return f", {blocks}" if converts(whole) else ""
 
 
 def _function(head: str, parameters: list[str], body: list[str]) -> list[str]:
     return [*listed(f"static {head}(", parameters, ") {"), *indented(body), "}"]
 
 
-def _address(value: str) -> str:
-    return value[1:] if value.startswith("*") else f"&{value}"
-
-
-def _plus(name: str, offset: int) -> str:
-    return f"{name} + {offset}" if offset else name
+def plus(place: str, offset: int) -> str:
+    """An address behind another."""
+    return f"{place} + {offset}" if offset else place

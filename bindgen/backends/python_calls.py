@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bindgen.backends.python_names import Names, snake
 from bindgen.backends.python_text import LINE_LENGTH, call, indented, inline, joined, plus
-from bindgen.backends.python_values import Values, checks
+from bindgen.backends.python_values import Spread, Values, checks
 from bindgen.plan import (
     Allocate,
     Call,
@@ -17,6 +17,7 @@ from bindgen.plan import (
     Handle,
     LiftParam,
     LowerParam,
+    Nothing,
     Run,
     Shape,
     Text,
@@ -63,25 +64,23 @@ class Answer(_Function):
         names = ["params_at"] if core.indirect_params else [slot for some in slots for slot in some]
         if core.result_pointer:
             names.append("result_at")
-        lifted: list[tuple[str, list[str], bool]] = []
-        body: list[str] = []
+        lifted: list[tuple[str, str]] = []
+        needs_lift = False
         for step in self._plan.steps:
             match step:
                 case Check(area, extent):
-                    title = "parameters" if area == "params" else area
-                    lifted.append((title, [f"lift.range({area}_at, {extent})"], True))
-                case LiftParam(number, part):
-                    lines = self._lifted(number, slots[number])
-                    if lines:
-                        lifted.append((part.name, lines, core.indirect_params or checks(part.shape)))
-                case Run():
-                    body = self._asked(method)
+                    lifted.append(("parameters" if area == "params" else area, f"lift.range({area}_at, {extent})"))
+                    needs_lift = True
+                case LiftParam(number, part) if line := self._lifted(number, slots[number]):
+                    lifted.append((part.name, line))
+                    needs_lift |= core.indirect_params or checks(part.shape)
         unpacked = [f"{joined(names)} = args"] if names else []
         guest, any_ = self._names.need("Guest"), self._names.need("Any", "typing")
         parameters = [f"host: {self._names.host}", f"guest: {guest}", f"args: tuple[{any_}, ...]"]
         result = self._names.need("Flat") if core.result else "None"
         head = call("async def ", name, parameters, f" -> {result}:")
-        return [*head, *indented([*self._in_order(lifted, unpacked), *body])]
+        body = [*self._in_order(lifted, unpacked, needs_lift), *self._asked(method)]
+        return [*head, *indented(body)]
 
     def _slots(self) -> list[list[str]]:
         """For each parameter the variables of the flat values that it travels as."""
@@ -100,28 +99,26 @@ class Answer(_Function):
             found.append(list(map(self._scope.fresh, slots)))
         return found
 
-    def _lifted(self, number: int, slots: list[str]) -> list[str]:
-        """Statements that lift a parameter."""
+    def _lifted(self, number: int, slots: list[str]) -> str:
+        """A statement that lifts a parameter; nothing where its flat value is what it is."""
         name, part = self.params[number], self._plan.params.parts[number]
         if self._plan.core.indirect_params:
             value = self._values.load(part.shape, plus("params_at", part.offset))
         else:
             value = self._values.lift(part.shape, slots)
         annotation = f": {self._names.annotation(part.shape.type)}" if isinstance(part.shape, Handle) else ""
-        return [f"{name}{annotation} = {value}"] if value != name else []
+        return f"{name}{annotation} = {value}" if value != name else ""
 
-    def _in_order(self, lifted: list[tuple[str, list[str], bool]], unpacked: list[str]) -> Iterator[str]:
+    def _in_order(self, lifted: list[tuple[str, str]], unpacked: list[str], needs_lift: bool) -> Iterator[str]:
         """The statements that lift, each after what says for messages what is being lifted."""
-        needs_lift = any(uses for _, _, uses in lifted)
         if needs_lift:
             first = lifted[0][0]
-            what = "" if first == "result" else f', "{first}"'
-            yield self._new_lift(what)
+            yield self._new_lift("" if first == "result" else f', "{first}"')
         yield from unpacked
-        for number, (title, lines, _) in enumerate(lifted):
+        for number, (title, line) in enumerate(lifted):
             if needs_lift and number:
                 yield f'lift.at = "{title}"'
-            yield from lines
+            yield line
 
     def _asked(self, method: str) -> list[str]:
         """Statements that ask the host and lower what it answers."""
@@ -134,7 +131,7 @@ class Answer(_Function):
                 return [invoke]
             return [f"answer = {invoke}", *self._lowered(plan.result, "answer")]
         (ok, _), (err, err_type) = sides
-        self._names.support("Err")
+        self._names.need("Err")
         caught = ["except Err:"]
         if err.payload:
             caught = ["except Err as err:", f"    problem: {self._names.annotation(err_type)} = err.value"]
@@ -147,33 +144,29 @@ class Answer(_Function):
     def _lowered(self, shape: Shape | None, value: str, case: Case | None = None) -> list[str]:
         """Statements that hand `value` over: all of a result, or one side of an expected."""
         by_pointer = self._plan.core.result_pointer
-        if case is not None and not by_pointer:
+        if case and not by_pointer:
             return [f"return {case.number}"]
+        tagged = ["memory = guest.memory", *([f"memory[result_at] = {case.number}"] if case else [])]
+        at = plus("result_at", self._plan.result_offset if case else 0)
         if isinstance(shape, Handle) and not self._names.is_guests(shape.resource):
             arguments = [f'"{shape.resource.name}"', value, f'"{self._where}: result"']
             if not by_pointer:
                 return call("return ", "guest.handles.add", arguments)
             added = call("handle = ", "guest.handles.add", arguments)
-            at = plus("result_at", self._plan.result_offset)
-            store = [f"{self._values.struct('I')}.pack_into(memory, {at}, handle)"]
-            return [*added, *self._tagged(case), *store]
-        lines = [self._new_lower()] if shape and self._values.needs_lower(shape, by_pointer) else []
+            return [*added, *tagged, f"{self._values.struct('I')}.pack_into(memory, {at}, handle)"]
+        if shape is None:
+            return tagged
+        lines = [self._new_lower()] if self._values.needs_lower(shape, by_pointer) else []
         if not by_pointer:
-            assert shape is not None
             (flat,) = self._values.flat(shape, value)
-            if flat.startswith("*"):
-                return [*lines, f"flat: Flat = {flat[1:]}[0]", "return flat"]
+            if isinstance(flat, Spread):
+                return [*lines, f"flat: Flat = {flat.values}[0]", "return flat"]
             return [*lines, f"return {flat}"]
-        if shape and shape.has_heap:
-            lines += [*self._values.note(shape, value), "await guest.allocate(lower)"]
-        if case is None and shape and not self._values.stores_directly(shape):
-            return [*lines, *self._values.store(shape, "result_at", value)]
-        at = plus("result_at", self._plan.result_offset) if case else "result_at"
-        return [*lines, *self._tagged(case), *(self._values.store(shape, at, value) if shape else [])]
-
-    def _tagged(self, case: Case | None) -> list[str]:
-        """Statements that make the guest's memory ready, and write the tag of a side of an expected."""
-        return ["memory = guest.memory", *([f"memory[result_at] = {case.number}"] if case else [])]
+        if shape.has_heap:
+            lines += [*self._values.note(shape, value, self._scope), "await guest.allocate(lower)"]
+        if case or self._values.stores_directly(shape):
+            lines += tagged
+        return [*lines, *self._values.store(shape, at, value)]
 
 
 class Request(_Function):
@@ -197,7 +190,7 @@ class Request(_Function):
                         arguments.append("params_at")
                 case LowerParam(number, part):
                     name = self.params[number]
-                    notes += self._values.note(part.shape, name)
+                    notes += self._values.note(part.shape, name, self._scope)
                     if core.indirect_params:
                         fill += self._values.store(part.shape, plus("params_at", part.offset), name)
                     else:
@@ -225,12 +218,11 @@ class Request(_Function):
         plan, result = self._plan, self._plan.result
         sides = self._sides()
         if not plan.core.result:
-            empty = self._values.lift(result, [])
-            return [] if empty == "None" else [f"return {empty}"]
+            return [] if isinstance(result, Nothing) else [f"return {self._values.lift(result, [])}"]
         owns = ", owns=True" if result.has_heap or result.has_handle else ""
         if not plan.core.result_pointer:
             if sides:
-                self._names.support("Err")
+                self._names.need("Err")
                 return [self._new_lift(owns), 'if lift.case(result, 2, "expected"):', "    raise Err(None)"]
             return [
                 *([self._new_lift(owns)] if checks(result) else []),
@@ -239,7 +231,7 @@ class Request(_Function):
         lines = [self._new_lift(owns), f"lift.range(result, {result.extent})"]
         if not sides:
             return [*lines, *self._value("answer", result, plan.function.result, "result"), "return answer"]
-        self._names.support("Err")
+        self._names.need("Err")
         (ok, ok_type), (err, err_type) = sides
         at = plus("result", plan.result_offset)
         problem = [*self._value("problem", err.payload, err_type, at), "raise Err(problem)"]

@@ -10,9 +10,8 @@ from functools import cache
 from bindgen.backends.scope import Scope
 from bindgen.wit_parser.model import (
     Alias,
-    Enum,
+    Case,
     ExpectedOf,
-    Flags,
     Function,
     FunctionKind,
     Interface,
@@ -24,10 +23,13 @@ from bindgen.wit_parser.model import (
     TupleOf,
     Type,
     TypeDef,
-    Union,
-    Variant,
+    functions_of,
+    labels,
+    named_in,
+    spelling,
     unaliased,
     without_aliases,
+    written_with,
 )
 
 _ANNOTATIONS = {
@@ -46,7 +48,7 @@ _FUNCTIONS = {"isinstance", "len", "ord", "range", "type", "dataclass", "wrong_t
 _FUNCTIONS |= {"bits_of_float32", "bits_of_float64", "float32_of", "float64_of", "pack_numbers", "s32", "s64"}
 _CONSTANTS = {"IMPORTS", "RESOURCES", "GUEST_RESOURCES"}
 _CONSTANTS |= {"annotations", "memoryview"}  # what `from __future__` brings, and what helpers are annotated with
-_LOCALS = {"answer", "args", "block", "each", "each_", "err", "export", "flat", "guest", "handle", "host", "lift"}
+_LOCALS = {"answer", "args", "block", "err", "export", "flat", "guest", "handle", "host", "lift"}
 _LOCALS |= {"lower", "memory", "params_at", "problem", "result", "result_at", "self_", "tag"}
 
 
@@ -71,58 +73,59 @@ def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
     return {interface: files.claim(interface, snake(interface.name)) for interface in interfaces}
 
 
-class Declared:
+def _declare(interface: Interface) -> Scope:
     """What the types of one interface are called, the same in its own module and in those that import from it; and what
     it imports itself."""
+    scope = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_USED_BY_MODULE], same=_same)
+    scope.claim("host", f"{camel(interface.name)}Host")
+    for definition in interface.types:
+        scope.claim(definition, camel(definition.name))
+    for resource in interface.resources:
+        scope.claim(resource, camel(resource.name))
+    for definition in interface.types:
+        for number, case in enumerate(labels(definition)):
+            if isinstance(case, Case):
+                scope.claim((definition, number), camel(definition.name) + camel(case.name))
+    for used in _mentioned_by(interface):
+        there = declared(used.interface)[used]
+        scope.claim(used, there, f"{camel(used.interface.name)}{there}")
+    return scope
 
-    def __init__(self, interface: Interface) -> None:
-        self.scope = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_USED_BY_MODULE], same=_same)
-        self.scope.claim("host", f"{camel(interface.name)}Host")
-        for definition in interface.types:
-            self.scope.claim(definition, camel(definition.name))
-        for resource in interface.resources:
-            self.scope.claim(resource, camel(resource.name))
-        for definition in interface.types:
-            if isinstance(definition.kind, Variant | Union):
-                for number, case in enumerate(definition.kind.cases):
-                    self.scope.claim((definition, number), camel(definition.name) + camel(case.name))
-        for used in _mentioned_by(interface):
-            there = declared(used.interface).scope[used]
-            self.scope.claim(used, there, f"{camel(used.interface.name)}{there}")
 
-
-declared = cache(Declared)
+declared = cache(_declare)
 """The same for every module: only for interfaces that others import from."""
 
 
 def field_names(definition: TypeDef) -> list[str]:
     """The attributes of a record. A type checker would take an attribute `int` for the type of those after it."""
     assert isinstance(definition.kind, Record)
-    scope = declared(definition.interface).scope.nested()
+    scope = declared(definition.interface).nested()
     return [scope.fresh(snake(field.name)) for field in definition.kind.fields]
 
 
 def label_names(definition: TypeDef) -> list[str]:
     """The members of an enum or of flags."""
-    kind = definition.kind
-    assert isinstance(kind, Enum | Flags)
     scope = Scope(same=_same)
-    return [scope.fresh(snake(label.name).upper()) for label in (kind.cases if isinstance(kind, Enum) else kind.names)]
+    return [scope.fresh(snake(label.name).upper()) for label in labels(definition)]
 
 
 def method_names(interface: Interface) -> dict[Function, str]:
     """The methods of the host, `keyvalue_open` for a static `open` of `keyvalue`, and those of each resource."""
-    outer = declared(interface).scope
+    outer = declared(interface)
     host = outer.nested()
-    found = {function: host.fresh(snake(function.name)) for function in interface.functions}
-    for resource in interface.resources:
-        own = outer.nested()
-        for function in resource.functions:
-            if function.kind is FunctionKind.METHOD:
-                found[function] = own.fresh(snake(function.name))
-            else:
-                found[function] = host.fresh(f"{snake(resource.name)}_{snake(function.name)}")
+    own = {resource: outer.nested() for resource in interface.resources}
+    found = {}
+    for function in functions_of(interface):
+        is_method = function.kind is FunctionKind.METHOD
+        scope = own[function.resource] if function.resource and is_method else host
+        found[function] = scope.fresh(snake(function.name) if is_method else full_name(function))
     return found
+
+
+def full_name(function: Function) -> str:
+    """The name of a function with that of its resource."""
+    own = snake(function.name)
+    return f"{snake(function.resource.name)}_{own}" if function.resource else own
 
 
 def parameter_names(function: Function) -> list[str]:
@@ -142,7 +145,7 @@ class Names:
         self._interface = interface
         self._modules = modules
         self._exports = exports
-        self._types = Declared(interface).scope
+        self._types = _declare(interface)
         self._module = self._types.nested([*_FUNCTIONS, *_CONSTANTS])
         self.methods = method_names(interface)
         self.needed: dict[str, set[str]] = {}
@@ -156,11 +159,6 @@ class Names:
         """Notes that the text uses `name` of a module; returns the name."""
         self.needed.setdefault(module, set()).add(name)
         return name
-
-    def support(self, expression: str) -> str:
-        """Notes that the function or class at the start of `expression` comes from `bindgen.runtime`."""
-        self.need(expression.partition("(")[0])
-        return expression
 
     @property
     def host(self) -> str:
@@ -182,18 +180,18 @@ class Names:
     def _from(self, interface: Interface, key: Hashable) -> str:
         if interface is self._interface:
             return self._types[key]
-        there = declared(interface).scope[key]
+        there = declared(interface)[key]
         here = self._types.claim(key, there, f"{camel(interface.name)}{there}")
         self.siblings.setdefault(self._modules[interface], {})[there] = here
         return here
 
     def imported(self, function: Function) -> str:
         """What answers a function that the guest imports."""
-        return self._module.claim(("import", function), f"_{self._flat_name(function)}")
+        return self._module.claim(("import", function), f"_{full_name(function)}")
 
     def exported(self, function: Function) -> str:
         """What calls a function that the guest exports."""
-        return self._module.claim(("export", function), self._flat_name(function))
+        return self._module.claim(("export", function), full_name(function))
 
     def constant(self, function: Function) -> str:
         """The constant that describes a function that the guest exports."""
@@ -212,10 +210,6 @@ class Names:
         """The names in a function that answers or makes a call."""
         return self._types.nested([*_FUNCTIONS, *_LOCALS])
 
-    def _flat_name(self, function: Function) -> str:
-        own = snake(function.name)
-        return f"{snake(function.resource.name)}_{own}" if function.resource else own
-
     def annotation(self, type_: Type) -> str:
         match type_:
             case Primitive():
@@ -228,10 +222,10 @@ class Names:
                 return f"tuple[{', '.join(map(self.annotation, items)) or '()'}]"
             case OptionOf(value):
                 inner = self.annotation(value)
-                return f"{self.support('Some')}[{inner}] | None" if self.wrapped(value) else f"{inner} | None"
+                return f"{self.need('Some')}[{inner}] | None" if self.wrapped(value) else f"{inner} | None"
             case ExpectedOf(ok, err):
                 ok_text, err_text = self.annotation(ok), self.annotation(err)
-                return f"{self.support('Ok')}[{ok_text}] | {self.support('Err')}[{err_text}]"
+                return f"{self.need('Ok')}[{ok_text}] | {self.need('Err')}[{err_text}]"
 
     def wrapped(self, type_: Type) -> bool:
         """Whether an option of the type is written with `Some`, since None is one of the type's own values."""
@@ -241,53 +235,19 @@ class Names:
     def _slug(self, type_: Type) -> str:
         """The type's part in the name of a helper function."""
         match type_:
-            case Primitive():
-                return type_.value
             case TypeDef(kind=Alias(target)):
                 return self._slug(target)
             case TypeDef() | Resource():
                 prefix = "" if type_.interface is self._interface else snake(type_.interface.name) + "_"
                 return prefix + snake(type_.name)
-            case ListOf(element):
-                return f"list_{self._slug(element)}"
-            case OptionOf(value):
-                return f"option_{self._slug(value)}"
-            case ExpectedOf(ok, err):
-                return f"expected_{self._slug(ok)}_{self._slug(err)}"
-            case TupleOf(items):
-                return "_".join([f"tuple{len(items)}", *map(self._slug, items)])
+        name, inner = spelling(type_)
+        return "_".join([f"tuple{len(inner)}" if isinstance(type_, TupleOf) else name, *map(self._slug, inner)])
 
 
 def _mentioned_by(interface: Interface) -> Iterator[TypeDef | Resource]:
     """The definitions of other interfaces that a module imports: what its types and functions name."""
-    functions = [*interface.functions, *(each for resource in interface.resources for each in resource.functions)]
-    types = [each for definition in interface.types for each in _parts(definition)]
-    types += [each for function in functions for each in (*(param.type for param in function.params), function.result)]
+    types = [part for definition in interface.types for part in written_with(definition)]
+    for function in functions_of(interface):
+        types += [*(param.type for param in function.params), function.result]
     for type_ in types:
-        for definition in _named(type_):
-            if definition.interface is not interface:
-                yield definition
-
-
-def _parts(type_: Type) -> tuple[Type, ...]:
-    """The types that the text of a type names directly."""
-    match type_:
-        case ListOf(inner) | OptionOf(inner) | TypeDef(kind=Alias(inner)):
-            return (inner,)
-        case ExpectedOf(ok, err):
-            return (ok, err)
-        case TupleOf(items):
-            return items
-        case TypeDef(kind=Record(fields)):
-            return tuple(field.type for field in fields)
-        case TypeDef(kind=Variant(cases) | Union(cases)):
-            return tuple(case.type for case in cases if case.type is not None)
-    return ()
-
-
-def _named(type_: Type) -> Iterator[TypeDef | Resource]:
-    if isinstance(type_, TypeDef | Resource):
-        yield type_
-    else:
-        for part in _parts(type_):
-            yield from _named(part)
+        yield from (definition for definition in named_in(type_) if definition.interface is not interface)

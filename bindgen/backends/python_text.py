@@ -43,7 +43,9 @@ def call(prefix: str, function: str, arguments: Sequence[str], suffix: str = "",
 
 
 def docstring(docs: str, indent: str) -> list[str]:
-    """A docstring, wrapped to the line length."""
+    """A docstring, wrapped to the line length; nothing for no text."""
+    if not docs:
+        return []
     text = docs.strip().replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     if text.endswith('"'):
         text = text[:-1] + '\\"'
@@ -59,15 +61,12 @@ def docstring(docs: str, indent: str) -> list[str]:
 
 def class_(decorator: str, name: str, bases: str, docs: str, body: list[str]) -> list[str]:
     lines = ["", "", *([decorator] if decorator else []), f"class {name}{bases}:"]
-    if docs:
-        lines += docstring(docs, "    ")
-        if body and body[0]:
-            lines.append("")
-    elif body and not body[0]:
+    lines += docstring(docs, "    ")
+    if docs and body and body[0]:
+        lines.append("")
+    elif not docs and body and not body[0]:
         body = body[1:]
-    if not docs and not body:
-        lines.append("    pass")
-    return lines + body
+    return lines + (body or ([] if docs else ["    pass"]))
 
 
 LONGEST_CHAIN = 100

@@ -14,10 +14,10 @@ Helpers are written on demand, so a module holds those that its functions need.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from bindgen.backends.python_names import Names, field_names
 from bindgen.backends.python_text import call, indented, inline, joined, plus
+from bindgen.backends.scope import Scope
 from bindgen.plan import (
     Case,
     Choice,
@@ -33,7 +33,7 @@ from bindgen.plan import (
     Text,
     conversions,
 )
-from bindgen.wit_parser.model import ExpectedOf, OptionOf, Primitive, TupleOf, TypeDef
+from bindgen.wit_parser.model import ExpectedOf, OptionOf, Primitive, TupleOf, TypeDef, spelling
 
 _SHORT = 80
 """How long an expression may be that stands within another."""
@@ -58,6 +58,35 @@ _CHECKED = (Primitive.BOOL, Primitive.CHAR)
 _TAGS = {1: "B", 2: "H", 4: "I"}
 
 
+_FLOATS_IN_SLOTS = {("i", "f"): "float32", ("I", "f"): "float32", ("I", "d"): "float64"}
+"""The floats that travel as their bits, by the letters of the slot and of the float."""
+
+_HEADS = {
+    "load": (["at: int"], "{}"),
+    "lift": (["tag: int"], "{}"),
+    "note": (["value: {}"], "None"),
+    "store": (["memory: memoryview", "at: int", "value: {}"], "None"),
+    "flat": (["value: {}"], "tuple[Any, ...]"),
+}
+"""What the functions of the operations take, behind `lift` or `lower`, and return; `{}` is the type of the values."""
+
+
+class Conditional(str):
+    """`a if b else c`, which is hard to read within another."""
+
+
+class Spread(str):
+    """What stands in a tuple for several flat values: `*f(a)`."""
+
+    values: str
+    """The expression for a tuple of them."""
+
+    def __new__(cls, values: str) -> Spread:
+        self = super().__new__(cls, f"*{values}")
+        self.values = values
+        return self
+
+
 class Values:
     """Writes the helper functions that one generated module needs."""
 
@@ -77,13 +106,29 @@ class Values:
         """The name of the Struct of a format."""
         return self._structs.setdefault(text, self._names.struct(text, len(self._structs)))
 
-    def _helper(self, operation: str, shape: Shape, write: Callable[[Shape, str], list[str]]) -> str:
+    def _helper(self, operation: str, shape: Shape, write: Callable[[Shape], list[str]]) -> str:
+        """The name of a function, whose body is written when it is asked for first."""
         name = self._names.helper(operation, shape.type)
         if name not in self._functions:
             lines: list[str] = []
             self._functions[name] = lines  # first, so that helpers stand in the order in which they are needed
-            lines += write(shape, name)
+            lines += [*self._head(operation, shape, name), *indented(write(shape))]
         return name
+
+    def _head(self, operation: str, shape: Shape, name: str) -> list[str]:
+        annotation = self._names.annotation(shape.type)
+        parameters, result = _HEADS[operation]
+        kind = self._names.need("Lift" if operation in ("load", "lift") else "Lower")
+        parameters = [f"{kind.lower()}: {kind}", *(each.format(annotation) for each in parameters)]
+        if operation == "lift":
+            letters = enumerate(shape.slots[1:])
+            parameters += [f"s{number}: {'float' if letter in 'fd' else 'int'}" for number, letter in letters]
+        if operation == "flat":
+            self._names.need("Any", "typing")
+        end = f" -> {result.format(annotation)}:"
+        # Those of the others are few, so that they stay on one line.
+        many = operation in ("lift", "store")
+        return call("def ", name, parameters, end) if many else [f"def {inline(name, parameters)}{end}"]
 
     # Loading: from memory.
 
@@ -100,32 +145,30 @@ class Values:
                 return f"lift.bytes_at({at})"
             case Elements() if _columns(shape):
                 return self._list(shape, f"*lift.pair({at})")
-            case Choice(type=OptionOf()):
-                some = self._case_value(shape, shape.cases[1], lambda it: self.load(it, plus(at, shape.payload_offset)))
-                option = f'{some} if lift.tag({at}, 2, "option") else None'
-                if len(option) <= _SHORT and " if " not in some:
+            case Choice(type=OptionOf(), cases=(_, some)):
+                value = self.load(some.payload, plus(at, shape.payload_offset)) if some.payload else ""
+                option = Conditional(f'{self._case_value(shape, some, value)} if lift.tag({at}, 2, "option") else None')
+                if len(option) <= _SHORT and not isinstance(value, Conditional):
                     return option
         return f"{self._helper('load', shape, self._write_load)}(lift, {at})"
 
-    def _write_load(self, shape: Shape, name: str) -> list[str]:
-        head = f"def {name}(lift: {self._names.need('Lift')}, at: int) -> {self._names.annotation(shape.type)}:"
+    def _write_load(self, shape: Shape) -> list[str]:
         match shape:
             case Elements():
-                body = [f"return {self._list(shape, '*lift.pair(at)')}"]
+                return [f"return {self._list(shape, '*lift.pair(at)')}"]
             case FlagSet(size=size):
                 bits = f'int.from_bytes(lift.memory[at : at + {size}], "little")'
-                body = [f"return {self._flags(shape, bits)}"]
+                return [f"return {self._flags(shape, bits)}"]
             case Parts():
-                body = self._load_parts(shape)
-            case Choice() | Labels():
-                tag_size, count = _tags(shape)
-                if tag_size == 1:
-                    tag = f'lift.tag(at, {count}, "{_called(shape)}")'
-                else:
-                    number = f"{self.struct(_TAGS[tag_size])}.unpack_from(lift.memory, at)[0]"
-                    tag = f'lift.case({number}, {count}, "{_called(shape)}")'
-                body = self._switch(shape, tag, lambda case, it: self.load(it, plus("at", _payload_offset(shape))))
-        return [head, *indented(body)]
+                return self._load_parts(shape)
+        assert isinstance(shape, Choice | Labels)
+        if shape.tag_size == 1:
+            tag = f"lift.tag(at, {_told_apart(shape)})"
+        else:
+            number = f"{self.struct(_TAGS[shape.tag_size])}.unpack_from(lift.memory, at)[0]"
+            tag = f"lift.case({number}, {_told_apart(shape)})"
+        payload_at = plus("at", shape.payload_offset if isinstance(shape, Choice) else 0)
+        return self._switch(shape, tag, lambda _, payload: self.load(payload, payload_at))
 
     def _load_parts(self, shape: Parts) -> list[str]:
         """A record's numbers come out of memory at once, its other fields one by one."""
@@ -147,7 +190,8 @@ class Values:
         """Tells the cases of a variant, option, expected, union or enum apart. `tag` is one that there is."""
         if isinstance(shape, Labels):
             return [f"return {self._names.use(shape.definition)}({tag})"]
-        values = [self._case_value(shape, case, partial(payload, case)) for case in shape.cases]
+        payloads = [payload(case, case.payload) if case.payload else "" for case in shape.cases]
+        values = [self._case_value(shape, *each) for each in zip(shape.cases, payloads, strict=True)]
         if len(values) == 1:
             return [tag, f"return {values[0]}"]
         if isinstance(shape.type, OptionOf) and isinstance(shape.cases[1].payload, Handle):
@@ -161,24 +205,14 @@ class Values:
             lines += [f"if tag == {number}:", f"    return {value}"]
         return [*lines, f"return {values[-1]}"]
 
-    def _case_value(self, shape: Choice, case: Case, payload: Callable[[Shape], str]) -> str:
-        """The Python value of a case, given what makes an expression for its payload."""
-        value = payload(case.payload) if case.payload else None
-        match shape.type:
-            case OptionOf(inner):
-                if case.number == 0:
-                    return "None"
-                if self._names.wrapped(inner):
-                    return self._names.support(f"Some({value})")
-                if isinstance(case.payload, Number) and case.payload.primitive not in _CHECKED:
-                    # What `struct` reads has no type for a type checker.
-                    return f"{self._names.annotation(case.payload.type)}({value})"
-                return value or "None"
-            case ExpectedOf():
-                return self._names.support(f"{'Err' if case.number else 'Ok'}({value})")
-            case TypeDef() as definition:
-                return f"{self._names.case(definition, case.number)}({value or ''})"
-        raise AssertionError(shape)
+    def _case_value(self, shape: Choice, case: Case, value: str) -> str:
+        """The Python value of a case, given an expression for its payload, or nothing."""
+        if name := self._class(shape, case):
+            return f"{name}({value})" if value or isinstance(shape.type, TypeDef) else f"{name}(None)"
+        if isinstance(case.payload, Number) and case.payload.primitive not in _CHECKED:
+            # What `struct` reads has no type for a type checker.
+            return f"{self._names.annotation(case.payload.type)}({value})"
+        return value or "None"
 
     def _list(self, shape: Elements, where: str) -> str:
         """An expression for a list, `where` being the arguments pointer and length."""
@@ -211,7 +245,7 @@ class Values:
             case Number(primitive=Primitive.S8 | Primitive.S16):
                 return f"lift.signed({slots[0]}, {8 * shape.size})"
             case Number(primitive=Primitive.S32 | Primitive.S64 as signed):
-                return self._names.support(f"{signed.value}({slots[0]})")
+                return f"{self._names.need(signed.value)}({slots[0]})"
             case Number() | Handle():
                 return self._checked(shape, slots[0])
             case Elements() if _is_bytes(shape):
@@ -226,50 +260,41 @@ class Values:
                 return inline(self._constructor(shape), arguments)
         return f"{self._helper('lift', shape, self._write_lift)}({', '.join(['lift', *slots])})"
 
-    def _write_lift(self, shape: Shape, name: str) -> list[str]:
+    def _write_lift(self, shape: Shape) -> list[str]:
         assert isinstance(shape, Choice | Labels)
-        slots = [f"s{n}" for n in range(len(shape.slots) - 1)]
-        kinds = {"i": "int", "I": "int", "f": "float", "d": "float"}
-        parameters = [f"lift: {self._names.need('Lift')}", "tag: int"]
-        parameters += [f"{slot}: {kinds[letter]}" for slot, letter in zip(slots, shape.slots[1:], strict=True)]
-        head = call("def ", name, parameters, f" -> {self._names.annotation(shape.type)}:")
 
         def payload(case: Case, it: Shape) -> str:
-            return self.lift(it, [self._from_slot(*each) for each in zip(slots, conversions(case), strict=False)])
+            return self.lift(it, [self._from_slot(f"s{n}", each) for n, each in enumerate(conversions(case))])
 
-        tag = f'lift.case(tag, {_tags(shape)[1]}, "{_called(shape)}")'
-        return [*head, *indented(self._switch(shape, tag, payload))]
+        return self._switch(shape, f"lift.case(tag, {_told_apart(shape)})", payload)
 
-    def _from_slot(self, slot: str, conversion: tuple[str, str]) -> str:
-        match conversion:
-            case (("i" | "I"), "f"):
-                return self._names.support(f"float32_of({slot})")
-            case "I", "d":
-                return self._names.support(f"float64_of({slot})")
-            case "I", "i":
-                return f"({slot} & 0xFFFF_FFFF)"
-        return slot
+    def _from_slot(self, slot: str, letters: tuple[str, str]) -> str:
+        """The value of a slot, given its letter in the variant and its own."""
+        if kind := _FLOATS_IN_SLOTS.get(letters):
+            return f"{self._names.need(f'{kind}_of')}({slot})"
+        return f"({slot} & 0xFFFF_FFFF)" if letters == ("I", "i") else slot
 
     # Noting: what memory a value's texts and lists take.
 
-    def note(self, shape: Shape, value: str) -> list[str]:
-        """Statements that note the blocks of the value `value`."""
+    def note(self, shape: Shape, value: str, scope: Scope) -> list[str]:
+        """Statements that note the blocks of the value `value`. The variables of loops are new in `scope`."""
         if not shape.has_heap:
             return []
         match shape:
             case Text():
                 return [f"lower.string({value})"]
             case Elements():
-                return self._note_list(shape, value)
+                return self._note_list(shape, value, scope.nested())
             case Parts():
-                return [line for part, path in self._paths(shape) for line in self.note(part.shape, value + path)]
+                parts = self._paths(shape)
+                return [line for part, path in parts for line in self.note(part.shape, value + path, scope)]
             case Choice(type=OptionOf(inner), cases=(_, Case(payload=some))) if some and not self._loops(some):
-                lines = self.note(some, f"{value}.value" if self._names.wrapped(inner) else value)
+                lines = self.note(some, f"{value}.value" if self._names.wrapped(inner) else value, scope)
                 return [f"if {value} is not None:", *indented(lines)]
         return [f"{self._helper('note', shape, self._write_note)}(lower, {value})"]
 
-    def _note_list(self, shape: Elements, value: str) -> list[str]:
-        each, element = _each(value), shape.element
+    def _note_list(self, shape: Elements, value: str, scope: Scope) -> list[str]:
+        each, element = scope.fresh("each"), shape.element
         if _is_bytes(shape):
             return [f"lower.bytes({value})"]
         if isinstance(element, Text):
@@ -281,7 +306,7 @@ class Values:
             row = inline("", [each + path for _, path in self._paths(element)])
             return [f"lower.rows([{row} for {each} in {value}], {columns})"]
         lines = [f"lower.list({element.size}, {element.extent}, {element.align}, len({value}))"]
-        if inner := self.note(element, each):
+        if inner := self.note(element, each, scope):
             lines += [f"for {each} in {value}:", *indented(inner)]
         return lines
 
@@ -293,19 +318,15 @@ class Values:
                 return element.has_heap and not _columns(shape)
             case Parts(parts=parts):
                 return any(self._loops(part.shape) for part in parts)
-            case Choice(type=OptionOf(), cases=(_, Case(payload=some))) if some:
-                return False
         return False
 
-    def _write_note(self, shape: Shape, name: str) -> list[str]:
-        assert isinstance(shape, Choice)
-        lower = self._names.need("Lower")
-        head = f"def {name}(lower: {lower}, value: {self._names.annotation(shape.type)}) -> None:"
-        return [head, *indented(self._branches(shape, lambda _, it, value: self.note(it, value) if it else [], True))]
+    def _write_note(self, shape: Shape) -> list[str]:
+        scope = self._names.function_scope()
+        return self._branches(shape, lambda _, it, value: self.note(it, value, scope) if it else [], skip_empty=True)
 
     def _branches(
         self,
-        shape: Choice,
+        shape: Shape,
         branch: Callable[[Case, Shape | None, str], list[str]],
         skip_empty: bool = False,
         returns: bool = False,
@@ -315,38 +336,39 @@ class Values:
         With `skip_empty`, a case without statements is left out, and values of a wrong type pass. With `returns`, every
         branch ends with a return.
         """
+        assert isinstance(shape, Choice)
         found = [(case, branch(case, case.payload, self._payload(shape, case))) for case in shape.cases]
-        if skip_empty:
-            found = [(case, lines) for case, lines in found if lines]
+        found = [(case, lines) for case, lines in found if lines or not skip_empty]
+        if isinstance(shape.type, OptionOf):
+            if skip_empty:
+                return [line for _, body in found for line in ("if value is not None:", *indented(body))]
+            (_, none), (_, some) = found
+            return ["if value is None:", *indented(none), *(some if returns else ["else:", *indented(some)])]
+        # To a type checker this says that it can't happen.
+        wrong = "" if skip_empty else f"{self._names.need('wrong_type')}(value, "
+        lines = []
+        if isinstance(shape.type, ExpectedOf):
+            for number, (case, body) in enumerate(found):
+                keyword = "elif" if number else "if"
+                lines += [f"{keyword} isinstance(value, {self._class(shape, case)}):", *indented(body)]
+            return [*lines, "else:", f'    {wrong}"Ok or Err")'] if wrong else lines
+        for case, body in found:
+            lines += [f"case {self._class(shape, case)}():", *indented(body)]
+        lines += ["case _:", f'    {wrong}"a case of {spelling(shape.type)[0]}")'] if wrong else []
+        return ["match value:", *indented(lines)]
+
+    def _class(self, shape: Choice, case: Case) -> str:
+        """The class that says which case a value is of; none for None, and for the value of most options."""
         match shape.type:
-            case OptionOf():
-                if skip_empty:
-                    return [line for _, body in found for line in ("if value is not None:", *indented(body))]
-                (_, none), (_, some) = found
-                return ["if value is None:", *indented(none), *(some if returns else ["else:", *indented(some)])]
-            case ExpectedOf():
-                lines = []
-                for number, (case, body) in enumerate(found):
-                    kind = self._names.support("Err" if case.number else "Ok")
-                    lines += [f"{'elif' if number else 'if'} isinstance(value, {kind}):", *indented(body)]
-                return lines if skip_empty else [*lines, "else:", f"    {self._wrong_type('Ok or Err')}"]
+            case OptionOf(inner):
+                return self._names.need("Some") if case.number and self._names.wrapped(inner) else ""
             case TypeDef() as definition:
-                lines = ["match value:"]
-                for case, body in found:
-                    lines += [f"    case {self._names.case(definition, case.number)}():", *indented(indented(body))]
-                if not skip_empty:
-                    lines += ["    case _:", f"        {self._wrong_type(f'a case of {definition.name}')}"]
-                return lines
-        raise AssertionError(shape)
+                return self._names.case(definition, case.number)
+        return self._names.need("Err" if case.number else "Ok")
 
     def _payload(self, shape: Choice, case: Case) -> str:
         """The payload of `value`."""
-        is_bare = isinstance(shape.type, OptionOf) and not self._names.wrapped(shape.type.value)
-        return "value" if is_bare and case.number else "value.value"
-
-    def _wrong_type(self, expected: str) -> str:
-        """A statement that refuses `value`. To a type checker it says that this can't happen."""
-        return self._names.support(f'wrong_type(value, "{expected}")')
+        return "value.value" if self._class(shape, case) else "value"
 
     # Storing: into memory.
 
@@ -361,58 +383,44 @@ class Values:
                 return [f"{self.struct(_format(shape))}.pack_into(memory, {at}, {self._plain(shape, value)})"]
             case FlagSet(size=size):
                 return [f'memory[{at} : {at} + {size}] = int({value}).to_bytes({size}, "little")']
-            case Text() | Elements() if not self._is_filled(shape):
+            case Text() | Elements() if not _is_filled(shape):
                 return [f"lower.put({at})"]
         return [f"{self._helper('store', shape, self._write_store)}(lower, memory, {at}, {value})"]
 
     def stores_directly(self, shape: Shape) -> bool:
         """Whether `store` itself writes to `memory`, and does not have `lower` write."""
-        return not isinstance(shape, Nothing) and (not isinstance(shape, Text | Elements) or self._is_filled(shape))
+        return not isinstance(shape, Nothing) and (not isinstance(shape, Text | Elements) or _is_filled(shape))
 
-    def _write_store(self, shape: Shape, name: str) -> list[str]:
-        lower = self._names.need("Lower")
-        value = f"value: {self._names.annotation(shape.type)}"
-        parameters = [f"lower: {lower}", "memory: memoryview", "at: int", value]
-        head = call("def ", name, parameters, " -> None:")
+    def _write_store(self, shape: Shape) -> list[str]:
         match shape:
             case Elements():
-                body = ["block = lower.put(at)", *self._fill(shape)]
+                return ["block = lower.put(at)", *self._fill(shape)]
             case Parts():
-                paths = self._paths(shape)
-                stores = [self.store(part.shape, plus("at", part.offset), f"value{path}") for part, path in paths]
-                body = [line for lines in stores for line in lines] or ["pass"]
+                lines = []
+                for part, path in self._paths(shape):
+                    lines += self.store(part.shape, plus("at", part.offset), f"value{path}")
+                return lines or ["pass"]
             case Labels(definition=definition):
-                body = [self._store_tag(shape.size, f"{self._names.use(definition)}(value)")]
-            case Choice():
-                payload_at = plus("at", shape.payload_offset)
+                return [self._store_tag(shape.size, f"{self._names.use(definition)}(value)")]
+        assert isinstance(shape, Choice)
+        tag_size, payload_at = shape.tag_size, plus("at", shape.payload_offset)
 
-                def branch(case: Case, it: Shape | None, value: str) -> list[str]:
-                    tag = self._store_tag(shape.tag_size, str(case.number))
-                    return [tag, *(self.store(it, payload_at, value) if it else [])]
+        def branch(case: Case, it: Shape | None, value: str) -> list[str]:
+            return [self._store_tag(tag_size, str(case.number)), *(self.store(it, payload_at, value) if it else [])]
 
-                body = self._branches(shape, branch)
-        return [*head, *indented(body)]
+        return self._branches(shape, branch)
 
     def _store_tag(self, size: int, tag: str) -> str:
         if size == 1:
             return f"memory[at] = {tag}"
         return f"{self.struct(_TAGS[size])}.pack_into(memory, at, {tag})"
 
-    def _is_filled(self, shape: Shape) -> bool:
-        """Whether the elements of a list are written after its block is allocated, and not with it."""
-        return (
-            isinstance(shape, Elements)
-            and not _is_bytes(shape)
-            and not _columns(shape)
-            and not isinstance(shape.element, Nothing)
-        )
-
     def _fill(self, shape: Elements) -> list[str]:
         """Statements that write the elements of `value` at `block`."""
         element = shape.element
         if letter := _numbers(element):
-            return [f'{self._names.support("pack_numbers")}(memory, block, "{letter}", value)']
-        loop = "_" if isinstance(element, Text | Elements) and not self._is_filled(element) else "each"
+            return [f'{self._names.need("pack_numbers")}(memory, block, "{letter}", value)']
+        loop = "_" if isinstance(element, Text | Elements) and not _is_filled(element) else "each"
         body = [*self.store(element, "block", "each"), f"block += {element.size}"]
         return [f"for {loop} in value:", *indented(body)]
 
@@ -429,8 +437,8 @@ class Values:
                 return [f"{value} & 0xFFFF_FFFF_FFFF_FFFF"]
             case Number() | Handle():
                 return [self._plain(shape, value)]
-            case Text() | Elements() if not self._is_filled(shape):
-                return ["*lower.take()"]
+            case Text() | Elements() if not _is_filled(shape):
+                return [Spread("lower.take()")]
             case FlagSet(slots="i"):
                 return [f"int({value})"]
             case FlagSet():
@@ -439,37 +447,30 @@ class Values:
                 return [f"int({self._names.use(definition)}({value}))"]
             case Parts():
                 return [item for part, path in self._paths(shape) for item in self.flat(part.shape, value + path)]
-        return [f"*{self._helper('flat', shape, self._write_flat)}(lower, {value})"]
+        return [Spread(f"{self._helper('flat', shape, self._write_flat)}(lower, {value})")]
 
-    def _write_flat(self, shape: Shape, name: str) -> list[str]:
-        lower, any_ = self._names.need("Lower"), self._names.need("Any", "typing")
-        head = f"def {name}(lower: {lower}, value: {self._names.annotation(shape.type)}) -> tuple[{any_}, ...]:"
+    def _write_flat(self, shape: Shape) -> list[str]:
         if isinstance(shape, Elements):
             is_direct = _numbers(shape.element) or self.stores_directly(shape.element)
             body = ["memory = lower.memory"] if is_direct else []
-            body += ["flat = lower.take()", "block = flat[0]"]
-            return [head, *indented([*body, *self._fill(shape), "return flat"])]
-        assert isinstance(shape, Choice)
+            return [*body, "flat = lower.take()", "block = flat[0]", *self._fill(shape), "return flat"]
 
         def branch(case: Case, it: Shape | None, value: str) -> list[str]:
-            items = self.flat(it, value) if it else []
-            zeros = ["0"] * len(case.unused)
+            tag, zeros = str(case.number), ["0"] * len(case.unused)
+            items: Sequence[str] = self.flat(it, value) if it else []
             letters = [*conversions(case)]
             if all(slot == own for slot, own in letters):
-                return [f"return {joined([str(case.number), *items, *zeros])}"]
-            names = [f"f{case.number}_{n}" for n in range(len(letters))]
+                return [f"return {joined([tag, *items, *zeros])}"]
+            names = [f"f{tag}_{n}" for n in range(len(letters))]
             moved = [self._to_slot(*each) for each in zip(names, letters, strict=True)]
-            return [f"{joined(names)} = {joined(items)}", f"return {joined([str(case.number), *moved, *zeros])}"]
+            return [f"{joined(names)} = {joined(items)}", f"return {joined([tag, *moved, *zeros])}"]
 
-        return [head, *indented(self._branches(shape, branch, returns=True))]
+        return self._branches(shape, branch, returns=True)
 
-    def _to_slot(self, name: str, conversion: tuple[str, str]) -> str:
-        match conversion:
-            case (("i" | "I"), "f"):
-                return self._names.support(f"bits_of_float32({name})")
-            case "I", "d":
-                return self._names.support(f"bits_of_float64({name})")
-        return name
+    def _to_slot(self, value: str, letters: tuple[str, str]) -> str:
+        """What travels in a slot, given its letter in the variant and that of the value."""
+        kind = _FLOATS_IN_SLOTS.get(letters)
+        return f"{self._names.need(f'bits_of_{kind}')}({value})" if kind else value
 
     def needs_lower(self, shape: Shape, stored: bool) -> bool:
         """Whether `store`, or else `flat`, takes the variable `lower`."""
@@ -547,6 +548,13 @@ def _is_bytes(shape: Shape) -> bool:
     return isinstance(shape, Elements) and shape.element.type is Primitive.U8
 
 
+def _is_filled(shape: Shape) -> bool:
+    """Whether the elements of a list are written after its block is allocated, and not with it."""
+    if not isinstance(shape, Elements) or _is_bytes(shape):
+        return False
+    return not _columns(shape) and not isinstance(shape.element, Nothing)
+
+
 def _columns(shape: Elements) -> int:
     """How many texts each element of a list holds, where it holds nothing else: such lists are tables, lifted in one
     step. 0 for another list."""
@@ -558,26 +566,6 @@ def _columns(shape: Elements) -> int:
     return 0
 
 
-def _tags(shape: Choice | Labels) -> tuple[int, int]:
-    """How many bytes the tag takes, and how many cases there are."""
-    return (shape.tag_size, len(shape.cases)) if isinstance(shape, Choice) else (shape.size, shape.count)
-
-
-def _payload_offset(shape: Shape) -> int:
-    return shape.payload_offset if isinstance(shape, Choice) else 0
-
-
-def _called(shape: Shape) -> str:
-    """What messages call a variant, union, enum, option or expected."""
-    match shape.type:
-        case TypeDef(name=name):
-            return name
-        case OptionOf():
-            return "option"
-    return "expected"
-
-
-def _each(value: str) -> str:
-    """What a loop over `value` calls its elements: not what the loop around it does."""
-    root = value.partition(".")[0].partition("[")[0]
-    return f"{root}_" if root.startswith("each") else "each"
+def _told_apart(shape: Choice | Labels) -> str:
+    """The last arguments of what checks a tag: how many cases there are, and what messages call their type."""
+    return f'{shape.count}, "{spelling(shape.type)[0]}"'

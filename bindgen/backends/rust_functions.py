@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bindgen.backends.rust_names import Names, all_functions, params_of
+from bindgen.backends.rust_names import Names, params_of
 from bindgen.backends.rust_text import Code, Items, Signature, Unsafe, docs
 from bindgen.backends.rust_values import FLAT_TYPES, Flat, Lifting, Lowering, Place, ending, flat_params
 from bindgen.backends.scope import Scope
@@ -15,6 +15,7 @@ from bindgen.wit_parser.model import (
     Interface,
     Resource,
     Type,
+    functions_of,
     is_unit,
 )
 
@@ -100,7 +101,7 @@ def _called(names: Names, plan: Call, lending: Sequence[Code], call: Items) -> l
 
 def exporting(interface: Interface, names: Names) -> list[Code]:
     """The trait that a guest implements, and the macros that make exports of functions."""
-    functions = all_functions(interface)
+    functions = functions_of(interface)
     if not functions:
         return []
     constructed = [

@@ -19,7 +19,7 @@ from string import Template
 
 from bindgen.backends import interfaces_of
 from bindgen.backends.rust_host_values import FLAT, HostValues, bind
-from bindgen.backends.rust_names import HostNames, all_functions, name_modules, params_of
+from bindgen.backends.rust_names import HostNames, name_modules, params_of
 from bindgen.backends.rust_text import Code, Items, Signature, docs, render
 from bindgen.backends.rust_types import Types, braces, used
 from bindgen.backends.scope import Scope
@@ -39,7 +39,7 @@ from bindgen.plan import (
     Run,
     call,
 )
-from bindgen.wit_parser.model import Function, FunctionKind, Interface, Resource
+from bindgen.wit_parser.model import Function, FunctionKind, Interface, Resource, functions_of
 
 _CANONICAL_ABI = Path(__file__).with_name("rust_host_abi.rs")
 
@@ -76,7 +76,7 @@ class _Module:
             body += ["", *declared]
         for resource in self._interface.resources:
             body += ["", *(self._guests_resource if self._exported else self._hosts_resource)(resource)]
-        functions = all_functions(self._interface)
+        functions = functions_of(self._interface)
         if self._imported or self._interface.resources:
             body += self._imports(functions if self._imported else ())
         if self._exported:

@@ -27,6 +27,7 @@ from bindgen.wit_parser.model import (
     Variant,
     components,
     contains_handle,
+    functions_of,
     has_heap,
     unaliased,
     without_aliases,
@@ -284,11 +285,11 @@ class HostNames(Names):
         for resource in interface.resources:
             self.trait(resource)
             self.dyn(resource)
-        for function in all_functions(interface):
+        for function in functions_of(interface):
             self.exported(function)
         host = Scope([*_KEYWORDS], same=_same)
         self._methods = dict(self._functions)
-        for function in all_functions(interface):
+        for function in functions_of(interface):
             if function.kind is not FunctionKind.METHOD:
                 self._methods[function] = host.fresh(self._flat_name(function))
 
@@ -411,15 +412,10 @@ def error_types(interfaces: Iterable[Interface]) -> set[TypeDef]:
     return found
 
 
-def all_functions(interface: Interface) -> tuple[Function, ...]:
-    """The free ones, then those of each resource."""
-    return (*interface.functions, *(each for resource in interface.resources for each in resource.functions))
-
-
 def mentioned(interface: Interface) -> list[Type]:
     """The types that an interface defines or that its functions name."""
     types: list[Type] = list(interface.types)
-    for function in all_functions(interface):
+    for function in functions_of(interface):
         types += [*(param.type for param in function.params), function.result]
     return types
 

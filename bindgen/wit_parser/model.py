@@ -7,6 +7,7 @@ like `ListOf`, are equal when they say the same.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -184,6 +185,11 @@ class Interface:
     uses: tuple[Use, ...]
 
 
+def functions_of(interface: Interface) -> tuple[Function, ...]:
+    """The free functions, then those of each resource."""
+    return (*interface.functions, *(each for resource in interface.resources for each in resource.functions))
+
+
 def unaliased(type_: Type) -> Type:
     """What `type_` stands for once every alias at its outside is seen through."""
     while isinstance(type_, TypeDef) and isinstance(type_.kind, Alias):
@@ -191,19 +197,47 @@ def unaliased(type_: Type) -> Type:
     return type_
 
 
+def rebuilt(type_: Type, change: Callable[[Type], Type]) -> Type:
+    """A list, option, expected or tuple of what `change` makes of the types in it; another type is itself."""
+    match type_:
+        case ListOf(element):
+            return ListOf(change(element))
+        case OptionOf(value):
+            return OptionOf(change(value))
+        case ExpectedOf(ok, err):
+            return ExpectedOf(change(ok), change(err))
+        case TupleOf(items):
+            return TupleOf(tuple(map(change, items)))
+    return type_
+
+
 def without_aliases(type_: Type) -> Type:
     """What `type_` stands for once every alias is seen through, also those within lists, options and the like."""
-    real = unaliased(type_)
-    match real:
+    return rebuilt(unaliased(type_), without_aliases)
+
+
+def spelling(type_: Type) -> tuple[str, tuple[Type, ...]]:
+    """How WIT writes a type: its name, and the types that stand in brackets behind that."""
+    match type_:
         case ListOf(element):
-            return ListOf(without_aliases(element))
+            return "list", (element,)
         case OptionOf(value):
-            return OptionOf(without_aliases(value))
+            return "option", (value,)
         case ExpectedOf(ok, err):
-            return ExpectedOf(without_aliases(ok), without_aliases(err))
+            return "expected", (ok, err)
         case TupleOf(items):
-            return TupleOf(tuple(map(without_aliases, items)))
-    return real
+            return "tuple", items
+        case Primitive():
+            return type_.value, ()
+    return type_.name, ()
+
+
+def named_in(type_: Type) -> Iterator[TypeDef | Resource]:
+    """The definitions that stand in a type as WIT writes it."""
+    if isinstance(type_, TypeDef | Resource):
+        yield type_
+    for inner in spelling(type_)[1]:
+        yield from named_in(inner)
 
 
 # What a type is made of.
@@ -235,6 +269,14 @@ def cases(type_: Type) -> tuple[tuple[str, Type | None], ...]:
     return tuple((name, None if payload is None or is_unit(payload) else payload) for name, payload in found)
 
 
+def labels(definition: TypeDef) -> tuple[Label | Case, ...]:
+    """What has a number in a type: its flags, or its cases."""
+    match definition.kind:
+        case Flags(those) | Enum(those) | Variant(those) | Union(those):
+            return those
+    return ()
+
+
 @cache
 def components(type_: Type) -> tuple[Type, ...]:
     """The types that a type is made of: elements, fields, payloads. An alias is seen through."""
@@ -249,6 +291,13 @@ def components(type_: Type) -> tuple[Type, ...]:
         case OptionOf() | ExpectedOf() | TypeDef(kind=Variant() | Union() | Enum()):
             return tuple(payload for _, payload in cases(type_) if payload is not None)
     return ()
+
+
+def written_with(type_: Type) -> tuple[Type, ...]:
+    """The types that a definition is written with: as `components`, but those of an alias are what it stands for."""
+    if isinstance(type_, TypeDef) and isinstance(type_.kind, Alias):
+        return (type_.kind.type,)
+    return components(type_)
 
 
 @cache

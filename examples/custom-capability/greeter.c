@@ -56,11 +56,11 @@ static void lower_abi_option_string(uint64_t *slots, const abi_option_string_t *
 }
 
 bool greeter_greet(greeter_person_t person, abi_string_t *ok, greeter_error_t *err) {
-    uint64_t slots_0[3] = {0};
-    lower_abi_option_string(slots_0, &person.title);
+    uint64_t lower_slots_0[3] = {0};
+    lower_abi_option_string(lower_slots_0, &person.title);
     _Alignas(4) uint8_t area[16];
-    import_greeter_greet((uint32_t)slots_0[0], (uint32_t)slots_0[1], (uint32_t)slots_0[2], person.name.ptr,
-                         person.name.len, area);
+    import_greeter_greet((uint32_t)lower_slots_0[0], (uint32_t)lower_slots_0[1], (uint32_t)lower_slots_0[2],
+                         person.name.ptr, person.name.len, area);
     if (area[0]) {
         __builtin_memcpy(err, area + 4, sizeof *err);
         return false;
@@ -78,11 +78,11 @@ greeter_guest_book_t greeter_guest_book_new(void) {
 
 bool greeter_guest_book_sign(greeter_guest_book_t self, greeter_person_t person, uint32_t *ok,
                              greeter_error_t *err) {
-    uint64_t slots_0[3] = {0};
-    lower_abi_option_string(slots_0, &person.title);
+    uint64_t lower_slots_0[3] = {0};
+    lower_abi_option_string(lower_slots_0, &person.title);
     _Alignas(4) uint8_t area[16];
-    import_greeter_guest_book_sign(self.handle, (uint32_t)slots_0[0], (uint32_t)slots_0[1], (uint32_t)slots_0[2],
-                                   person.name.ptr, person.name.len, area);
+    import_greeter_guest_book_sign(self.handle, (uint32_t)lower_slots_0[0], (uint32_t)lower_slots_0[1],
+                                   (uint32_t)lower_slots_0[2], person.name.ptr, person.name.len, area);
     if (area[0]) {
         __builtin_memcpy(err, area + 4, sizeof *err);
         return false;

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from bindgen.backends import c, reachable
 from bindgen.backends.c_calls import signature
-from bindgen.backends.c_layout import WORD_FLAGS, flags_count, owns
-from bindgen.backends.c_names import Names, functions_of
+from bindgen.backends.c_layout import WORD_FLAGS
+from bindgen.backends.c_names import Names
 from bindgen.backends.c_types import free
+from bindgen.plan import FlagSet, shape
 from bindgen.wit_parser.model import (
     Enum,
     Flags,
@@ -28,6 +29,7 @@ from bindgen.wit_parser.model import (
     TypeDef,
     Union,
     Variant,
+    functions_of,
     unaliased,
 )
 from tests.bindgen.roundtrip import export_names, pairs
@@ -116,7 +118,8 @@ def _constants(names: Names, interface: Interface) -> list[str]:
     """Assertions that each flag and each case has a constant, and that it is the right one."""
     lines = []
     for definition in interface.types:
-        is_bit = 0 < flags_count(definition) <= WORD_FLAGS
+        form = shape(definition)
+        is_bit = isinstance(form, FlagSet) and form.count <= WORD_FLAGS
         for number in range(_count(definition)):
             value = f"UINT64_C(1) << {number}" if is_bit else str(number)
             lines.append(f'_Static_assert({names.constant(definition, number)} == {value}, "a constant");')
@@ -163,7 +166,7 @@ def _echo(names: Names, call: Function, function: Function, name: str, exported:
             arguments.append(f"&their_{out}")
     invoke = f"{names.function(call)}({', '.join(arguments)});"
     body.append(invoke if theirs.result == "void" else f"{theirs.result} result = {invoke}")
-    body += [free(names, type_, argument) for argument, type_ in ours.params if owns(type_)]
+    body += [free(names, shape(type_), argument) for argument, type_ in ours.params if shape(type_).owns]
     for argument, (out, type_) in zip(arguments[len(passed) :], ours.outs, strict=True):
         if argument != out:
             condition = "result" if out == "ok" else "!result"

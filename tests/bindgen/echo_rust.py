@@ -16,7 +16,6 @@ from bindgen.backends import reachable, rust
 from bindgen.backends.rust_names import (
     MAX_TUPLE,
     Names,
-    all_functions,
     case_names,
     field_names,
     flag_names,
@@ -41,6 +40,7 @@ from bindgen.wit_parser.model import (
     TypeDef,
     Union,
     Variant,
+    functions_of,
     is_unit,
     unaliased,
 )
@@ -183,7 +183,7 @@ class _Names(Names):
 class _Echo:
     def __init__(self, modules: Mapping[Interface, str]) -> None:
         self._modules = modules
-        self._homes = {function: interface for interface in modules for function in all_functions(interface)}
+        self._homes = {function: interface for interface in modules for function in functions_of(interface)}
         self.conversions: dict[tuple[TypeDef, TypeDef], tuple[str, str]] = {}
         """Functions from a type of one interface to the same type of another: names and texts."""
 

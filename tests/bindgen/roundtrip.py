@@ -19,12 +19,11 @@ import pytest
 
 from bindgen import runtime
 from bindgen.backends import interfaces_of, python, python_names
-from bindgen.backends.c_names import functions_of
 from bindgen.backends.python_names import snake
 from bindgen.plan import ABI
 from bindgen.runtime import guest_resource_imports, host_resource_imports
 from bindgen.wit_parser import load_many
-from bindgen.wit_parser.model import Function, Interface
+from bindgen.wit_parser.model import Function, Interface, functions_of
 from slight_py.engine import Engine, Instance, Limits, Program, describe
 from slight_py.linker import Links
 

@@ -172,7 +172,7 @@ def expression(names: HostNames, type_: Type, value: Any) -> str:
             listed = ", ".join(words)
             return f"{names.use(real)}({listed})" if size <= 4 else f"{names.use(real)}([{listed}])"
         case TypeDef(kind=Variant(cases) | Union(cases)):
-            classes = [declared(real.interface).scope[real, number] for number in range(len(cases))]
+            classes = [declared(real.interface)[real, number] for number in range(len(cases))]
             number = classes.index(type(value).__name__)
             path, held = case_path(names, real, number), case_payload(real, number)
             return path if held is None else f"{path}({expression(names, held, value.value)})"

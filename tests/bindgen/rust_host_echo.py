@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bindgen.backends import reachable
-from bindgen.backends.rust_names import HostNames, all_functions, name_modules
+from bindgen.backends.rust_names import HostNames, name_modules
 from bindgen.plan import FlagSet, Labels, Nothing, Number, shape
-from bindgen.wit_parser.model import Function, FunctionKind, Interface, Type, is_unit
+from bindgen.wit_parser.model import Function, FunctionKind, Interface, Type, functions_of, is_unit
 from tests.bindgen.roundtrip import export_names, pairs
 from tests.bindgen.rust_host import constructed, expression
 
@@ -113,7 +113,7 @@ class EchoHost:
     def _main(self) -> str:
         linked = []
         for interface, module in self._modules.items():
-            asked = interface in self._imports and any(map(_is_hosts, all_functions(interface)))
+            asked = interface in self._imports and any(map(_is_hosts, functions_of(interface)))
             if interface in self._imports or interface.resources:
                 linked.append(f"    {module}::add_to_linker(&mut linker{', zz_harness::host' if asked else ''})?;")
         called = [
@@ -124,7 +124,7 @@ class EchoHost:
     def _host(self, interface: Interface) -> str:
         """What answers the functions of an interface."""
         module, names = self._modules[interface], self._names[interface]
-        asked = [function for function in all_functions(interface) if _is_hosts(function)]
+        asked = [function for function in functions_of(interface) if _is_hosts(function)]
         text = f"use super::canonical_abi as zz_abi;\nuse super::zz_shared::*;\nuse super::{module}::*;\n"
         if asked:
             methods = "".join(self._method(names, function) for function in asked)
@@ -150,7 +150,7 @@ class EchoHost:
         """What calls the exports of an interface, one after the other."""
         module, names = self._modules[interface], self._names[interface]
         called = {function: each for each, function in pairs(self._imports, self._exports)}
-        calls = [self._call(names, called[each], each) for each in all_functions(interface)]
+        calls = [self._call(names, called[each], each) for each in functions_of(interface)]
         owned = "".join(f"    own_{n}: Option<{names.use(each)}>,\n" for n, each in enumerate(interface.resources))
         drops = "".join(_DROP.format(number=number) for number in range(len(interface.resources)))
         # A function of its own for each, in a box: rustc takes minutes and gigabytes for one with thousands of awaits.

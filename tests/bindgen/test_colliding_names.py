@@ -30,6 +30,7 @@ flat: func(flat: u8) -> r
 takes: func(flat: r, slots: shapes, lower-slots: shapes, function: letters) -> marks
 passes: func(params: string, loan: list<string>, arguments: fields, value: ß, text: ss, import: bare) -> shapes
 more: func(a: shapes, b: shapes, lower: shapes, blocks: list<shapes>, self: r, ok: u8, err: u8) -> expected<r, shapes>
+hides: func(lift-names-shapes: shapes, lower-names-shapes: shapes, import-names-hides: u8, names-hides: bare) -> shapes
 """
 
 

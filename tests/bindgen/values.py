@@ -99,7 +99,7 @@ def values(type_: Type, modules: Mapping[Interface, ModuleType]) -> SearchStrate
             return st.builds(HostResource)
     assert isinstance(real, TypeDef)
     module = modules[real.interface]
-    names = declared(real.interface).scope
+    names = declared(real.interface)
     match real.kind:
         case Record(fields):
             parts = st.tuples(*(values(field.type, modules) for field in fields))
