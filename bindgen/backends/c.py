@@ -163,9 +163,7 @@ class _Unit:
         names = {
             "name": resource.name,
             "type": self._names.type(resource),
-            "macro": self._names.claim(
-                ("destructor", resource), f"{self._names.base(resource)}_destructor_export".upper()
-            ),
+            "macro": self._names.destructor_macro(resource),
             **operations,
         }
         for operation, name in operations.items():

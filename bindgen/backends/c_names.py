@@ -11,10 +11,10 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from bindgen.backends.c_layout import canonical
+from bindgen.backends.c_layout import canonical, is_copyable
 from bindgen.backends.c_text import SHARED_FILES
 from bindgen.backends.scope import Scope
-from bindgen.plan import Case, Choice, Part, Shape
+from bindgen.plan import Case, Choice, Part, Shape, shape
 from bindgen.wit_parser.model import (
     ExpectedOf,
     Function,
@@ -26,8 +26,10 @@ from bindgen.wit_parser.model import (
     TupleOf,
     Type,
     TypeDef,
+    functions_of,
     labels,
     spelling,
+    written_with,
 )
 
 _NUMBERS = {
@@ -130,11 +132,16 @@ class Names:
         self._files = Scope(_HEADERS, same=str.casefold)
         self._program = Scope(["CANONICAL_ABI_H", *_KEYWORDS, *_TAKEN_BY_C, *_TAKEN_BY_MACROS, *_TAKEN_BY_ABI])
         self.claim = self._program.claim
+        # All that a user of the bindings may write, in this order whoever asks first.
         for interface in interfaces:
             self._name_interface(interface)
+        for interface in interfaces:
+            self._name_what_belongs_to_types(interface)
+            for function in functions_of(interface):
+                self.export_macro(function)
 
     def _name_interface(self, interface: Interface) -> None:
-        """What a user of the bindings writes gets its names first."""
+        """Types, functions and constants."""
         stem = self._files.claim(interface, snake(interface.name))
         self.claim(("guard", interface), f"{stem.upper()}_H")
         for definition in interface.types:
@@ -151,6 +158,28 @@ class Names:
             for number, label in enumerate(labels(definition)):
                 wish = f"{self.base(definition)}_{snake(label.name)}"
                 self.claim(("constant", definition, number), wish.upper())
+
+    def _name_what_belongs_to_types(self, interface: Interface) -> None:
+        """What frees, copies and makes values, and the types that have no name in the interface."""
+        for resource in interface.resources:
+            for operation in ("drop", "new", "rep", "clone"):
+                self.helper(operation, resource)
+            self.destructor_macro(resource)
+        types: list[Type] = [*interface.types]
+        for function in functions_of(interface):
+            types += [*(param.type for param in function.params), function.result]
+        seen: set[Type] = set()
+        while types:
+            type_ = types.pop(0)
+            if type_ in seen or shape(type_).is_empty or isinstance(type_, Primitive | Resource):
+                continue
+            seen.add(type_)
+            self.type(type_)
+            if shape(type_).owns:
+                self.helper("free", type_)
+            if is_copyable(shape(type_)):
+                self.helper("dup", type_)
+            types += written_with(type_)
 
     def stem(self, interface: Interface) -> str:
         """The name of an interface's files, without `.h` or `.c`."""
@@ -192,6 +221,10 @@ class Names:
     def export_macro(self, function: Function) -> str:
         """The macro that exports a C function as `function`."""
         return self.claim(("export", function), f"{self.function(function)}_export".upper())
+
+    def destructor_macro(self, resource: Resource) -> str:
+        """The macro that exports what is called when nobody holds a resource any more."""
+        return self.claim(("destructor", resource), f"{self.base(resource)}_destructor_export".upper())
 
     def helper(self, operation: str, type_: Type) -> str:
         """The name of what does something with values of a type: `free`, `dup`, `drop` and so on."""

@@ -154,6 +154,9 @@ class Names:
         """By module, what is imported from it and the name it gets here."""
         for definition in _mentioned_by(interface):
             self.use(definition)
+        # What a user of the module writes, in this order whoever asks first.
+        for function in functions_of(interface) if interface in exports else ():
+            self.constant(function)
 
     def need(self, name: str, module: str = "bindgen.runtime") -> str:
         """Notes that the text uses `name` of a module; returns the name."""

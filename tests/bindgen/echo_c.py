@@ -29,7 +29,6 @@ from bindgen.wit_parser.model import (
     TypeDef,
     Union,
     Variant,
-    functions_of,
     unaliased,
 )
 from tests.bindgen.roundtrip import export_names, pairs
@@ -88,7 +87,6 @@ def echo_source(imports: Sequence[Interface], exports: Sequence[Interface]) -> s
     """
     interfaces = reachable([*imports, *exports])
     names = Names(interfaces)
-    _name_in_order(names, [interface for interface in interfaces if interface in exports])
     lines = [f'#include "{names.stem(interface)}.h"' for interface in interfaces]
     lines += ["", COUNTED, *(line for interface in interfaces for line in _constants(names, interface))]
     for number, resource in enumerate(each for interface in exports for each in interface.resources):
@@ -97,21 +95,6 @@ def echo_source(imports: Sequence[Interface], exports: Sequence[Interface]) -> s
     for number, (call, function) in enumerate(pairs(imports, exports)):
         lines += _echo(names, call, function, f"echo_{number}", exported_as[function])
     return "\n".join(lines) + "\n"
-
-
-def _name_in_order(names: Names, exports: Sequence[Interface]) -> None:
-    """Names that are made when they are first needed: here in the order in which the bindings need them."""
-    for interface in exports:
-        for resource in interface.resources:
-            for operation in ("new", "rep", "clone"):
-                names.helper(operation, resource)
-            _destructor_macro(names, resource)
-        for function in functions_of(interface):
-            names.export_macro(function)
-
-
-def _destructor_macro(names: Names, resource: Resource) -> str:
-    return names.claim(("destructor", resource), f"{names.base(resource)}_destructor_export".upper())
 
 
 def _constants(names: Names, interface: Interface) -> list[str]:
@@ -140,7 +123,7 @@ def _count(definition: TypeDef) -> int:
 
 def _destructor(names: Names, resource: Resource, name: str) -> list[str]:
     """What is exported to end a resource of the guest, which does nothing."""
-    macro = _destructor_macro(names, resource)
+    macro = names.destructor_macro(resource)
     return [f"static void {name}(void *rep) {{", "    (void)rep;", "}", f"{macro}({name})", ""]
 
 

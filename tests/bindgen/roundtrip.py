@@ -106,7 +106,6 @@ class Guest:
         for interface in self.exports:
             names = python_names.Names(interface, stems, self.exports)
             for function in functions_of(interface):
-                names.constant(function)
                 found[exported_as[function]] = getattr(self.module_of[interface], names.exported(function))
         return found
 
