@@ -13,7 +13,7 @@ from bindgen.wit_parser import WitError, load_many
 BACKENDS = (
     Backend("c", "guest", c.write),
     Backend("markdown", None, markdown.write),
-    Backend("python", "host", python.write),
+    Backend("python", "host", python.write, (python.RUNTIME_OPTION,)),
     Backend("rust", "guest", rust.write),
     Backend("rust", "host", rust_host.write),
 )

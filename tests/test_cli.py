@@ -441,3 +441,44 @@ def test_bindings_of_nothing_are_refused(words: list[str], tmp_path: Path) -> No
     done = slight_py("bindgen", "python", *words, cwd=tmp_path)
     assert (done.code, done.out) == (2, "")
     assert list(tmp_path.iterdir()) == []
+
+
+STORES = ("--import", "wit/keyvalue.wit")
+
+
+def test_rust_is_for_a_guest_unless_a_host_is_meant(tmp_path: Path) -> None:
+    texts = []
+    for side in ([], ["--side", "guest"], ["--side", "host"]):
+        folder = tmp_path / "-".join(["out", *side])
+        assert slight_py("bindgen", "rust", *STORES, *side, "--out-dir", folder, cwd=ROOT) == (0, "", "")
+        assert {each.name for each in folder.iterdir()} == {"canonical_abi.rs", "keyvalue.rs"}
+        texts.append((folder / "keyvalue.rs").read_text())
+    assert texts[0] == texts[1]
+    assert "pub trait HostKeyvalue" in texts[2]
+    assert "pub trait HostKeyvalue" not in texts[0]
+
+
+def test_python_modules_import_what_they_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    done = slight_py("bindgen", "python", *STORES, "--runtime", "vendored.abi", "--out-dir", folder, cwd=ROOT)
+    assert done == (0, "", "")
+    text = (folder / "keyvalue.py").read_text()
+    assert "from vendored.abi import " in text
+    assert "bindgen.runtime" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["c", "--side", "host"], "there are no c bindings for a host; c is for a guest"),
+        (["python", "--side", "guest"], "there are no python bindings for a guest; python is for a host"),
+        (["markdown", "--side", "host"], "markdown is for readers, and has no side: leave --side out"),
+        (["rust", "--runtime", "x"], "--runtime is not for rust bindings of a guest"),
+        (["python", "--runtime", "a b"], "--runtime a b: that is not the name of a module"),
+    ],
+)
+def test_what_a_language_has_not_is_refused_by_name(words: list[str], says: str, tmp_path: Path) -> None:
+    done = slight_py("bindgen", *words, *STORES, "--out-dir", tmp_path / "out", cwd=ROOT)
+    assert (done.code, done.out, len(done.errors)) == (2, "", 1)
+    assert says in done.errors[0]
+    assert not (tmp_path / "out").exists()

@@ -41,6 +41,9 @@ _ANNOTATIONS = {
     Primitive.UNIT: "None",
 }
 
+RUNTIME = "bindgen.runtime"
+"""What generated modules import, unless they are told another name for it."""
+
 _IN_ANNOTATIONS = {"bool", "bytes", "float", "int", "list", "str", "tuple"}
 _USED_BY_MODULE = {"Any", "Err", "Export", "Flat", "Guest", "GuestResource", "Import", "IntEnum", "IntFlag", "Lift"}
 _USED_BY_MODULE |= {"Lower", "Ok", "Protocol", "Some", "Struct", "TypeAlias", "Union"}
@@ -149,7 +152,7 @@ class Names:
         self._module = self._types.nested([*_FUNCTIONS, *_CONSTANTS])
         self.methods = method_names(interface)
         self.needed: dict[str, set[str]] = {}
-        """By module of Python's or of `bindgen.runtime`, what the generated text uses of it."""
+        """By module of Python's or of `RUNTIME`, what the generated text uses of it."""
         self.siblings: dict[str, dict[str, str]] = {}
         """By module, what is imported from it and the name it gets here."""
         for definition in _mentioned_by(interface):
@@ -158,7 +161,7 @@ class Names:
         for function in functions_of(interface) if interface in exports else ():
             self.constant(function)
 
-    def need(self, name: str, module: str = "bindgen.runtime") -> str:
+    def need(self, name: str, module: str = RUNTIME) -> str:
         """Notes that the text uses `name` of a module; returns the name."""
         self.needed.setdefault(module, set()).add(name)
         return name

@@ -277,28 +277,32 @@ class Values:
     # Noting: what memory a value's texts and lists take.
 
     def note(self, shape: Shape, value: str, scope: Scope) -> list[str]:
-        """Statements that note the blocks of the value `value`. The variables of loops are new in `scope`."""
+        """Statements that note the blocks of the value `value`.
+
+        The variables of loops are new in `scope`: a type checker wants one type for a name in all of a function.
+        """
         if not shape.has_heap:
             return []
         match shape:
             case Text():
                 return [f"lower.string({value})"]
             case Elements():
-                return self._note_list(shape, value, scope.nested())
+                return self._note_list(shape, value, scope)
             case Parts():
                 parts = self._paths(shape)
                 return [line for part, path in parts for line in self.note(part.shape, value + path, scope)]
-            case Choice(type=OptionOf(inner), cases=(_, Case(payload=some))) if some and not self._loops(some):
+            case Choice(type=OptionOf(inner), cases=(_, Case(payload=some))) if some:
                 lines = self.note(some, f"{value}.value" if self._names.wrapped(inner) else value, scope)
                 return [f"if {value} is not None:", *indented(lines)]
         return [f"{self._helper('note', shape, self._write_note)}(lower, {value})"]
 
     def _note_list(self, shape: Elements, value: str, scope: Scope) -> list[str]:
-        each, element = scope.fresh("each"), shape.element
+        element = shape.element
         if _is_bytes(shape):
             return [f"lower.bytes({value})"]
         if isinstance(element, Text):
             return [f"lower.texts({value})"]
+        each = scope.fresh("each")
         if columns := _columns(shape):
             if isinstance(element.type, TupleOf):
                 return [f"lower.rows({value}, {columns})"]
@@ -309,16 +313,6 @@ class Values:
         if inner := self.note(element, each, scope):
             lines += [f"for {each} in {value}:", *indented(inner)]
         return lines
-
-    def _loops(self, shape: Shape) -> bool:
-        """Whether `note` writes a loop for a value. A type checker wants one type for the variable of all loops in a
-        function."""
-        match shape:
-            case Elements(element=element):
-                return element.has_heap and not _columns(shape)
-            case Parts(parts=parts):
-                return any(self._loops(part.shape) for part in parts)
-        return False
 
     def _write_note(self, shape: Shape) -> list[str]:
         scope = self._names.function_scope()

@@ -241,6 +241,8 @@ handles: func(a: option<thing>, b: list<option<thing>>, flat: thing) -> option<t
 plain: func(answer: u32, result: u64) -> u64
 pair: func(answer: tuple<u32, flat>) -> tuple<u32, flat>
 nested: func(a: list<expected<thing, flat>>) -> expected<list<thing>, %float>
+lists: func(a: list<list<string>>, b: list<list<flat>>, each: list<tuple<u8, string>>)
+  -> tuple<list<list<string>>, list<option<list<flat>>>>
 """
 
 
