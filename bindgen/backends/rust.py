@@ -24,7 +24,7 @@ from bindgen.backends.rust_functions import declaration, exporting, importing, t
 from bindgen.backends.rust_names import Names, name_modules
 from bindgen.backends.rust_text import Code, docs, render
 from bindgen.backends.rust_types import Types, braces, used
-from bindgen.backends.rust_values import enum_lift, layouts, memory
+from bindgen.backends.rust_values import enum_lift, implementations, layouts
 from bindgen.wit_parser.model import Alias, Enum, Interface, Resource
 
 _CANONICAL_ABI = Path(__file__).with_name("rust_guest_abi.rs")
@@ -60,9 +60,9 @@ class _Module:
             if isinstance(definition.kind, Enum):
                 body += enum_lift(self._names, definition)
             if not isinstance(definition.kind, Alias):
-                body += memory(self._names, definition)
+                body += implementations(self._names, definition)
         for tuple_, declared in self._types.wide_tuples():
-            body += ["", *declared, *memory(self._names, tuple_)]
+            body += ["", *declared, *implementations(self._names, tuple_)]
         for resource in self._interface.resources:
             body += ["", *(self._guest_resource if self._exported else self._host_resource)(resource)]
         if self._imported:
@@ -98,7 +98,7 @@ class _Module:
             functions = [importing(self._interface, self._names, function) for function in resource.functions]
             body = [line for function in functions for line in ["", *function]]
             code += ["", f"impl {name} {{", body[1:], "}"]
-        return [*code, *self._drop(resource), *memory(self._names, resource)]
+        return [*code, *self._drop(resource), *implementations(self._names, resource)]
 
     def _guest_resource(self, resource: Resource) -> list[Code]:
         """A handle of a resource of the guest, and the trait of what is behind it."""
@@ -115,7 +115,7 @@ class _Module:
             "",
             f"/// What the guest implements for its resource `{resource.name}`.",
             *braces(f"pub trait {trait}: std::any::Any", methods[1:]),
-            *memory(self._names, resource),
+            *implementations(self._names, resource),
         ]
 
     def _drop(self, resource: Resource) -> list[Code]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from bindgen.abi import Signature
 from bindgen.backends.rust_names import Names, params_of
-from bindgen.backends.rust_text import Code, Items, Signature, Unsafe, docs
-from bindgen.backends.rust_values import FLAT_TYPES, Flat, Lifting, Lowering, Place, ending, flat_params
-from bindgen.backends.scope import Scope
+from bindgen.backends.rust_text import Code, Items, Unsafe, bind, docs
+from bindgen.backends.rust_text import Signature as FunctionHead
 from bindgen.plan import ABI, Call, Free, Reserve, call
 from bindgen.wit_parser.model import (
     Function,
@@ -19,8 +20,21 @@ from bindgen.wit_parser.model import (
     is_unit,
 )
 
-_LOCALS = ("function", "import", "loan", "params", "result", "this")
-"""What variables generated functions have of their own."""
+FLAT_TYPES = {"i": "u32", "I": "u64", "f": "f32", "d": "f64"}
+"""What a flat value is in Rust. On its way to and from a type it is in a slot of 64 bits, a float as its bits."""
+
+_TO_SLOT = {
+    "i": "u64::from({})".format,
+    "I": "{}".format,
+    "f": "u64::from({}.to_bits())".format,
+    "d": "{}.to_bits()".format,
+}
+_FROM_SLOT = {
+    "i": "{} as u32".format,
+    "I": "{}".format,
+    "f": "f32::from_bits({} as u32)".format,
+    "d": "f64::from_bits({})".format,
+}
 
 
 # What a guest imports.
@@ -31,7 +45,7 @@ def declaration(module_: str, field: str, parameters: Sequence[str], result: str
     return [
         f'#[link(wasm_import_module = "{module_}")]',
         'extern "C" {',
-        [f'#[link_name = "{field}"]', Signature("fn import", parameters, result, ";")],
+        [f'#[link_name = "{field}"]', FunctionHead("fn import", parameters, result, ";")],
         "}",
     ]
 
@@ -39,61 +53,50 @@ def declaration(module_: str, field: str, parameters: Sequence[str], result: str
 def importing(interface: Interface, names: Names, function: Function) -> list[Code]:
     """A function that calls an import."""
     plan = call(function, "guest", "import")
-    signature = plan.core
-    flats = _flats(plan)
-    lending, arguments, lends = _lent(names, plan, flats)
-    declared = [f"{flat.text}: {'*const u8' if flat.kind == 'p' else FLAT_TYPES[flat.kind]}" for flat in flats]
-    if signature.result_pointer:
-        arguments.append("result.at()")
-        declared.append("result: *mut u8")
-    result = f" -> {FLAT_TYPES[signature.result]}" if signature.result else ""
-    calling = _called(names, plan, lending, Items("import(", arguments, ")"))
-    body = [*declaration(interface.name, plan.name, declared, result), ""]
-    areas: list[Code] = [
-        f"let mut {step.area} = abi::Area::<{step.extent}>::uninit();"
-        for step in plan.steps
-        if isinstance(step, Reserve)
-    ]
-    if lends:
+    core = plan.core
+    lending, arguments = _lent(names, plan)
+    if core.result_pointer:
+        arguments.append("result.at() as u32")
+    result = f" -> {FLAT_TYPES[core.result]}" if core.result else ""
+    body = [*declaration(interface.name, plan.name, _flat_parameters(plan), result), ""]
+    if lending:
         body.append("let mut loan = abi::Loan::default();")
-    body += areas
+    for step in plan.steps:
+        if isinstance(step, Reserve):
+            body.append(f"let mut {step.area} = abi::Area::<{step.extent}>::uninit();")
+    calling = Items("import(", arguments, ");")
+    match core:
+        case Signature(result_pointer=True):
+            taking: list[Code] = [calling, "abi::take(result.at())"]
+        case Signature(result=""):
+            taking = [calling, *([] if is_unit(function.result) else ["abi::take_flat(&[])"])]
+        case _:
+            taking = [replace(calling, target="let result ="), f"abi::take_flat(&[{_TO_SLOT[core.result]('result')}])"]
     parameters = [f"{name}: {names.borrowed(type_)}" for name, type_ in _own_parameters(function)]
     if function.kind is FunctionKind.METHOD:
         parameters.insert(0, "&self")
-    head = Signature(f"pub fn {names.function(function)}", parameters, result_type(names, function))
-    return [*docs(function.docs), head, [*body, *calling], "}"]
+    head = FunctionHead(f"pub fn {names.function(function)}", parameters, result_type(names, function))
+    return [*docs(function.docs), head, [*body, "unsafe {", [*lending, *taking], "}"], "}"]
 
 
-def _lent(names: Names, plan: Call, flats: Sequence[Flat]) -> tuple[list[Code], list[str], bool]:
-    """Statements that make the parameters ready, the arguments for the import, and whether `loan` is used."""
-    params = [("self" if name == "this" else name, type_) for name, type_ in params_of(plan.function)]
-    if plan.core.indirect_params:
-        lending: list[Code] = []
-        for (name, type_), part in zip(params, plan.params.parts, strict=True):
-            value = name if names.borrowed(type_).startswith("&") else f"&{name}"
+def _lent(names: Names, plan: Call) -> tuple[list[Code], list[str | Items]]:
+    """Statements that lend the parameters to the host, and the arguments for the import."""
+    lending: list[Code] = []
+    for (name, type_), part in zip(params_of(plan.function), plan.params.parts, strict=True):
+        value = "self" if name == "this" else name if names.borrowed(type_).startswith("&") else f"&{name}"
+        if part.shape.is_empty:
+            continue
+        if plan.core.indirect_params:
             at = f"params.at().add({part.offset})" if part.offset else "params.at()"
-            if not is_unit(type_):
-                lending.append(Items("abi::lend(", [value, at, "&mut loan"], ");"))
-        return lending, ["params.at()"], bool(lending)
-    lowering = Lowering(names, Scope([*_LOCALS, *(name for name, _ in params), *(flat.text for flat in flats)]))
-    lowered = [flat.text for name, type_ in params for flat in lowering.lower(type_, Place(name, _stem(name)), "param")]
-    return lowering.statements, lowered, lowering.lends
-
-
-def _called(names: Names, plan: Call, lending: Sequence[Code], call: Items) -> list[Code]:
-    """Calls the import, after the statements `lending`, and takes its result."""
-    signature = plan.core
-    statement = Items(call.head, call.items, ");")
-    if signature.result_pointer:
-        return ["unsafe {", [*lending, statement, "abi::take(result.at())"], "}"]
-    lifting = Lifting(names, Scope(_LOCALS))
-    flats = [Flat("result", signature.result)] if signature.result else []
-    value = lifting.lift(plan.function.result, flats, "value")
-    if value in ("result", "()"):
-        return ["unsafe {", [*lending, call], "}"] if lending else [Unsafe(call)]
-    if signature.result:
-        statement = Items(call.head, call.items, ");", "let result =")
-    return ["unsafe {", [*lending, statement, *ending(lifting.statements, value)], "}"]
+            lending.append(Items("abi::lend(", [value, at, "&mut loan"], ");"))
+        else:
+            slots = f"&mut slots[{part.first_slot}..]" if part.first_slot else "&mut slots"
+            lending.append(Items("abi::lend_flat(", [value, slots, "&mut loan"], ");"))
+    if plan.core.indirect_params:
+        return lending, ["params.at() as u32"]
+    if lending:
+        lending.insert(0, f"let mut slots = [0; {len(plan.params.slots)}];")
+    return lending, [_FROM_SLOT[letter](f"slots[{number}]") for number, letter in enumerate(plan.params.slots)]
 
 
 # What a guest exports.
@@ -138,71 +141,61 @@ def trait_method(names: Names, function: Function) -> list[Code]:
         parameters.insert(0, "&self")
     head, result = f"fn {names.function(function)}", result_type(names, function)
     if function.kind is FunctionKind.STATIC:
-        return [*docs(function.docs), Signature(head, parameters, result, ""), "where", ["Self: Sized;"]]
-    return [*docs(function.docs), Signature(head, parameters, result, ";")]
+        return [*docs(function.docs), FunctionHead(head, parameters, result, ""), "where", ["Self: Sized;"]]
+    return [*docs(function.docs), FunctionHead(head, parameters, result, ";")]
 
 
 def _export(names: Names, function: Function) -> list[Code]:
     """What an export does: takes the arguments, calls the guest's own function, and gives the result."""
     plan = call(function, "guest", "export")
-    flats = _flats(plan)
-    parameters: list[str | Items] = [f"{flat.text}: {FLAT_TYPES[flat.kind]}" for flat in flats]
-    taking, arguments = _taken(names, plan, flats)
+    body, arguments = _taken(names, plan)
+    parameters: list[str | Items] = [*_flat_parameters(plan)]
     if function.kind is FunctionKind.METHOD:
         assert function.resource is not None
+        # The handle is not passed on, which would tell its type.
         this, *arguments = arguments
-        taking += [f"let this = {this};"] if this != "this" else []
+        body.append(bind(f"this: {names.use(function.resource)}", this))
         method = f"{names.guest_trait(function.resource)}::{names.function(function)}"
-        calling = Items(f"{method}(", ["&*this", *arguments], ")")
+        calling = Items(f"{method}(", ["&*this", *arguments], ");")
     else:
         types = [names.owned(param.type) for param in function.params]
         parameters.insert(0, Items("function: fn(", types, f"){result_type(names, function)}", is_type=True))
-        calling = Items("function(", arguments, ")")
-    body = [*taking, *_given(names, plan, calling)]
+        calling = Items("function(", arguments, ");")
+    binding = replace(calling, target="let result =")
+    if plan.core.result_pointer:
+        place = "let at = std::ptr::addr_of_mut!(RESULT).cast::<u8>();"
+        body += [binding, place, "abi::give(result, at);", "at"]
+    elif plan.core.result:
+        body += [binding, _FROM_SLOT[plan.core.result]("abi::give_flat(result)")]
+    else:
+        body.append(calling)
     for step in plan.steps:
         if isinstance(step, Reserve):
             body = [f"static mut RESULT: abi::Area<{step.extent}> = abi::Area::uninit();", "", *body]
-    head = Signature(f"pub unsafe fn __export_{names.function(function)}", parameters, _export_result(plan))
+    head = FunctionHead(f"pub unsafe fn __export_{names.function(function)}", parameters, _export_result(plan))
     return ["#[doc(hidden)]", head, body, "}"]
 
 
-def _taken(names: Names, plan: Call, flats: Sequence[Flat]) -> tuple[list[Code], list[str | Items]]:
+def _taken(names: Names, plan: Call) -> tuple[list[Code], list[str | Items]]:
     """Statements that take the arguments over, and what to pass on."""
-    params = params_of(plan.function)
     if not plan.core.indirect_params:
-        lifting = Lifting(names, Scope([*_LOCALS, *(flat.text for flat in flats)]))
-        lifted = [
-            lifting.lift(type_, mine, name) for (name, type_), mine in zip(params, flat_params(params), strict=True)
+        slots = [_TO_SLOT[letter](f"p{number}") for number, letter in enumerate(plan.params.slots)]
+        taken = [
+            f"abi::take_flat(&slots[{part.first_slot}..])" if part.first_slot else "abi::take_flat(&slots)"
+            for part in plan.params.parts
         ]
-        return lifting.statements, lifted
-    taking: list[Code] = []
-    for (name, type_), part in zip(params, plan.params.parts, strict=True):
-        # A method's own handle is not passed on, which would tell its type.
-        of = f": {names.owned(type_)}" if name == "this" else ""
+        if not slots:
+            return [], ["abi::take_flat(&[])" for _ in taken]
+        return [Items("[", slots, "];", "let slots =")], [*taken]
+    taking: list[Code] = ["let params = p0 as *mut u8;"]
+    for number, part in enumerate(plan.params.parts):
         at = f"params.add({part.offset})" if part.offset else "params"
-        value = "()" if is_unit(type_) else f"abi::take({at})"
-        taking.append(Items(value, (), ";", f"let {name}{of} ="))
+        type_ = names.owned(params_of(plan.function)[number][1])
+        taking.append(bind(f"a{number}: {type_}", f"abi::take({at})"))
     for step in plan.steps:
         if isinstance(step, Free):
             taking.append(f"abi::canonical_abi_free(params, {step.extent}, {step.align});")
-    return taking, [name for name, _ in params]
-
-
-def _given(names: Names, plan: Call, call: Items) -> list[Code]:
-    """Calls the guest's own function and gives the result to the host."""
-    binding = Items(call.head, call.items, ");", "let result =")
-    if plan.core.result_pointer:
-        place = "let at = std::ptr::addr_of_mut!(RESULT).cast::<u8>();"
-        return [binding, place, "abi::give(result, at);", "at"]
-    if not plan.core.result:
-        return [Items(call.head, call.items, ");")]
-    lowering = Lowering(names, Scope(_LOCALS))
-    (flat,) = lowering.lower(plan.function.result, Place("result", "result"), "place")
-    if flat.text == "result":
-        return [call]
-    if plan.result.has_handle:
-        binding = Items("std::mem::ManuallyDrop::new(", [call], ");", "let result =")
-    return [binding, *ending(lowering.statements, flat.text)]
+    return taking, [f"a{number}" for number in range(len(plan.params.parts))]
 
 
 def _export_macro(interface: Interface, names: Names, function: Function) -> list[Code]:
@@ -252,8 +245,7 @@ def _macro(names: Names, name: str, pattern: str, body: Sequence[Code], about: s
 def _wired(interface: Interface, names: Names, function: Function, name: str, called: str) -> list[Code]:
     """In a macro, an export: `name` and the function `called` are as the macro has them."""
     plan = call(function, "guest", "export")
-    flats = _flats(plan)
-    parameters = [f"{flat.text}: {FLAT_TYPES[flat.kind]}" for flat in flats]
+    parameters = _flat_parameters(plan)
     owner = f"{names.use(function.resource)}::" if function.resource else ""
     passed = [] if function.kind is FunctionKind.METHOD else [called]
     path = f"$crate::{names.module}::{owner}__export_{names.function(function)}"
@@ -261,8 +253,8 @@ def _wired(interface: Interface, names: Names, function: Function, name: str, ca
         "const _: () = {",
         [
             f"#[export_name = {name}]",
-            Signature('extern "C" fn export', parameters, _export_result(plan)),
-            [Unsafe(Items(f"{path}(", [*passed, *(flat.text for flat in flats)], ")"))],
+            FunctionHead('extern "C" fn export', parameters, _export_result(plan)),
+            [Unsafe(Items(f"{path}(", [*passed, *(f"p{number}" for number in range(len(parameters)))], ")"))],
             "}",
         ],
         "};",
@@ -278,11 +270,6 @@ def _export_result(plan: Call) -> str:
 # What both have in common.
 
 
-def _stem(name: str) -> str:
-    """What the flat values of a parameter are called, without their numbers."""
-    return name.rstrip("_") or name
-
-
 def result_type(names: Names, function: Function) -> str:
     """What follows the parameters of a function."""
     return "" if is_unit(function.result) else f" -> {names.owned(function.result)}"
@@ -293,8 +280,6 @@ def _own_parameters(function: Function) -> tuple[tuple[str, Type], ...]:
     return params_of(function)[1 if function.kind is FunctionKind.METHOD else 0 :]
 
 
-def _flats(plan: Call) -> list[Flat]:
-    """The flat parameters of a function, but for a pointer to the result."""
-    if plan.core.indirect_params:
-        return [Flat("params", "p")]
-    return [flat for flats in flat_params(params_of(plan.function)) for flat in flats]
+def _flat_parameters(plan: Call) -> list[str]:
+    """The parameters of an import or an export as WebAssembly has them."""
+    return [f"p{number}: {FLAT_TYPES[letter]}" for number, letter in enumerate(plan.core.params)]

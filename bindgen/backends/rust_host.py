@@ -18,9 +18,9 @@ from pathlib import Path
 from string import Template
 
 from bindgen.backends import interfaces_of
-from bindgen.backends.rust_host_values import FLAT, HostValues, bind
+from bindgen.backends.rust_host_values import FLAT, HostValues
 from bindgen.backends.rust_names import HostNames, name_modules, params_of
-from bindgen.backends.rust_text import Code, Items, Signature, docs, render
+from bindgen.backends.rust_text import Code, Items, Signature, bind, docs, render
 from bindgen.backends.rust_types import Types, braces, used
 from bindgen.backends.scope import Scope
 from bindgen.plan import (

@@ -15,11 +15,9 @@ expression for one begins with `&` or is a variable that holds a reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TypeAlias
 
 from bindgen.backends.rust_names import HostNames, case_names
-from bindgen.backends.rust_text import Code, Items, Signature, arm
+from bindgen.backends.rust_text import Code, Items, Signature, Value, arm, bind
 from bindgen.backends.rust_types import flags_representation
 from bindgen.backends.rust_values import case_path, case_payload, construct, fields
 from bindgen.plan import (
@@ -56,17 +54,6 @@ _NUMBERS = {
 """The numbers of which every one is a value."""
 
 _LIFT, _LOWER, _BLOCKS = "lift: &mut abi::Lift<'_>", "lower: &mut abi::Lower<'_>", "blocks: &mut abi::Blocks"
-
-
-Value: TypeAlias = "str | Items"
-"""An expression."""
-
-
-def bind(name: str, value: Value) -> Code:
-    """A variable with that value."""
-    if isinstance(value, str):
-        return Items(value, (), ";", f"let {name} =")
-    return replace(value, tail=f"{value.tail};", target=f"let {name} =")
 
 
 class HostValues:

@@ -72,7 +72,7 @@ _LOCALS_OF_HOST = frozenset([
     "answer", "asked", "blocks", "caller", "handle", "host", "lift", "lower", "owned", "pair", "params", "params_at",
     "result", "store", "this",
 ])
-_TAKEN_BY_FUNCTION = frozenset(["function", "import", "loan", "params", "result", "this"])
+_TAKEN_BY_FUNCTION = frozenset(["function", "import", "loan", "params", "result", "slots", "this"])
 # fmt: on
 
 

@@ -45,22 +45,17 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """`let names = match subject { arms };`."""
-
-    names: Sequence[str]
-    subject: str
-    arms: Sequence[Code]
-
-
-@dataclass(frozen=True, slots=True)
 class Unsafe:
     """An unsafe block with one expression, which is the value of what it stands in."""
 
     expression: Items
 
 
-Code: TypeAlias = "str | Items | Signature | Match | Unsafe | Sequence[Code]"
+Code: TypeAlias = "str | Items | Signature | Unsafe | Sequence[Code]"
+
+
+Value: TypeAlias = "str | Items"
+"""An expression."""
 
 
 def render(code: Iterable[Code], depth: int = 0) -> list[str]:
@@ -74,13 +69,18 @@ def render(code: Iterable[Code], depth: int = 0) -> list[str]:
                 lines += _items(part, depth)
             case Signature():
                 lines += _signature(part, depth)
-            case Match():
-                lines += _match(part, depth)
             case Unsafe(expression):
                 lines += _unsafe(expression, depth)
             case _:
                 lines += render(part, depth + 1)
     return lines
+
+
+def bind(name: str, value: Value) -> Code:
+    """A variable with that value."""
+    if isinstance(value, str):
+        return Items(value, (), ";", f"let {name} =")
+    return replace(value, tail=f"{value.tail};", target=f"let {name} =")
 
 
 def arm(pattern: str, statements: Sequence[Code], value: Items) -> list[Code]:
@@ -162,18 +162,6 @@ def _signature(part: Signature, depth: int) -> list[str]:
             return render([line.removesuffix(f"{part.result};"), [f"{part.result.strip()};"]], depth)
         return _one_a_line(items, depth)
     return _items(items, depth)
-
-
-def _match(part: Match, depth: int) -> list[str]:
-    names = part.names[0] if len(part.names) == 1 else f"({', '.join(part.names)})"
-    target, subject = f"let {names} =", f"match {part.subject}"
-    if _fits(f"{target} {subject} {{", depth):
-        return render([f"{target} {subject} {{", part.arms, "};"], depth)
-    if _fits(f"{target} {subject}", depth):
-        return render([f"{target} {subject}", "{", part.arms, "};"], depth)
-    if _fits(target, depth):
-        return render([target, [f"{subject} {{", part.arms, "};"]], depth)
-    return render(["let (", [f"{name}," for name in part.names], f") = {subject} {{", part.arms, "};"], depth)
 
 
 def _unsafe(expression: Items, depth: int) -> list[str]:

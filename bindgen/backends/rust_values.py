@@ -1,56 +1,30 @@
-"""How a generated Rust module moves values: through memory, and as flat WebAssembly values.
+"""What a type of a generated Rust module knows of the binary interface: how to lend, take and give its values.
 
-In memory, every type knows how to lend, take and give itself: the traits `Lend` and `Own` of canonical_abi.rs, which
-are implemented there for what has no name, and by the functions at the top of this module for what has one.
-
-Flat values are for one call alone, so a call's own code makes them (`Lowering`) or reads them (`Lifting`).
+Every type has the traits `Lend` and `Own` of canonical_abi.rs, for memory and for flat values. Those of types without a
+name are implemented there; here is what implements them for the others.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
 
-from bindgen.backends.rust_names import (
-    MAX_TUPLE,
-    PRIMITIVES,
-    Names,
-    anonymous_types,
-    case_names,
-    field_names,
-    is_borrowed,
-    is_copy,
-    is_plain,
-)
-from bindgen.backends.rust_text import Code, Items, Match, Signature, arm
+from bindgen.backends.rust_names import MAX_TUPLE, Names, anonymous_types, case_names, field_names, is_copy
+from bindgen.backends.rust_text import Code, Items, Signature, arm
 from bindgen.backends.rust_types import TAGS
-from bindgen.backends.scope import Scope
-from bindgen.plan import choice, parts, shape
+from bindgen.plan import Choice, FlagSet, Handle, Labels, parts, shape
 from bindgen.wit_parser.model import (
-    Enum,
     ExpectedOf,
-    Flags,
     Interface,
-    ListOf,
     OptionOf,
-    Primitive,
     Record,
     Resource,
     TupleOf,
     Type,
     TypeDef,
-    Union,
-    Variant,
     cases,
-    is_unit,
     unaliased,
 )
-
-FLAT_TYPES = {"i": "u32", "I": "u64", "f": "f32", "d": "f64", "p": "*mut u8", "n": "usize"}
-"""What a flat value is in Rust. `p` and `n` are the pointer and the length of a string or list, both i32."""
-
 
 # Fields and cases.
 
@@ -106,27 +80,27 @@ def case_payload(type_: Type, number: int) -> Type | None:
     return cases(real)[number][1]
 
 
-# In memory.
+# What the traits are for a type that has a name.
 
 
-def memory(names: Names, type_: Type) -> list[Code]:
-    """The implementations of `Lend` and `Own` for a type that has a name."""
-    real = unaliased(type_)
-    match real:
-        case Resource():
-            lend, take, give = _resource(names, real)
-        case TypeDef(kind=Enum()):
-            lend, take, give = _enum(real)
-        case TypeDef(kind=Flags()):
-            lend, take, give = [], [f"{names.use(real)}(abi::take(at))"], ["abi::give(self.0, at);"]
-        case TypeDef(kind=Variant() | Union()):
-            lend, take, give = _variant(names, real)
+def implementations(names: Names, type_: Type) -> list[Code]:
+    """The implementations of `Lend` and `Own`."""
+    real, layout = unaliased(type_), shape(type_)
+    match layout:
+        case Handle(resource=resource):
+            bodies = _handle(names, resource)
+        case Labels():
+            bodies = _enum(names, layout)
+        case FlagSet():
+            bodies = _flags(names, layout)
+        case Choice():
+            bodies = _variant(names, layout)
         case _:
-            lend, take, give = _record(names, real)
-    layout = shape(real)
+            bodies = _record(names, real)
     if is_copy(real):
         # To lend a value that owns nothing is to write it.
-        lend = ["abi::give(*self, at);"] if layout.extent else []
+        bodies = replace(bodies, lend=["abi::give(*self, at);"] if layout.extent else [])
+    slots = "slots: &mut [u64]"
     return [
         "",
         f"impl abi::Lend for {names.owned(real)} {{",
@@ -134,77 +108,118 @@ def memory(names: Names, type_: Type) -> list[Code]:
             f"const SIZE: usize = {layout.size};",
             f"const ALIGN: usize = {layout.align};",
             *([f"const EXTENT: usize = {layout.extent};"] if layout.extent != layout.size else []),
+            f"const SLOTS: usize = {len(layout.slots)};",
             "",
-            *_method("lend", ["&self", "at: *mut u8", "loan: &mut abi::Loan"], "", lend),
+            *_method("lend", ["&self", "at: *mut u8", "loan: &mut abi::Loan"], "", bodies.lend),
+            "",
+            *_method("lend_flat", ["&self", slots, "loan: &mut abi::Loan"], "", bodies.lend_flat),
         ],
         "}",
         "",
         f"impl abi::Own for {names.owned(real)} {{",
         [
-            *_method("take", ["at: *const u8"], " -> Self", take),
+            *_method("take", ["at: *const u8"], " -> Self", bodies.take),
             "",
-            *_method("give", ["self", "at: *mut u8"], "", give),
+            *_method("take_flat", ["slots: &[u64]"], " -> Self", bodies.take_flat),
+            "",
+            *_method("give", ["self", "at: *mut u8"], "", bodies.give),
         ],
         "}",
     ]
 
 
-_Bodies: TypeAlias = tuple[list[Code], list[Code], list[Code]]
-"""The bodies of lend, take and give. That of lend is for those that own something."""
+@dataclass(frozen=True, slots=True)
+class _Bodies:
+    """The bodies of the methods. That of `lend` is for types that own something."""
+
+    lend: list[Code]
+    lend_flat: list[Code]
+    take: list[Code]
+    take_flat: list[Code]
+    give: list[Code]
 
 
-def _resource(names: Names, resource: Resource) -> _Bodies:
-    return (
+def _handle(names: Names, resource: Resource) -> _Bodies:
+    name = names.use(resource)
+    return _Bodies(
         ["abi::lend(&self.handle, at, loan);"],
-        [f"{names.use(resource)} {{ handle: abi::take(at) }}"],
+        ["abi::lend_flat(&self.handle, slots, loan);"],
+        [f"{name} {{ handle: abi::take(at) }}"],
+        [f"{name} {{ handle: abi::take_flat(slots) }}"],
         ["abi::give(std::mem::ManuallyDrop::new(self).handle, at);"],
     )
 
 
-def _enum(definition: TypeDef) -> _Bodies:
-    tag = TAGS[shape(definition).size]
+def _flags(names: Names, flags: FlagSet) -> _Bodies:
+    name = names.use(flags.definition)
+    return _Bodies(
+        [],
+        ["abi::lend_flat(&self.0, slots, loan);"],
+        [f"{name}(abi::take(at))"],
+        [f"{name}(abi::take_flat(slots))"],
+        ["abi::give(self.0, at);"],
+    )
+
+
+def _enum(names: Names, enum: Labels) -> _Bodies:
+    tag = TAGS[enum.size]
     taken = f"abi::take::<{tag}>(at)"
-    lifted = taken if tag == "u32" else f"{taken}.into()"
-    return [], [f"Self::lift({lifted})"], [f"abi::give(self as {tag}, at);"]
+    return _Bodies(
+        [],
+        ["slots[0] = *self as u64;"],
+        [f"Self::lift({taken if tag == 'u32' else f'{taken}.into()'})"],
+        ["Self::lift(slots[0] as u32)"],
+        [f"abi::give(self as {tag}, at);"],
+    )
 
 
 def _record(names: Names, type_: Type) -> _Bodies:
-    values: list[str] = []
-    lend: list[Code] = []
-    give: list[Code] = []
-    for (name, type_of_part), part in zip(fields(type_), parts(type_), strict=True):
-        if is_unit(type_of_part):
-            values.append("()")
-            continue
-        at = f"at.add({part.offset})" if part.offset else "at"
-        values.append(f"abi::take({at})")
-        lend.append(Items("abi::lend(", [f"&self.{name}", at, "loan"], ");"))
-        give.append(Items("abi::give(", [f"self.{name}", at], ");"))
-    return lend, [construct(names, type_, values)], give
+    parts_ = [
+        (name, part) for (name, _), part in zip(fields(type_), parts(type_), strict=True) if not part.shape.is_empty
+    ]
+    at = {name: f"at.add({part.offset})" if part.offset else "at" for name, part in parts_}
+    slots = {name: f"slots[{part.first_slot}..]" for name, part in parts_}
+    lend: list[Code] = [Items("abi::lend(", [f"&self.{name}", at[name], "loan"], ");") for name in at]
+    flat: list[Code] = [Items("abi::lend_flat(", [f"&self.{name}", f"&mut {slots[name]}", "loan"], ");") for name in at]
+    give: list[Code] = [Items("abi::give(", [f"self.{name}", at[name]], ");") for name in at]
+    # What holds nothing may lie anywhere.
+    take = [f"abi::take({at.get(name, 'at')})" for name, _ in fields(type_)]
+    take_flat = [f"abi::take_flat(&{slots.get(name, 'slots[..0]')})" for name, _ in fields(type_)]
+    return _Bodies(lend, flat, [construct(names, type_, take)], [construct(names, type_, take_flat)], give)
 
 
-def _variant(names: Names, type_: TypeDef) -> _Bodies:
-    view = choice(type_)
-    tag_type, offset = TAGS[view.tag_size], str(view.payload_offset)
+def _variant(names: Names, variant: Choice) -> _Bodies:
+    tag_type, offset = TAGS[variant.tag_size], str(variant.payload_offset)
+    assert isinstance(variant.type, TypeDef)
+    name = variant.type.name
     lend: list[Code] = []
+    flat: list[Code] = []
     take: list[Code] = []
+    take_flat: list[Code] = []
     give: list[Code] = []
-    for case in view.cases:
-        number = case.number
-        path, tag = case_path(names, type_, number), f"{number}_{tag_type}"
+    for case in variant.cases:
+        number = str(case.number)
+        path, tag = case_path(names, variant.type, case.number), f"{number}_{tag_type}"
         if case.payload is None:
             lend += arm(path, [], Items("abi::give(", [tag, "at"], ")"))
-            take += arm(str(number), [], Items(path))
+            flat.append(f"{path} => slots[0] = {number},")
+            take += arm(number, [], Items(path))
+            take_flat += arm(number, [], Items(path))
             give += arm(path, [], Items("abi::give(", [tag, "at"], ")"))
         else:
-            lend += arm(f"{path}(value)", [], Items("abi::lend_case(", [tag, "value", offset, "at", "loan"], ")"))
-            take += arm(str(number), [], Items(f"{path}(abi::take(at.add({offset})))"))
-            give += arm(f"{path}(value)", [], Items("abi::give_case(", [tag, "value", offset, "at"], ")"))
-    unknown = "tag" if tag_type == "u32" else "tag.into()"
-    take.append(f'tag => abi::unknown_case("{type_.name}", {unknown}),')
-    return (
+            held = f"{path}(value)"
+            lend += arm(held, [], Items("abi::lend_case(", [tag, "value", offset, "at", "loan"], ")"))
+            flat += arm(held, [], Items("abi::lend_case_flat(", [number, "value", "slots", "loan"], ")"))
+            take += arm(number, [], Items(f"{path}(abi::take(at.add({offset})))"))
+            take_flat += arm(number, [], Items(f"{path}(abi::take_flat(&slots[1..]))"))
+            give += arm(held, [], Items("abi::give_case(", [tag, "value", offset, "at"], ")"))
+    take.append(f'tag => abi::unknown_case("{name}", {"tag" if tag_type == "u32" else "tag.into()"}),')
+    take_flat.append(f'tag => abi::unknown_case("{name}", tag),')
+    return _Bodies(
         ["match self {", lend, "}"],
+        ["match self {", flat, "}"],
         [f"match abi::take::<{tag_type}>(at) {{", take, "}"],
+        ["match slots[0] as u32 {", take_flat, "}"],
         ["match self {", give, "}"],
     )
 
@@ -221,16 +236,13 @@ def layouts(interface: Interface, names: Names) -> list[Code]:
     lines: list[Code] = []
     for type_ in anonymous_types(interface):
         layout = shape(type_)
-        numbers = [str(number) for number in (layout.size, layout.align, layout.extent)]
+        numbers = [str(number) for number in (layout.size, layout.align, layout.extent, len(layout.slots))]
         lines.append(Items(f"const _: () = abi::has_layout::<{names.owned(type_)}>(", numbers, ");"))
     return ["", *lines] if lines else []
 
 
-# What an enum is besides.
-
-
 def enum_lift(names: Names, definition: TypeDef) -> list[Code]:
-    """The function from a tag to the case."""
+    """The function from the tag of an enum to the case."""
     name = names.use(definition)
     arms: list[Code] = [f"{number} => {name}::{case}," for number, case in enumerate(case_names(definition))]
     arms.append(f'_ => abi::unknown_case("{definition.name}", tag),')
@@ -240,270 +252,3 @@ def enum_lift(names: Names, definition: TypeDef) -> list[Code]:
         ["pub(super) fn lift(tag: u32) -> Self {", ["match tag {", arms, "}"], "}"],
         "}",
     ]
-
-
-# Flat values.
-
-
-def ending(statements: Sequence[Code], value: str | Items) -> list[Code]:
-    """`statements`, then `value`; where the last one only gives it that name, the value itself."""
-    *before, last = statements or [""]
-    match last:
-        case Match([name], subject, arms) if name == value:
-            return [*before, f"match {subject} {{", arms, "}"]
-        case Items(target=target) if target == f"let {value} =":
-            return [*before, replace(last, target="", tail=last.tail.removesuffix(";"))]
-    return [*statements, value]
-
-
-@dataclass(frozen=True, slots=True)
-class Flat:
-    """An expression of a flat value."""
-
-    text: str
-    kind: str
-    """A key of FLAT_TYPES."""
-
-
-def flat_params(params: Sequence[tuple[str, Type]]) -> list[list[Flat]]:
-    """The flat parameters that each of some parameters, given by name and type, travels as."""
-    scope = Scope(name for name, _ in params)
-    found = []
-    for name, type_ in params:
-        kinds, stem = _flat_kinds(type_), name.rstrip("_")
-        if len(kinds) == 1:
-            found.append([Flat(name, kinds)])
-        elif kinds == "pn":
-            found.append([Flat(name, "p"), Flat(scope.fresh(f"{stem}_len"), "n")])
-        else:
-            found.append([Flat(scope.fresh(f"{stem}_{number}"), kind) for number, kind in enumerate(kinds)])
-    return found
-
-
-def _flat_kinds(type_: Type) -> str:
-    """A flat type each. In a variant, where types share slots, a pointer is a number like others."""
-    match unaliased(type_):
-        case Primitive.STRING | ListOf():
-            return "pn"
-        case TypeDef(kind=Record()) | TupleOf() as real:
-            return "".join(_flat_kinds(part) for _, part in fields(real))
-    return shape(type_).slots
-
-
-Form: TypeAlias = Literal["param", "place", "ref"]
-"""What an expression is that is to be lowered: of the type that a parameter has, a place that holds the value, or a
-reference to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An expression that a value is found by."""
-
-    text: str
-    stem: str
-    """What variables for its flat values are called, without their numbers."""
-    is_item: bool = False
-    """How rustfmt writes `x.0.0` depends on its version, so an item of an item stands in brackets."""
-
-    def part(self, name: str) -> Place:
-        """A field, or an item of a tuple."""
-        whole = f"({self.text})" if self.is_item and name.isdigit() else self.text
-        return Place(f"{whole}.{name}", _joined(f"{self.stem}_{name}"), name.isdigit())
-
-
-class Lowering:
-    """Makes flat values. What doesn't fit into an expression is computed first, by `statements`."""
-
-    def __init__(self, names: Names, scope: Scope, is_nested: bool = False) -> None:
-        self._names = names
-        self._scope = scope
-        self._is_nested = is_nested
-        self.statements: list[Code] = []
-        self.lends = False
-        """Whether `loan` is used: there are lists that are made anew for the host."""
-
-    def lower(self, type_: Type, place: Place, form: Form) -> list[Flat]:
-        """The flat values of the value at `place`."""
-        real, text = unaliased(type_), place.text
-        if form == "param" and is_borrowed(type_):
-            form = "ref"
-        match real:
-            case Primitive.STRING:
-                return [Flat(f"{text}.as_ptr()", "p"), Flat(f"{text}.len()", "n")]
-            case Primitive():
-                return _number(real, f"*{text}" if form == "ref" else text)
-            case Resource():
-                return [Flat(f"{text}.handle", "i")]
-            case ListOf(element):
-                return [self._elements(element, text, form), Flat(f"{text}.len()", "n")]
-            case TypeDef(kind=Flags()):
-                return _flags(real, place)
-            case TypeDef(kind=Enum()):
-                return [Flat(f"{'*' if form == 'ref' else ''}{text} as u32", "i")]
-            case TypeDef(kind=Record()) | TupleOf():
-                inner: Form = "param" if form == "param" else "place"
-                return [flat for name, part in fields(real) for flat in self.lower(part, place.part(name), inner)]
-        return self._cases(real, place, form)
-
-    def _elements(self, element: Type, text: str, form: Form) -> Flat:
-        if unaliased(element) is Primitive.U8:
-            return Flat(f"{text}.as_ptr()", "p")
-        if is_plain(element):
-            return Flat(f"{text}.as_ptr().cast::<u8>()", "p")
-        self.lends = True
-        return Flat(f"abi::lend_list({'&' if form == 'place' else ''}{text}, &mut loan)", "p")
-
-    def _cases(self, type_: Type, place: Place, form: Form) -> list[Flat]:
-        """The flat values of a variant, an option or an expected."""
-        arms: list[Code] = []
-        view = choice(type_)
-        for case in view.cases:
-            number = case.number
-            path, payload = case_path(self._names, type_, number), case_payload(type_, number)
-            inner = Lowering(self._names, self._scope.nested(["value"]), is_nested=True)
-            held = Place("value", "value")
-            flats = inner.lower(payload, held, "param" if form == "param" else "ref") if payload else []
-            self.lends |= inner.lends
-            values = [_to_slot(flat, want) for flat, want in zip(flats, case.joined, strict=True)]
-            suffixes = self._is_nested and number == 0
-            values = [
-                _literal(number, "i", suffixes),
-                *values,
-                *(_literal(0, letter, suffixes) for letter in case.unused),
-            ]
-            value = Items("(", values, ")") if len(values) > 1 else Items(values[0])
-            arms += arm(path if payload is None else f"{path}(value)", inner.statements, value)
-        names = [self._scope.fresh(f"{place.stem}_{number}") for number in range(len(view.slots))]
-        self.statements.append(Match(names, f"&{place.text}" if form == "place" else place.text, arms))
-        return [Flat(name, letter) for name, letter in zip(names, view.slots, strict=True)]
-
-
-def _literal(number: int, letter: str, has_suffix: bool) -> str:
-    """The suffix says the type where nothing else does: in the first case of a variant within another."""
-    point = ".0" if letter in "fd" else ""
-    return f"{number}{point}" + (f"_{FLAT_TYPES[letter]}" if has_suffix else "")
-
-
-def _number(type_: Primitive, text: str) -> list[Flat]:
-    match type_:
-        case Primitive.UNIT:
-            return []
-        case Primitive.BOOL | Primitive.U8 | Primitive.U16 | Primitive.CHAR:
-            return [Flat(f"u32::from({text})", "i")]
-        case Primitive.S8 | Primitive.S16 | Primitive.S32:
-            return [Flat(f"{text} as u32", "i")]
-        case Primitive.S64:
-            return [Flat(f"{text} as u64", "I")]
-    return [Flat(text, shape(type_).slots)]
-
-
-def _flags(definition: TypeDef, place: Place) -> list[Flat]:
-    size = shape(definition).size
-    bits = place.part("0").text
-    if size <= 4:
-        return [Flat(bits if size == 4 else f"u32::from({bits})", "i")]
-    return [Flat(f"{bits}[{word}]", "i") for word in range(size // 4)]
-
-
-def _to_slot(flat: Flat, want: str) -> str:
-    """A flat value in the slot of a variant: a float in an integer's slot travels as its bits."""
-    match flat.kind, want:
-        case (("p" | "n"), _):
-            return f"{flat.text} as {FLAT_TYPES[want]}"
-        case "i", "I":
-            return f"u64::from({flat.text})"
-        case ("f", "i") | ("d", "I"):
-            return f"{flat.text.lstrip('*')}.to_bits()"
-        case "f", "I":
-            return f"u64::from({flat.text.lstrip('*')}.to_bits())"
-    return flat.text
-
-
-class Lifting:
-    """Reads flat values that the host hands over. What doesn't fit into an expression is computed by `statements`."""
-
-    def __init__(self, names: Names, scope: Scope) -> None:
-        self._names = names
-        self._scope = scope
-        self.statements: list[Code] = []
-
-    def lift(self, type_: Type, flats: Sequence[Flat], name: str) -> str | Items:
-        """An expression for the value that travels as `flats`; `name` is what a variable for it may be called."""
-        real = unaliased(type_)
-        texts = [flat.text for flat in flats]
-        match real:
-            case TupleOf(()):
-                return "()"
-            case Primitive.STRING:
-                return Items("abi::take_string(", texts, ")")
-            case ListOf():
-                return Items("abi::take_list(", texts, ")")
-            case Primitive():
-                return _from_flat(real, texts)
-            case Resource():
-                field = "handle" if texts[0] == "handle" else f"handle: {texts[0]}"
-                return f"{self._names.use(real)} {{ {field} }}"
-            case TypeDef(kind=Flags()):
-                size = shape(real).size
-                bits = f"[{', '.join(texts)}]" if size > 4 else texts[0] if size == 4 else f"{texts[0]} as {TAGS[size]}"
-                return f"{self._names.use(real)}({bits})"
-            case TypeDef(kind=Enum()):
-                return f"{self._names.use(real)}::lift({texts[0]})"
-        name = self._scope.fresh(name)
-        if isinstance(real, TupleOf) or (isinstance(real, TypeDef) and isinstance(real.kind, Record)):
-            values = [
-                self.lift(type_of_part, part.slots_of(flats), _joined(f"{name}_{field}"))
-                for (field, type_of_part), part in zip(fields(real), parts(real), strict=True)
-            ]
-            self.statements.append(construct(self._names, real, values, f"let {name} =", ";"))
-        else:
-            self.statements.append(Match([name], texts[0], self._cases(real, flats[1:])))
-        return name
-
-    def _cases(self, type_: Type, slots: Sequence[Flat]) -> list[Code]:
-        arms: list[Code] = []
-        for number in range(len(cases(type_))):
-            path, payload = case_path(self._names, type_, number), case_payload(type_, number)
-            if payload is None:
-                arms.append(f"{number} => {path},")
-                continue
-            inner = Lifting(self._names, self._scope.nested())
-            flats = [_from_slot(slot, want) for slot, want in zip(slots, _flat_kinds(payload), strict=False)]
-            arms += arm(str(number), inner.statements, Items(f"{path}(", [inner.lift(payload, flats, "value")], ")"))
-        real = unaliased(type_)
-        name = real.name if isinstance(real, TypeDef) else "option" if isinstance(real, OptionOf) else "expected"
-        return [*arms, f'tag => abi::unknown_case("{name}", tag),']
-
-
-def _joined(name: str) -> str:
-    """Words with one underscore between them: two are bad style in Rust."""
-    return re.sub("_+", "_", name).strip("_")
-
-
-def _from_flat(type_: Primitive, texts: Sequence[str]) -> str:
-    match type_:
-        case Primitive.UNIT:
-            return "()"
-        case Primitive.BOOL:
-            return f"{texts[0]} != 0"
-        case Primitive.CHAR:
-            return f"char::from_u32_unchecked({texts[0]})"
-        case Primitive.U32 | Primitive.U64 | Primitive.FLOAT32 | Primitive.FLOAT64:
-            return texts[0]
-    return f"{texts[0]} as {PRIMITIVES[type_]}"
-
-
-def _from_slot(slot: Flat, want: str) -> Flat:
-    """The flat value of a case in the slot of its variant."""
-    match slot.kind, want:
-        case _, ("p" | "n"):
-            return Flat(f"{slot.text} as {FLAT_TYPES[want]}", want)
-        case "I", "i":
-            return Flat(f"{slot.text} as u32", "i")
-        case "i", "f":
-            return Flat(f"f32::from_bits({slot.text})", "f")
-        case "I", "f":
-            return Flat(f"f32::from_bits({slot.text} as u32)", "f")
-        case "I", "d":
-            return Flat(f"f64::from_bits({slot.text})", "d")
-    return slot

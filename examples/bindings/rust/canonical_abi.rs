@@ -106,12 +106,22 @@ pub(super) trait Lend {
     /// How many bytes a value reaches over: its size, or more where it is a variant.
     const EXTENT: usize = Self::SIZE;
 
+    /// How many flat values a value travels as.
+    const SLOTS: usize;
+
     /// Writes the value to `at`, with pointers to the strings and lists that it has, or to copies in `loan`.
     ///
     /// # Safety
     ///
     /// From `at` on, `EXTENT` bytes may be written. What is written is good for as long as `self` and `loan` are.
     unsafe fn lend(&self, at: *mut u8, loan: &mut Loan);
+
+    /// Writes the flat values to `slots`, which are zero, each in 64 bits and a float as its bits.
+    ///
+    /// # Safety
+    ///
+    /// What is written is good for as long as `self` and `loan` are.
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut Loan);
 
     /// The address of the elements, or of a copy in `loan`.
     ///
@@ -131,8 +141,8 @@ pub(super) trait Lend {
 }
 
 /// Stops the compiler where a type lies in memory in another way than the interface's plan says.
-pub(super) const fn has_layout<T: Lend>(size: usize, align: usize, extent: usize) {
-    assert!(T::SIZE == size && T::ALIGN == align && T::EXTENT == extent);
+pub(super) const fn has_layout<T: Lend>(size: usize, align: usize, extent: usize, slots: usize) {
+    assert!(T::SIZE == size && T::ALIGN == align && T::EXTENT == extent && T::SLOTS == slots);
 }
 
 /// A value that can change hands.
@@ -143,6 +153,13 @@ pub(super) trait Own: Lend + Sized {
     ///
     /// The host handed a value of this type over there, and nothing else takes it.
     unsafe fn take(at: *const u8) -> Self;
+
+    /// Takes over the value that travels as `slots`.
+    ///
+    /// # Safety
+    ///
+    /// The host handed a value of this type over so, and nothing else takes it.
+    unsafe fn take_flat(slots: &[u64]) -> Self;
 
     /// Hands the value over to the host, at `at`.
     ///
@@ -178,6 +195,11 @@ pub(super) unsafe fn lend<T: Lend + ?Sized>(value: &T, at: *mut u8, loan: &mut L
     value.lend(at, loan);
 }
 
+/// See [`Lend::lend_flat`].
+pub(super) unsafe fn lend_flat<T: Lend + ?Sized>(value: &T, slots: &mut [u64], loan: &mut Loan) {
+    value.lend_flat(slots, loan);
+}
+
 /// See [`Lend::lend_list`].
 pub(super) unsafe fn lend_list<T: Lend>(items: &[T], loan: &mut Loan) -> *const u8 {
     T::lend_list(items, loan)
@@ -188,15 +210,17 @@ pub(super) unsafe fn take<T: Own>(at: *const u8) -> T {
     T::take(at)
 }
 
-/// See [`Own::take_list`].
-pub(super) unsafe fn take_list<T: Own>(ptr: *mut u8, len: usize) -> Vec<T> {
-    T::take_list(ptr, len)
+/// See [`Own::take_flat`].
+pub(super) unsafe fn take_flat<T: Own>(slots: &[u64]) -> T {
+    T::take_flat(slots)
 }
 
-/// Takes over a string. See [`Own::take_list`].
-pub(super) unsafe fn take_string(ptr: *mut u8, len: usize) -> String {
-    // SAFETY: strings that the host hands over are UTF-8.
-    String::from_utf8_unchecked(take_list(ptr, len))
+/// Gives a value that travels as one flat value: it has no strings and no lists.
+pub(super) unsafe fn give_flat<T: Own>(value: T) -> u64 {
+    let mut slots = [0];
+    // What a handle stands for is the host's from now on.
+    std::mem::ManuallyDrop::new(value).lend_flat(&mut slots, &mut Loan::default());
+    slots[0]
 }
 
 /// See [`Own::give`].
@@ -208,6 +232,12 @@ pub(super) unsafe fn give<T: Own>(value: T, at: *mut u8) {
 pub(super) unsafe fn lend_case<Tag: Own, T: Lend>(tag: Tag, value: &T, offset: usize, at: *mut u8, loan: &mut Loan) {
     tag.give(at);
     value.lend(at.add(offset), loan);
+}
+
+/// Lends a case of a variant as flat values: its tag, then its payload.
+pub(super) unsafe fn lend_case_flat<T: Lend>(tag: u64, value: &T, slots: &mut [u64], loan: &mut Loan) {
+    slots[0] = tag;
+    value.lend_flat(&mut slots[1..], loan);
 }
 
 /// Gives a case of a variant.
@@ -264,14 +294,19 @@ impl<const SIZE: usize> Area<SIZE> {
 // Types that lie in a list of the guest as they do in a list of the host, so that a list is handed over as it is.
 
 macro_rules! plain {
-    ($($type:ty, $align:literal;)*) => {
+    ($($type:ty, $align:literal, $to_slot:expr, $from_slot:expr;)*) => {
         $(
             impl Lend for $type {
                 const SIZE: usize = std::mem::size_of::<$type>();
                 const ALIGN: usize = $align;
+                const SLOTS: usize = 1;
 
                 unsafe fn lend(&self, at: *mut u8, _: &mut Loan) {
                     self.give(at);
+                }
+
+                unsafe fn lend_flat(&self, slots: &mut [u64], _: &mut Loan) {
+                    slots[0] = $to_slot(*self);
                 }
 
                 unsafe fn lend_list(items: &[Self], _: &mut Loan) -> *const u8 {
@@ -282,6 +317,10 @@ macro_rules! plain {
             impl Own for $type {
                 unsafe fn take(at: *const u8) -> Self {
                     at.cast::<$type>().read_unaligned()
+                }
+
+                unsafe fn take_flat(slots: &[u64]) -> Self {
+                    $from_slot(slots[0])
                 }
 
                 unsafe fn give(self, at: *mut u8) {
@@ -304,33 +343,48 @@ macro_rules! plain {
 }
 
 plain! {
-    bool, 1;
-    u8, 1;
-    i8, 1;
-    u16, 2;
-    i16, 2;
-    u32, 4;
-    i32, 4;
-    f32, 4;
-    char, 4;
-    u64, 8;
-    i64, 8;
-    f64, 8;
+    bool, 1, u64::from, |slot| slot != 0;
+    u8, 1, u64::from, |slot| slot as u8;
+    i8, 1, |value| u64::from(value as u32), |slot| slot as i8;
+    u16, 2, u64::from, |slot| slot as u16;
+    i16, 2, |value| u64::from(value as u32), |slot| slot as i16;
+    u32, 4, u64::from, |slot| slot as u32;
+    i32, 4, |value| u64::from(value as u32), |slot| slot as i32;
+    f32, 4, |value: f32| u64::from(value.to_bits()), |slot| f32::from_bits(slot as u32);
+    char, 4, u64::from, |slot| char::from_u32_unchecked(slot as u32);
+    u64, 8, u64::from, u64::from;
+    i64, 8, |value| value as u64, |slot| slot as i64;
+    f64, 8, f64::to_bits, f64::from_bits;
 }
 
 /// More than 32 flags.
 impl<const WORDS: usize> Lend for [u32; WORDS] {
     const SIZE: usize = 4 * WORDS;
     const ALIGN: usize = 4;
+    const SLOTS: usize = WORDS;
 
     unsafe fn lend(&self, at: *mut u8, _: &mut Loan) {
         self.give(at);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], _: &mut Loan) {
+        for (slot, word) in slots.iter_mut().zip(self) {
+            *slot = u64::from(*word);
+        }
     }
 }
 
 impl<const WORDS: usize> Own for [u32; WORDS] {
     unsafe fn take(at: *const u8) -> Self {
         at.cast::<[u32; WORDS]>().read_unaligned()
+    }
+
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        let mut words = [0; WORDS];
+        for (word, slot) in words.iter_mut().zip(slots) {
+            *word = *slot as u32;
+        }
+        words
     }
 
     unsafe fn give(self, at: *mut u8) {
@@ -348,24 +402,39 @@ unsafe fn write_slice(ptr: *const u8, len: usize, at: *mut u8) {
 impl<T: Lend> Lend for [T] {
     const SIZE: usize = 8;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 2;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut Loan) {
         write_slice(T::lend_list(self, loan), self.len(), at);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut Loan) {
+        slots[0] = T::lend_list(self, loan) as u64;
+        slots[1] = self.len() as u64;
     }
 }
 
 impl<T: Lend> Lend for Vec<T> {
     const SIZE: usize = 8;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 2;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut Loan) {
         self.as_slice().lend(at, loan);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut Loan) {
+        self.as_slice().lend_flat(slots, loan);
     }
 }
 
 impl<T: Own> Own for Vec<T> {
     unsafe fn take(at: *const u8) -> Self {
         T::take_list(take::<u32>(at) as *mut u8, take::<u32>(at.add(4)) as usize)
+    }
+
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        T::take_list(slots[0] as u32 as *mut u8, slots[1] as usize)
     }
 
     unsafe fn give(self, at: *mut u8) {
@@ -377,24 +446,40 @@ impl<T: Own> Own for Vec<T> {
 impl Lend for str {
     const SIZE: usize = 8;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 2;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut Loan) {
         self.as_bytes().lend(at, loan);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut Loan) {
+        self.as_bytes().lend_flat(slots, loan);
     }
 }
 
 impl Lend for String {
     const SIZE: usize = 8;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 2;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut Loan) {
         self.as_bytes().lend(at, loan);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut Loan) {
+        self.as_bytes().lend_flat(slots, loan);
     }
 }
 
 impl Own for String {
     unsafe fn take(at: *const u8) -> Self {
-        take_string(take::<u32>(at) as *mut u8, take::<u32>(at.add(4)) as usize)
+        // SAFETY: strings that the host hands over are UTF-8.
+        String::from_utf8_unchecked(take(at))
+    }
+
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        // SAFETY: the same.
+        String::from_utf8_unchecked(take_flat(slots))
     }
 
     unsafe fn give(self, at: *mut u8) {
@@ -406,9 +491,14 @@ impl<T: Lend + ?Sized> Lend for &T {
     const SIZE: usize = T::SIZE;
     const ALIGN: usize = T::ALIGN;
     const EXTENT: usize = T::EXTENT;
+    const SLOTS: usize = T::SLOTS;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut Loan) {
         (**self).lend(at, loan);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut Loan) {
+        (**self).lend_flat(slots, loan);
     }
 }
 
@@ -418,6 +508,13 @@ impl<T: Lend> Lend for Option<T> {
     const SIZE: usize = align_up(1, T::ALIGN) + T::SIZE;
     const ALIGN: usize = T::ALIGN;
     const EXTENT: usize = align_up(1, T::ALIGN) + T::EXTENT;
+    const SLOTS: usize = 1 + T::SLOTS;
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut Loan) {
+        if let Some(value) = self {
+            lend_case_flat(1, value, slots, loan);
+        }
+    }
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut Loan) {
         give(self.is_some(), at);
@@ -436,6 +533,14 @@ impl<T: Own> Own for Option<T> {
         }
     }
 
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        match slots[0] as u32 {
+            0 => None,
+            1 => Some(take_flat(&slots[1..])),
+            tag => unknown_case("option", tag),
+        }
+    }
+
     unsafe fn give(self, at: *mut u8) {
         give(self.is_some(), at);
         if let Some(value) = self {
@@ -448,6 +553,14 @@ impl<T: Lend, E: Lend> Lend for Result<T, E> {
     const SIZE: usize = max(align_up(1, T::ALIGN) + T::SIZE, align_up(1, E::ALIGN) + E::SIZE);
     const ALIGN: usize = max(T::ALIGN, E::ALIGN);
     const EXTENT: usize = max(Self::SIZE, align_up(1, Self::ALIGN) + max(T::EXTENT, E::EXTENT));
+    const SLOTS: usize = 1 + max(T::SLOTS, E::SLOTS);
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut Loan) {
+        match self {
+            Ok(value) => lend_case_flat(0, value, slots, loan),
+            Err(error) => lend_case_flat(1, error, slots, loan),
+        }
+    }
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut Loan) {
         give(self.is_err(), at);
@@ -467,6 +580,14 @@ impl<T: Own, E: Own> Own for Result<T, E> {
         }
     }
 
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        match slots[0] as u32 {
+            0 => Ok(take_flat(&slots[1..])),
+            1 => Err(take_flat(&slots[1..])),
+            tag => unknown_case("expected", tag),
+        }
+    }
+
     unsafe fn give(self, at: *mut u8) {
         give(self.is_err(), at);
         match self {
@@ -481,12 +602,17 @@ impl<T: Own, E: Own> Own for Result<T, E> {
 impl Lend for () {
     const SIZE: usize = 0;
     const ALIGN: usize = 1;
+    const SLOTS: usize = 0;
 
     unsafe fn lend(&self, _: *mut u8, _: &mut Loan) {}
+
+    unsafe fn lend_flat(&self, _: &mut [u64], _: &mut Loan) {}
 }
 
 impl Own for () {
     unsafe fn take(_: *const u8) -> Self {}
+
+    unsafe fn take_flat(_: &[u64]) -> Self {}
 
     unsafe fn give(self, _: *mut u8) {}
 }
@@ -525,6 +651,16 @@ macro_rules! tuple {
             const SIZE: usize = Items::NONE$(.and::<$item>())*.size();
             const ALIGN: usize = Items::NONE$(.and::<$item>())*.align;
             const EXTENT: usize = max(Self::SIZE, Items::NONE$(.and::<$item>())*.extent);
+            const SLOTS: usize = 0 $(+ $item::SLOTS)*;
+
+            #[allow(unused_assignments)] // what comes behind the last item
+            unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut Loan) {
+                let mut first = 0;
+                $(
+                    self.$index.lend_flat(&mut slots[first..], loan);
+                    first += $item::SLOTS;
+                )*
+            }
 
             unsafe fn lend(&self, at: *mut u8, loan: &mut Loan) {
                 let mut items = Items::NONE;
@@ -536,6 +672,18 @@ macro_rules! tuple {
             unsafe fn take(at: *const u8) -> Self {
                 let mut items = Items::NONE;
                 ($(take::<$item>(at.add(items.next::<$item>())),)*)
+            }
+
+            #[allow(unused_assignments)] // what comes behind the last item
+            unsafe fn take_flat(slots: &[u64]) -> Self {
+                let mut first = 0;
+                ($(
+                    {
+                        let item = take_flat::<$item>(&slots[first..]);
+                        first += $item::SLOTS;
+                        item
+                    },
+                )*)
             }
 
             unsafe fn give(self, at: *mut u8) {

@@ -22,32 +22,32 @@ pub trait Guest {
 #[doc(hidden)]
 pub unsafe fn __export_handle_http(
     function: fn(Request) -> Result<Response, HttpError>,
-    req_0: u32,
-    req_1: *mut u8,
-    req_2: usize,
-    req_3: *mut u8,
-    req_4: usize,
-    req_5: *mut u8,
-    req_6: usize,
-    req_7: u32,
-    req_8: u32,
-    req_9: u32,
+    p0: u32,
+    p1: u32,
+    p2: u32,
+    p3: u32,
+    p4: u32,
+    p5: u32,
+    p6: u32,
+    p7: u32,
+    p8: u32,
+    p9: u32,
 ) -> *const u8 {
     static mut RESULT: abi::Area<32> = abi::Area::uninit();
 
-    let req_body = match req_7 {
-        0 => None,
-        1 => Some(abi::take_list(req_8 as *mut u8, req_9 as usize)),
-        tag => abi::unknown_case("option", tag),
-    };
-    let req = Request {
-        method: super::http_types::Method::lift(req_0),
-        uri: abi::take_string(req_1, req_2),
-        headers: abi::take_list(req_3, req_4),
-        params: abi::take_list(req_5, req_6),
-        body: req_body,
-    };
-    let result = function(req);
+    let slots = [
+        u64::from(p0),
+        u64::from(p1),
+        u64::from(p2),
+        u64::from(p3),
+        u64::from(p4),
+        u64::from(p5),
+        u64::from(p6),
+        u64::from(p7),
+        u64::from(p8),
+        u64::from(p9),
+    ];
+    let result = function(abi::take_flat(&slots));
     let at = std::ptr::addr_of_mut!(RESULT).cast::<u8>();
     abi::give(result, at);
     at
@@ -60,22 +60,18 @@ macro_rules! __http_handler__export_handle_http {
         const _: () = {
             #[export_name = $name]
             extern "C" fn export(
-                req_0: u32,
-                req_1: *mut u8,
-                req_2: usize,
-                req_3: *mut u8,
-                req_4: usize,
-                req_5: *mut u8,
-                req_6: usize,
-                req_7: u32,
-                req_8: u32,
-                req_9: u32,
+                p0: u32,
+                p1: u32,
+                p2: u32,
+                p3: u32,
+                p4: u32,
+                p5: u32,
+                p6: u32,
+                p7: u32,
+                p8: u32,
+                p9: u32,
             ) -> *const u8 {
-                unsafe {
-                    $crate::http_handler::__export_handle_http(
-                        $function, req_0, req_1, req_2, req_3, req_4, req_5, req_6, req_7, req_8, req_9,
-                    )
-                }
+                unsafe { $crate::http_handler::__export_handle_http($function, p0, p1, p2, p3, p4, p5, p6, p7, p8, p9) }
             }
         };
     };
@@ -94,30 +90,30 @@ macro_rules! __http_handler__export {
         const _: () = {
             #[export_name = "handle-http"]
             extern "C" fn export(
-                req_0: u32,
-                req_1: *mut u8,
-                req_2: usize,
-                req_3: *mut u8,
-                req_4: usize,
-                req_5: *mut u8,
-                req_6: usize,
-                req_7: u32,
-                req_8: u32,
-                req_9: u32,
+                p0: u32,
+                p1: u32,
+                p2: u32,
+                p3: u32,
+                p4: u32,
+                p5: u32,
+                p6: u32,
+                p7: u32,
+                p8: u32,
+                p9: u32,
             ) -> *const u8 {
                 unsafe {
                     $crate::http_handler::__export_handle_http(
                         <$guest as $crate::http_handler::Guest>::handle_http,
-                        req_0,
-                        req_1,
-                        req_2,
-                        req_3,
-                        req_4,
-                        req_5,
-                        req_6,
-                        req_7,
-                        req_8,
-                        req_9,
+                        p0,
+                        p1,
+                        p2,
+                        p3,
+                        p4,
+                        p5,
+                        p6,
+                        p7,
+                        p8,
+                        p9,
                     )
                 }
             }
@@ -129,4 +125,4 @@ macro_rules! __http_handler__export {
 #[doc(inline)]
 pub use __http_handler__export as export;
 
-const _: () = abi::has_layout::<Result<Response, HttpError>>(32, 4, 32);
+const _: () = abi::has_layout::<Result<Response, HttpError>>(32, 4, 32, 8);

@@ -28,12 +28,12 @@ impl Router {
         #[link(wasm_import_module = "http-server")]
         extern "C" {
             #[link_name = "router::new"]
-            fn import(result: *mut u8);
+            fn import(p0: u32);
         }
 
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(result.at());
+            import(result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -43,12 +43,15 @@ impl Router {
         #[link(wasm_import_module = "http-server")]
         extern "C" {
             #[link_name = "router::new-with-base"]
-            fn import(base: *const u8, base_len: usize, result: *mut u8);
+            fn import(p0: u32, p1: u32, p2: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(base.as_ptr(), base.len(), result.at());
+            let mut slots = [0; 2];
+            abi::lend_flat(base, &mut slots, &mut loan);
+            import(slots[0] as u32, slots[1] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -58,19 +61,24 @@ impl Router {
         #[link(wasm_import_module = "http-server")]
         extern "C" {
             #[link_name = "router::get"]
-            fn import(
-                this: u32,
-                route: *const u8,
-                route_len: usize,
-                handler: *const u8,
-                handler_len: usize,
-                result: *mut u8,
-            );
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32, p4: u32, p5: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, route.as_ptr(), route.len(), handler.as_ptr(), handler.len(), result.at());
+            let mut slots = [0; 5];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            abi::lend_flat(route, &mut slots[1..], &mut loan);
+            abi::lend_flat(handler, &mut slots[3..], &mut loan);
+            import(
+                slots[0] as u32,
+                slots[1] as u32,
+                slots[2] as u32,
+                slots[3] as u32,
+                slots[4] as u32,
+                result.at() as u32,
+            );
             abi::take(result.at())
         }
     }
@@ -80,19 +88,24 @@ impl Router {
         #[link(wasm_import_module = "http-server")]
         extern "C" {
             #[link_name = "router::put"]
-            fn import(
-                this: u32,
-                route: *const u8,
-                route_len: usize,
-                handler: *const u8,
-                handler_len: usize,
-                result: *mut u8,
-            );
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32, p4: u32, p5: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, route.as_ptr(), route.len(), handler.as_ptr(), handler.len(), result.at());
+            let mut slots = [0; 5];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            abi::lend_flat(route, &mut slots[1..], &mut loan);
+            abi::lend_flat(handler, &mut slots[3..], &mut loan);
+            import(
+                slots[0] as u32,
+                slots[1] as u32,
+                slots[2] as u32,
+                slots[3] as u32,
+                slots[4] as u32,
+                result.at() as u32,
+            );
             abi::take(result.at())
         }
     }
@@ -102,19 +115,24 @@ impl Router {
         #[link(wasm_import_module = "http-server")]
         extern "C" {
             #[link_name = "router::post"]
-            fn import(
-                this: u32,
-                route: *const u8,
-                route_len: usize,
-                handler: *const u8,
-                handler_len: usize,
-                result: *mut u8,
-            );
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32, p4: u32, p5: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, route.as_ptr(), route.len(), handler.as_ptr(), handler.len(), result.at());
+            let mut slots = [0; 5];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            abi::lend_flat(route, &mut slots[1..], &mut loan);
+            abi::lend_flat(handler, &mut slots[3..], &mut loan);
+            import(
+                slots[0] as u32,
+                slots[1] as u32,
+                slots[2] as u32,
+                slots[3] as u32,
+                slots[4] as u32,
+                result.at() as u32,
+            );
             abi::take(result.at())
         }
     }
@@ -124,19 +142,24 @@ impl Router {
         #[link(wasm_import_module = "http-server")]
         extern "C" {
             #[link_name = "router::delete"]
-            fn import(
-                this: u32,
-                route: *const u8,
-                route_len: usize,
-                handler: *const u8,
-                handler_len: usize,
-                result: *mut u8,
-            );
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32, p4: u32, p5: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, route.as_ptr(), route.len(), handler.as_ptr(), handler.len(), result.at());
+            let mut slots = [0; 5];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            abi::lend_flat(route, &mut slots[1..], &mut loan);
+            abi::lend_flat(handler, &mut slots[3..], &mut loan);
+            import(
+                slots[0] as u32,
+                slots[1] as u32,
+                slots[2] as u32,
+                slots[3] as u32,
+                slots[4] as u32,
+                result.at() as u32,
+            );
             abi::take(result.at())
         }
     }
@@ -157,15 +180,24 @@ impl Drop for Router {
 impl abi::Lend for Router {
     const SIZE: usize = 4;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 1;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         abi::lend(&self.handle, at, loan);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        abi::lend_flat(&self.handle, slots, loan);
     }
 }
 
 impl abi::Own for Router {
     unsafe fn take(at: *const u8) -> Self {
         Router { handle: abi::take(at) }
+    }
+
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        Router { handle: abi::take_flat(slots) }
     }
 
     unsafe fn give(self, at: *mut u8) {
@@ -185,12 +217,16 @@ impl Server {
         #[link(wasm_import_module = "http-server")]
         extern "C" {
             #[link_name = "server::serve"]
-            fn import(address: *const u8, address_len: usize, router: u32, result: *mut u8);
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(address.as_ptr(), address.len(), router.handle, result.at());
+            let mut slots = [0; 3];
+            abi::lend_flat(address, &mut slots, &mut loan);
+            abi::lend_flat(router, &mut slots[2..], &mut loan);
+            import(slots[0] as u32, slots[1] as u32, slots[2] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -200,12 +236,15 @@ impl Server {
         #[link(wasm_import_module = "http-server")]
         extern "C" {
             #[link_name = "server::stop"]
-            fn import(this: u32, result: *mut u8);
+            fn import(p0: u32, p1: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, result.at());
+            let mut slots = [0; 1];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            import(slots[0] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -226,9 +265,14 @@ impl Drop for Server {
 impl abi::Lend for Server {
     const SIZE: usize = 4;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 1;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         abi::lend(&self.handle, at, loan);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        abi::lend_flat(&self.handle, slots, loan);
     }
 }
 
@@ -237,11 +281,15 @@ impl abi::Own for Server {
         Server { handle: abi::take(at) }
     }
 
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        Server { handle: abi::take_flat(slots) }
+    }
+
     unsafe fn give(self, at: *mut u8) {
         abi::give(std::mem::ManuallyDrop::new(self).handle, at);
     }
 }
 
-const _: () = abi::has_layout::<Result<Router, HttpRouterError>>(16, 4, 16);
-const _: () = abi::has_layout::<Result<Server, HttpRouterError>>(16, 4, 16);
-const _: () = abi::has_layout::<Result<(), HttpRouterError>>(16, 4, 16);
+const _: () = abi::has_layout::<Result<Router, HttpRouterError>>(16, 4, 16, 4);
+const _: () = abi::has_layout::<Result<Server, HttpRouterError>>(16, 4, 16, 4);
+const _: () = abi::has_layout::<Result<(), HttpRouterError>>(16, 4, 16, 4);

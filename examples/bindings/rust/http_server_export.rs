@@ -67,4 +67,4 @@ macro_rules! __http_server_export__export {
 #[doc(inline)]
 pub use __http_server_export__export as export;
 
-const _: () = abi::has_layout::<Result<(), String>>(12, 4, 12);
+const _: () = abi::has_layout::<Result<(), String>>(12, 4, 12, 3);

@@ -56,15 +56,24 @@ impl Method {
 impl abi::Lend for Method {
     const SIZE: usize = 1;
     const ALIGN: usize = 1;
+    const SLOTS: usize = 1;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         abi::give(*self, at);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        slots[0] = *self as u64;
     }
 }
 
 impl abi::Own for Method {
     unsafe fn take(at: *const u8) -> Self {
         Self::lift(abi::take::<u8>(at).into())
+    }
+
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        Self::lift(slots[0] as u32)
     }
 
     unsafe fn give(self, at: *mut u8) {
@@ -85,6 +94,7 @@ pub struct Request {
 impl abi::Lend for Request {
     const SIZE: usize = 40;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 10;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         abi::lend(&self.method, at, loan);
@@ -92,6 +102,14 @@ impl abi::Lend for Request {
         abi::lend(&self.headers, at.add(12), loan);
         abi::lend(&self.params, at.add(20), loan);
         abi::lend(&self.body, at.add(28), loan);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        abi::lend_flat(&self.method, &mut slots[0..], loan);
+        abi::lend_flat(&self.uri, &mut slots[1..], loan);
+        abi::lend_flat(&self.headers, &mut slots[3..], loan);
+        abi::lend_flat(&self.params, &mut slots[5..], loan);
+        abi::lend_flat(&self.body, &mut slots[7..], loan);
     }
 }
 
@@ -103,6 +121,16 @@ impl abi::Own for Request {
             headers: abi::take(at.add(12)),
             params: abi::take(at.add(20)),
             body: abi::take(at.add(28)),
+        }
+    }
+
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        Request {
+            method: abi::take_flat(&slots[0..]),
+            uri: abi::take_flat(&slots[1..]),
+            headers: abi::take_flat(&slots[3..]),
+            params: abi::take_flat(&slots[5..]),
+            body: abi::take_flat(&slots[7..]),
         }
     }
 
@@ -125,17 +153,32 @@ pub struct Response {
 impl abi::Lend for Response {
     const SIZE: usize = 28;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 7;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         abi::lend(&self.status, at, loan);
         abi::lend(&self.headers, at.add(4), loan);
         abi::lend(&self.body, at.add(16), loan);
     }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        abi::lend_flat(&self.status, &mut slots[0..], loan);
+        abi::lend_flat(&self.headers, &mut slots[1..], loan);
+        abi::lend_flat(&self.body, &mut slots[4..], loan);
+    }
 }
 
 impl abi::Own for Response {
     unsafe fn take(at: *const u8) -> Self {
         Response { status: abi::take(at), headers: abi::take(at.add(4)), body: abi::take(at.add(16)) }
+    }
+
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        Response {
+            status: abi::take_flat(&slots[0..]),
+            headers: abi::take_flat(&slots[1..]),
+            body: abi::take_flat(&slots[4..]),
+        }
     }
 
     unsafe fn give(self, at: *mut u8) {
@@ -172,6 +215,7 @@ impl std::error::Error for HttpError {}
 impl abi::Lend for HttpError {
     const SIZE: usize = 12;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 3;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         match self {
@@ -180,6 +224,16 @@ impl abi::Lend for HttpError {
             HttpError::ProtocolError(value) => abi::lend_case(2_u8, value, 4, at, loan),
             HttpError::StatusError(value) => abi::lend_case(3_u8, value, 4, at, loan),
             HttpError::UnexpectedError(value) => abi::lend_case(4_u8, value, 4, at, loan),
+        }
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        match self {
+            HttpError::InvalidUrl(value) => abi::lend_case_flat(0, value, slots, loan),
+            HttpError::TimeoutError(value) => abi::lend_case_flat(1, value, slots, loan),
+            HttpError::ProtocolError(value) => abi::lend_case_flat(2, value, slots, loan),
+            HttpError::StatusError(value) => abi::lend_case_flat(3, value, slots, loan),
+            HttpError::UnexpectedError(value) => abi::lend_case_flat(4, value, slots, loan),
         }
     }
 }
@@ -193,6 +247,17 @@ impl abi::Own for HttpError {
             3 => HttpError::StatusError(abi::take(at.add(4))),
             4 => HttpError::UnexpectedError(abi::take(at.add(4))),
             tag => abi::unknown_case("http-error", tag.into()),
+        }
+    }
+
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        match slots[0] as u32 {
+            0 => HttpError::InvalidUrl(abi::take_flat(&slots[1..])),
+            1 => HttpError::TimeoutError(abi::take_flat(&slots[1..])),
+            2 => HttpError::ProtocolError(abi::take_flat(&slots[1..])),
+            3 => HttpError::StatusError(abi::take_flat(&slots[1..])),
+            4 => HttpError::UnexpectedError(abi::take_flat(&slots[1..])),
+            tag => abi::unknown_case("http-error", tag),
         }
     }
 
@@ -234,6 +299,7 @@ impl std::error::Error for HttpRouterError {}
 impl abi::Lend for HttpRouterError {
     const SIZE: usize = 12;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 3;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         match self {
@@ -242,6 +308,16 @@ impl abi::Lend for HttpRouterError {
             HttpRouterError::ProtocolError(value) => abi::lend_case(2_u8, value, 4, at, loan),
             HttpRouterError::StatusError(value) => abi::lend_case(3_u8, value, 4, at, loan),
             HttpRouterError::UnexpectedError(value) => abi::lend_case(4_u8, value, 4, at, loan),
+        }
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        match self {
+            HttpRouterError::InvalidUrl(value) => abi::lend_case_flat(0, value, slots, loan),
+            HttpRouterError::TimeoutError(value) => abi::lend_case_flat(1, value, slots, loan),
+            HttpRouterError::ProtocolError(value) => abi::lend_case_flat(2, value, slots, loan),
+            HttpRouterError::StatusError(value) => abi::lend_case_flat(3, value, slots, loan),
+            HttpRouterError::UnexpectedError(value) => abi::lend_case_flat(4, value, slots, loan),
         }
     }
 }
@@ -258,6 +334,17 @@ impl abi::Own for HttpRouterError {
         }
     }
 
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        match slots[0] as u32 {
+            0 => HttpRouterError::InvalidUrl(abi::take_flat(&slots[1..])),
+            1 => HttpRouterError::TimeoutError(abi::take_flat(&slots[1..])),
+            2 => HttpRouterError::ProtocolError(abi::take_flat(&slots[1..])),
+            3 => HttpRouterError::StatusError(abi::take_flat(&slots[1..])),
+            4 => HttpRouterError::UnexpectedError(abi::take_flat(&slots[1..])),
+            tag => abi::unknown_case("http-router-error", tag),
+        }
+    }
+
     unsafe fn give(self, at: *mut u8) {
         match self {
             HttpRouterError::InvalidUrl(value) => abi::give_case(0_u8, value, 4, at),
@@ -269,6 +356,6 @@ impl abi::Own for HttpRouterError {
     }
 }
 
-const _: () = abi::has_layout::<(String, String)>(16, 4, 16);
-const _: () = abi::has_layout::<Option<Body>>(12, 4, 12);
-const _: () = abi::has_layout::<Option<Headers>>(12, 4, 12);
+const _: () = abi::has_layout::<(String, String)>(16, 4, 16, 4);
+const _: () = abi::has_layout::<Option<Body>>(12, 4, 12, 3);
+const _: () = abi::has_layout::<Option<Headers>>(12, 4, 12, 3);

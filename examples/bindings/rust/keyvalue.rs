@@ -52,6 +52,7 @@ impl std::error::Error for KeyvalueError {}
 impl abi::Lend for KeyvalueError {
     const SIZE: usize = 12;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 3;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         match self {
@@ -63,6 +64,19 @@ impl abi::Lend for KeyvalueError {
             KeyvalueError::TimeoutError(value) => abi::lend_case(5_u8, value, 4, at, loan),
             KeyvalueError::IoError(value) => abi::lend_case(6_u8, value, 4, at, loan),
             KeyvalueError::UnexpectedError(value) => abi::lend_case(7_u8, value, 4, at, loan),
+        }
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        match self {
+            KeyvalueError::KeyNotFound(value) => abi::lend_case_flat(0, value, slots, loan),
+            KeyvalueError::InvalidKey(value) => abi::lend_case_flat(1, value, slots, loan),
+            KeyvalueError::InvalidValue(value) => abi::lend_case_flat(2, value, slots, loan),
+            KeyvalueError::ConnectionError(value) => abi::lend_case_flat(3, value, slots, loan),
+            KeyvalueError::AuthenticationError(value) => abi::lend_case_flat(4, value, slots, loan),
+            KeyvalueError::TimeoutError(value) => abi::lend_case_flat(5, value, slots, loan),
+            KeyvalueError::IoError(value) => abi::lend_case_flat(6, value, slots, loan),
+            KeyvalueError::UnexpectedError(value) => abi::lend_case_flat(7, value, slots, loan),
         }
     }
 }
@@ -79,6 +93,20 @@ impl abi::Own for KeyvalueError {
             6 => KeyvalueError::IoError(abi::take(at.add(4))),
             7 => KeyvalueError::UnexpectedError(abi::take(at.add(4))),
             tag => abi::unknown_case("keyvalue-error", tag.into()),
+        }
+    }
+
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        match slots[0] as u32 {
+            0 => KeyvalueError::KeyNotFound(abi::take_flat(&slots[1..])),
+            1 => KeyvalueError::InvalidKey(abi::take_flat(&slots[1..])),
+            2 => KeyvalueError::InvalidValue(abi::take_flat(&slots[1..])),
+            3 => KeyvalueError::ConnectionError(abi::take_flat(&slots[1..])),
+            4 => KeyvalueError::AuthenticationError(abi::take_flat(&slots[1..])),
+            5 => KeyvalueError::TimeoutError(abi::take_flat(&slots[1..])),
+            6 => KeyvalueError::IoError(abi::take_flat(&slots[1..])),
+            7 => KeyvalueError::UnexpectedError(abi::take_flat(&slots[1..])),
+            tag => abi::unknown_case("keyvalue-error", tag),
         }
     }
 
@@ -108,12 +136,15 @@ impl Keyvalue {
         #[link(wasm_import_module = "keyvalue")]
         extern "C" {
             #[link_name = "keyvalue::open"]
-            fn import(name: *const u8, name_len: usize, result: *mut u8);
+            fn import(p0: u32, p1: u32, p2: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(name.as_ptr(), name.len(), result.at());
+            let mut slots = [0; 2];
+            abi::lend_flat(name, &mut slots, &mut loan);
+            import(slots[0] as u32, slots[1] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -123,12 +154,16 @@ impl Keyvalue {
         #[link(wasm_import_module = "keyvalue")]
         extern "C" {
             #[link_name = "keyvalue::get"]
-            fn import(this: u32, key: *const u8, key_len: usize, result: *mut u8);
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, key.as_ptr(), key.len(), result.at());
+            let mut slots = [0; 3];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            abi::lend_flat(key, &mut slots[1..], &mut loan);
+            import(slots[0] as u32, slots[1] as u32, slots[2] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -138,12 +173,24 @@ impl Keyvalue {
         #[link(wasm_import_module = "keyvalue")]
         extern "C" {
             #[link_name = "keyvalue::set"]
-            fn import(this: u32, key: *const u8, key_len: usize, value: *const u8, value_len: usize, result: *mut u8);
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32, p4: u32, p5: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, key.as_ptr(), key.len(), value.as_ptr(), value.len(), result.at());
+            let mut slots = [0; 5];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            abi::lend_flat(key, &mut slots[1..], &mut loan);
+            abi::lend_flat(value, &mut slots[3..], &mut loan);
+            import(
+                slots[0] as u32,
+                slots[1] as u32,
+                slots[2] as u32,
+                slots[3] as u32,
+                slots[4] as u32,
+                result.at() as u32,
+            );
             abi::take(result.at())
         }
     }
@@ -153,12 +200,15 @@ impl Keyvalue {
         #[link(wasm_import_module = "keyvalue")]
         extern "C" {
             #[link_name = "keyvalue::keys"]
-            fn import(this: u32, result: *mut u8);
+            fn import(p0: u32, p1: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, result.at());
+            let mut slots = [0; 1];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            import(slots[0] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -168,12 +218,16 @@ impl Keyvalue {
         #[link(wasm_import_module = "keyvalue")]
         extern "C" {
             #[link_name = "keyvalue::delete"]
-            fn import(this: u32, key: *const u8, key_len: usize, result: *mut u8);
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, key.as_ptr(), key.len(), result.at());
+            let mut slots = [0; 3];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            abi::lend_flat(key, &mut slots[1..], &mut loan);
+            import(slots[0] as u32, slots[1] as u32, slots[2] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -194,9 +248,14 @@ impl Drop for Keyvalue {
 impl abi::Lend for Keyvalue {
     const SIZE: usize = 4;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 1;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         abi::lend(&self.handle, at, loan);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        abi::lend_flat(&self.handle, slots, loan);
     }
 }
 
@@ -205,12 +264,16 @@ impl abi::Own for Keyvalue {
         Keyvalue { handle: abi::take(at) }
     }
 
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        Keyvalue { handle: abi::take_flat(slots) }
+    }
+
     unsafe fn give(self, at: *mut u8) {
         abi::give(std::mem::ManuallyDrop::new(self).handle, at);
     }
 }
 
-const _: () = abi::has_layout::<Result<Keyvalue, KeyvalueError>>(16, 4, 16);
-const _: () = abi::has_layout::<Result<Vec<u8>, KeyvalueError>>(16, 4, 16);
-const _: () = abi::has_layout::<Result<(), KeyvalueError>>(16, 4, 16);
-const _: () = abi::has_layout::<Result<Vec<String>, KeyvalueError>>(16, 4, 16);
+const _: () = abi::has_layout::<Result<Keyvalue, KeyvalueError>>(16, 4, 16, 4);
+const _: () = abi::has_layout::<Result<Vec<u8>, KeyvalueError>>(16, 4, 16, 4);
+const _: () = abi::has_layout::<Result<(), KeyvalueError>>(16, 4, 16, 4);
+const _: () = abi::has_layout::<Result<Vec<String>, KeyvalueError>>(16, 4, 16, 4);

@@ -25,12 +25,15 @@ impl Kv {
         #[link(wasm_import_module = "kv")]
         extern "C" {
             #[link_name = "kv::open"]
-            fn import(name: *const u8, name_len: usize, result: *mut u8);
+            fn import(p0: u32, p1: u32, p2: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(name.as_ptr(), name.len(), result.at());
+            let mut slots = [0; 2];
+            abi::lend_flat(name, &mut slots, &mut loan);
+            import(slots[0] as u32, slots[1] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -40,12 +43,16 @@ impl Kv {
         #[link(wasm_import_module = "kv")]
         extern "C" {
             #[link_name = "kv::get"]
-            fn import(this: u32, key: *const u8, key_len: usize, result: *mut u8);
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, key.as_ptr(), key.len(), result.at());
+            let mut slots = [0; 3];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            abi::lend_flat(key, &mut slots[1..], &mut loan);
+            import(slots[0] as u32, slots[1] as u32, slots[2] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -55,12 +62,24 @@ impl Kv {
         #[link(wasm_import_module = "kv")]
         extern "C" {
             #[link_name = "kv::set"]
-            fn import(this: u32, key: *const u8, key_len: usize, value: *const u8, value_len: usize, result: *mut u8);
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32, p4: u32, p5: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, key.as_ptr(), key.len(), value.as_ptr(), value.len(), result.at());
+            let mut slots = [0; 5];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            abi::lend_flat(key, &mut slots[1..], &mut loan);
+            abi::lend_flat(value, &mut slots[3..], &mut loan);
+            import(
+                slots[0] as u32,
+                slots[1] as u32,
+                slots[2] as u32,
+                slots[3] as u32,
+                slots[4] as u32,
+                result.at() as u32,
+            );
             abi::take(result.at())
         }
     }
@@ -70,12 +89,15 @@ impl Kv {
         #[link(wasm_import_module = "kv")]
         extern "C" {
             #[link_name = "kv::keys"]
-            fn import(this: u32, result: *mut u8);
+            fn import(p0: u32, p1: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, result.at());
+            let mut slots = [0; 1];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            import(slots[0] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -85,12 +107,16 @@ impl Kv {
         #[link(wasm_import_module = "kv")]
         extern "C" {
             #[link_name = "kv::delete"]
-            fn import(this: u32, key: *const u8, key_len: usize, result: *mut u8);
+            fn import(p0: u32, p1: u32, p2: u32, p3: u32);
         }
 
+        let mut loan = abi::Loan::default();
         let mut result = abi::Area::<16>::uninit();
         unsafe {
-            import(self.handle, key.as_ptr(), key.len(), result.at());
+            let mut slots = [0; 3];
+            abi::lend_flat(self, &mut slots, &mut loan);
+            abi::lend_flat(key, &mut slots[1..], &mut loan);
+            import(slots[0] as u32, slots[1] as u32, slots[2] as u32, result.at() as u32);
             abi::take(result.at())
         }
     }
@@ -111,9 +137,14 @@ impl Drop for Kv {
 impl abi::Lend for Kv {
     const SIZE: usize = 4;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 1;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         abi::lend(&self.handle, at, loan);
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        abi::lend_flat(&self.handle, slots, loan);
     }
 }
 
@@ -122,12 +153,16 @@ impl abi::Own for Kv {
         Kv { handle: abi::take(at) }
     }
 
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        Kv { handle: abi::take_flat(slots) }
+    }
+
     unsafe fn give(self, at: *mut u8) {
         abi::give(std::mem::ManuallyDrop::new(self).handle, at);
     }
 }
 
-const _: () = abi::has_layout::<Result<Kv, Error>>(16, 4, 16);
-const _: () = abi::has_layout::<Result<Payload, Error>>(16, 4, 16);
-const _: () = abi::has_layout::<Result<(), Error>>(16, 4, 16);
-const _: () = abi::has_layout::<Result<Vec<String>, Error>>(16, 4, 16);
+const _: () = abi::has_layout::<Result<Kv, Error>>(16, 4, 16, 4);
+const _: () = abi::has_layout::<Result<Payload, Error>>(16, 4, 16, 4);
+const _: () = abi::has_layout::<Result<(), Error>>(16, 4, 16, 4);
+const _: () = abi::has_layout::<Result<Vec<String>, Error>>(16, 4, 16, 4);

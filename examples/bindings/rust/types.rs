@@ -30,10 +30,17 @@ impl std::error::Error for Error {}
 impl abi::Lend for Error {
     const SIZE: usize = 12;
     const ALIGN: usize = 4;
+    const SLOTS: usize = 3;
 
     unsafe fn lend(&self, at: *mut u8, loan: &mut abi::Loan) {
         match self {
             Error::ErrorWithDescription(value) => abi::lend_case(0_u8, value, 4, at, loan),
+        }
+    }
+
+    unsafe fn lend_flat(&self, slots: &mut [u64], loan: &mut abi::Loan) {
+        match self {
+            Error::ErrorWithDescription(value) => abi::lend_case_flat(0, value, slots, loan),
         }
     }
 }
@@ -43,6 +50,13 @@ impl abi::Own for Error {
         match abi::take::<u8>(at) {
             0 => Error::ErrorWithDescription(abi::take(at.add(4))),
             tag => abi::unknown_case("error", tag.into()),
+        }
+    }
+
+    unsafe fn take_flat(slots: &[u64]) -> Self {
+        match slots[0] as u32 {
+            0 => Error::ErrorWithDescription(abi::take_flat(&slots[1..])),
+            tag => abi::unknown_case("error", tag),
         }
     }
 
