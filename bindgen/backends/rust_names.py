@@ -369,12 +369,6 @@ def is_borrowed(type_: Type) -> bool:
     return False
 
 
-def is_plain(type_: Type) -> bool:
-    """Whether a list of it lies in Rust's memory as the ABI has it."""
-    real = unaliased(type_)
-    return isinstance(real, Primitive) and real not in (Primitive.STRING, Primitive.UNIT)
-
-
 def derives(type_: Type) -> str:
     """The traits that a type has from `derive`."""
     if contains_handle(type_):
