@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bindgen.abi import Signature
-from bindgen.backends.rust_names import Names, params_of
+from bindgen.backends.rust_names import Names, is_reference, params_of
 from bindgen.backends.rust_text import Code, Items, Unsafe, bind, docs
 from bindgen.backends.rust_text import Signature as FunctionHead
 from bindgen.plan import ABI, Call, Free, Reserve, call
@@ -54,7 +54,7 @@ def importing(interface: Interface, names: Names, function: Function) -> list[Co
     """A function that calls an import."""
     plan = call(function, "guest", "import")
     core = plan.core
-    lending, arguments = _lent(names, plan)
+    lending, arguments = _lent(plan)
     if core.result_pointer:
         arguments.append("result.at() as u32")
     result = f" -> {FLAT_TYPES[core.result]}" if core.result else ""
@@ -79,11 +79,11 @@ def importing(interface: Interface, names: Names, function: Function) -> list[Co
     return [*docs(function.docs), head, [*body, "unsafe {", [*lending, *taking], "}"], "}"]
 
 
-def _lent(names: Names, plan: Call) -> tuple[list[Code], list[str | Items]]:
+def _lent(plan: Call) -> tuple[list[Code], list[str | Items]]:
     """Statements that lend the parameters to the host, and the arguments for the import."""
     lending: list[Code] = []
     for (name, type_), part in zip(params_of(plan.function), plan.params.parts, strict=True):
-        value = "self" if name == "this" else name if names.borrowed(type_).startswith("&") else f"&{name}"
+        value = "self" if name == "this" else name if is_reference(type_) else f"&{name}"
         if part.shape.is_empty:
             continue
         if plan.core.indirect_params:

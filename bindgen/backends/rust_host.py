@@ -18,7 +18,7 @@ from pathlib import Path
 from string import Template
 
 from bindgen.backends import interfaces_of
-from bindgen.backends.rust_host_values import FLAT, HostValues
+from bindgen.backends.rust_host_values import FLAT, HostValues, Ref
 from bindgen.backends.rust_names import HostNames, name_modules, params_of
 from bindgen.backends.rust_text import Code, Items, Signature, bind, docs, render
 from bindgen.backends.rust_types import Types, braces, used
@@ -55,6 +55,9 @@ def write(imports: Sequence[Interface], exports: Sequence[Interface]) -> dict[st
         types = Types(names, modules, "core::error::Error")
         files[f"{module}.rs"] = _Module(interface, names, types, interface in imports, interface in exports).text()
     return files
+
+
+ANSWER = Ref("answer", is_place=True)
 
 
 class _Module:
@@ -213,7 +216,7 @@ class _Module:
                     asked = self._invoked(function, arguments, asks_host)
                     body += [bind("asked", asked), "let answer = asked.await?;"]
                 case Allocate():
-                    noting = self._values.note(function.result, "&answer")
+                    noting = self._values.note(function.result, ANSWER)
                 case LowerResult():
                     body += self._lowered(plan, noting, f"u64::from({slots[-1]})" if plan.core.result_pointer else None)
         generics = "<'a, T: abi::State, H: Host>" if asks_host else "<'a, T: abi::State>"
@@ -239,9 +242,9 @@ class _Module:
             return ["Ok(())"]
         code: list[Code] = [*_noted(noting), "let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;"]
         if at:
-            return [*code, *self._values.store(type_, at, "&answer"), "Ok(())"]
+            return [*code, *self._values.store(type_, at, ANSWER), "Ok(())"]
         before: list[Code] = []
-        (flat,) = self._values.flat(type_, "&answer", before, lambda: "result")
+        (flat,) = self._values.flat(type_, ANSWER, before, lambda: "result")
         return [*code, *before, f"Ok({flat})"]
 
     # What a guest exports.
@@ -301,7 +304,7 @@ class _Module:
                 case LowerParam(number, part):
                     type_, name = params_of(plan.function)[number][1], arguments[number]
                     by_value = isinstance(part.shape, Number | Labels | FlagSet | Nothing)
-                    value = f"&{name}" if by_value else name
+                    value = Ref(name, by_value)
                     noting += self._values.note(type_, value)
                     if plan.core.indirect_params:
                         filling += self._values.store(type_, f"u64::from(params_at) + {part.offset}", value)

@@ -8,13 +8,13 @@ Five operations, each a function in the generated module where the type is compo
 - *store*: a value into memory (`store_T(lower, at, value)`)
 - *flat*: a value as flat WebAssembly values (`flat_T(lower, value)`), and a list as pointer and length
 
-Functions are written on demand, so a module holds those that it needs. Values are passed by reference: what an
-expression for one begins with `&` or is a variable that holds a reference.
+Functions are written on demand, so a module holds those that it needs. Values are passed by reference (`Ref`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bindgen.backends.rust_names import HostNames, case_names
 from bindgen.backends.rust_text import Code, Items, Signature, Value, arm, bind
@@ -54,6 +54,30 @@ _NUMBERS = {
 """The numbers of which every one is a value."""
 
 _LIFT, _LOWER, _BLOCKS = "lift: &mut abi::Lift<'_>", "lower: &mut abi::Lower<'_>", "blocks: &mut abi::Blocks"
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A reference to a value, as an expression: a variable that holds one, or the place that the value is in."""
+
+    name: str
+    is_place: bool = False
+
+    def __str__(self) -> str:
+        return f"&{self.name}" if self.is_place else self.name
+
+    @property
+    def behind(self) -> str:
+        """The value, which is copied."""
+        return self.name if self.is_place else f"*{self.name}"
+
+    def field(self, name: str) -> Ref:
+        """A field, or an item of a tuple. How rustfmt writes `x.0.0` depends on its version."""
+        return Ref(f"({self.name}).{name}" if self.is_place else f"{self.name}.{name}", True)
+
+
+VALUE = Ref("value")
+"""What helper functions are given, and patterns give."""
 
 
 class HostValues:
@@ -193,7 +217,7 @@ class HostValues:
 
     # Noting: what blocks of memory a value takes.
 
-    def note(self, type_: Type, value: str) -> list[Code]:
+    def note(self, type_: Type, value: Ref) -> list[Code]:
         """Statements that note the blocks of the value behind the reference `value`."""
         match shape(type_):
             case it if not it.has_heap:
@@ -203,77 +227,77 @@ class HostValues:
             case Elements(element=Number(primitive=primitive)) if primitive in _NUMBERS:
                 return [f"blocks.numbers({value});"]
         name = self._function("note", type_, lambda head: self._write_note(type_, head))
-        return [Items(f"{name}(", ["blocks", value], ");")]
+        return [Items(f"{name}(", ["blocks", str(value)], ");")]
 
     def _write_note(self, type_: Type, head: str) -> list[Code]:
         body: list[Code] = []
         match shape(type_):
             case Elements() as it:
                 body = [f"blocks.list(value.len(), {_layout(it)});"]
-                if inner := self.note(_element(it), "item"):
+                if inner := self.note(_element(it), Ref("item")):
                     body += ["for item in value {", inner, "}"]
             case Parts():
-                body = [line for name, part in fields(type_) for line in self.note(part, f"&value.{name}")]
+                body = [line for name, part in fields(type_) for line in self.note(part, VALUE.field(name))]
             case Choice() as it:
-                body = self._cases(it, lambda _, held: self.note(held, "value") if held is not None else [])
+                body = self._cases(it, lambda _, held: self.note(held, VALUE) if held is not None else [])
         return [Signature(head, [_BLOCKS, f"value: &{self._names.viewed(type_)}"], ""), body, "}"]
 
     # Lowering: into memory.
 
-    def store(self, type_: Type, at: str, value: str) -> list[Code]:
+    def store(self, type_: Type, at: str, value: Ref) -> list[Code]:
         """Statements that put the value behind the reference `value` into memory at `at`."""
         match shape(type_):
             case Nothing():
                 return []
             case Number(primitive=Primitive.BOOL):
-                return [f"lower.put({at}, u8::from({_deref(value)}))?;"]
+                return [f"lower.put({at}, u8::from({value.behind}))?;"]
             case Number(primitive=Primitive.CHAR):
-                return [f"lower.put({at}, u32::from({_deref(value)}))?;"]
+                return [f"lower.put({at}, u32::from({value.behind}))?;"]
             case Number():
-                return [f"lower.put({at}, {_deref(value)})?;"]
+                return [f"lower.put({at}, {value.behind})?;"]
             case Labels(size=size):
-                return [f"lower.put({at}, {_deref(value)} as u{8 * size})?;"]
+                return [f"lower.put({at}, {value.behind} as u{8 * size})?;"]
             case Handle() as it:
                 return [f"let handle = {self._handle(it, value)};", f"lower.put({at}, handle)?;"]
             case FlagSet(size=size) if size <= 4:
-                return [f"lower.put({at}, {_field(value, '0')[1:]})?;"]
+                return [f"lower.put({at}, {value.field('0').name})?;"]
             case FlagSet(size=size):
-                bits = _field(value, "0")[1:]
+                bits = value.field("0").name
                 return [f"lower.put({_plus(at, 4 * n)}, {bits}[{n}])?;" for n in range(size // 4)]
             case Text() | Elements() as it:
                 return [bind("pair", self._fill(it, value)), f"lower.put_pair({at}, pair)?;"]
         name = self._function("store", type_, lambda head: self._write_store(type_, head))
-        return [Items(f"{name}(", ["lower", at, value], ")?;")]
+        return [Items(f"{name}(", ["lower", at, str(value)], ")?;")]
 
     def _write_store(self, type_: Type, head: str) -> list[Code]:
         body: list[Code] = []
         match shape(type_):
             case Parts() as it:
                 for (name, part), at in _placed(it):
-                    body += self.store(part, _plus("at", at), f"&value.{name}")
+                    body += self.store(part, _plus("at", at), VALUE.field(name))
             case Choice() as it:
                 payload_at = _plus("at", it.payload_offset)
 
                 def store_case(number: int, held: Type | None) -> list[Code]:
                     tag = f"lower.put(at, {number}_u{8 * it.tag_size})?;"
-                    return [tag, *(self.store(held, payload_at, "value") if held is not None else [])]
+                    return [tag, *(self.store(held, payload_at, VALUE) if held is not None else [])]
 
                 body = self._cases(it, store_case)
         parameters = [_LOWER, "at: u64", f"value: &{self._names.viewed(type_)}"]
         return [Signature(head, parameters, " -> abi::Result<()>"), [*body, "Ok(())"], "}"]
 
-    def _fill(self, it: Text | Elements, value: str) -> Value:
+    def _fill(self, it: Text | Elements, value: Ref) -> Value:
         """An expression that fills the next block with a text or a list, for pointer and length."""
         if isinstance(it, Text):
             return f"lower.string({value})?"
         if isinstance(it.element, Number) and it.element.primitive in _NUMBERS:
             return f"lower.numbers({value})?"
         name = self._function("fill", it.type, lambda head: self._write_fill(it, head))
-        return Items(f"{name}(", ["lower", value], ")?")
+        return Items(f"{name}(", ["lower", str(value)], ")?")
 
     def _write_fill(self, it: Elements, head: str) -> list[Code]:
         element = _element(it)
-        put = self.store(element, "at", "item")
+        put = self.store(element, "at", Ref("item"))
         parameters = [_LOWER, f"value: &{self._names.viewed(it.type)}"]
         filling = "lower.list(value, elements, |lower, at, item|"
         body: list[Code] = [f"let elements = {_layout(it)};"]
@@ -282,24 +306,24 @@ class HostValues:
 
     # Lowering: to flat values.
 
-    def flat(self, type_: Type, value: str, before: list[Code], fresh: Callable[[], str]) -> list[str]:
+    def flat(self, type_: Type, value: Ref, before: list[Code], fresh: Callable[[], str]) -> list[str]:
         """Expressions for the flat values of what is behind the reference `value`. What has to come first is added to
         `before`; `fresh` gives a name for a variable in it."""
         match shape(type_):
             case Nothing():
                 return []
             case Number(primitive=Primitive.S8 | Primitive.S16 | Primitive.S32):
-                return [f"{_deref(value)} as u32"]
+                return [f"{value.behind} as u32"]
             case Number(primitive=Primitive.S64):
-                return [f"{_deref(value)} as u64"]
+                return [f"{value.behind} as u64"]
             case Number(primitive=Primitive.BOOL | Primitive.U8 | Primitive.U16 | Primitive.CHAR):
-                return [f"u32::from({_deref(value)})"]
+                return [f"u32::from({value.behind})"]
             case Number():
-                return [_deref(value)]
+                return [value.behind]
             case Labels():
-                return [f"{_deref(value)} as u32"]
+                return [f"{value.behind} as u32"]
             case FlagSet(size=size):
-                bits = _field(value, "0")[1:]
+                bits = value.field("0").name
                 words = [f"{bits}[{n}]" for n in range(size // 4)]
                 return words if size > 4 else [bits if size == 4 else f"u32::from({bits})"]
             case Handle() as it:
@@ -312,12 +336,12 @@ class HostValues:
                 return [f"{name}.0", f"{name}.1"]
             case Parts():
                 return [
-                    slot for name, part in fields(type_) for slot in self.flat(part, _field(value, name), before, fresh)
+                    slot for name, part in fields(type_) for slot in self.flat(part, value.field(name), before, fresh)
                 ]
             case it:
                 flat = self._function("flat", type_, lambda head: self._write_flat(type_, head))
                 name = fresh()
-                before.append(bind(name, Items(f"{flat}(", ["lower", value], ")?")))
+                before.append(bind(name, Items(f"{flat}(", ["lower", str(value)], ")?")))
                 return [name] if len(it.slots) == 1 else [f"{name}.{number}" for number in range(len(it.slots))]
 
     def _write_flat(self, type_: Type, head: str) -> list[Code]:
@@ -327,7 +351,7 @@ class HostValues:
         for case in it.cases:
             held, before = case_payload(type_, case.number), list[Code]()
             names = map("f{}".format, range(len(it.slots)))
-            flats = self.flat(held, "value", before, names.__next__) if held is not None else []
+            flats = self.flat(held, VALUE, before, names.__next__) if held is not None else []
             moved = [_to_slot(*each) for each in zip(flats, conversions(case), strict=True)]
             zeros = ["0.0" if letter in "fd" else "0" for letter in case.unused]
             slots = [str(case.number), *moved, *zeros]
@@ -349,9 +373,9 @@ class HostValues:
             arms += [f"{pattern} => {{", body, "}"] if body else [f"{pattern} => {{}}"]
         return ["match value {", arms, "}"]
 
-    def _handle(self, it: Handle, value: str) -> str:
+    def _handle(self, it: Handle, value: Ref) -> str:
         if self._names.is_guests(it.resource):
-            return f"lower.resource({_field(value, '0')})?"
+            return f"lower.resource({value.field('0')})?"
         return f'lower.handle("{it.resource.name}", {value})?'
 
 
@@ -426,16 +450,6 @@ def _called(it: Choice | Labels) -> str:
         case ExpectedOf():
             return "expected"
     raise AssertionError(it)
-
-
-def _deref(value: str) -> str:
-    """The value behind a reference."""
-    return value[1:] if value.startswith("&") else f"*{value}"
-
-
-def _field(value: str, name: str) -> str:
-    """A reference to a field of the value behind a reference. How rustfmt writes `x.0.0` depends on its version."""
-    return f"&({value[1:]}).{name}" if value.startswith("&") else f"&{value}.{name}"
 
 
 def _plus(at: str, offset: int) -> str:

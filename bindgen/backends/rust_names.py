@@ -369,6 +369,12 @@ def is_borrowed(type_: Type) -> bool:
     return False
 
 
+def is_reference(type_: Type) -> bool:
+    """Whether a parameter of an import is a reference, and not a value that may be made of some."""
+    real = unaliased(type_)
+    return real is Primitive.STRING or isinstance(real, ListOf) or is_borrowed(type_)
+
+
 def derives(type_: Type) -> str:
     """The traits that a type has from `derive`."""
     if contains_handle(type_):
