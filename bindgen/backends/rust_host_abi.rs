@@ -14,6 +14,7 @@ use core::any::Any;
 use core::fmt::{self, Display};
 pub use core::future::Future;
 use core::pin::Pin;
+use core::task::Poll;
 use wasmtime::{AsContextMut, Extern, Memory, Store, StoreContextMut, WasmParams, WasmResults, WasmRet, WasmTyList};
 pub use wasmtime::{Caller, Instance, Linker, Result, TypedFunc};
 
@@ -45,7 +46,7 @@ fn fault<T>(message: impl Display) -> Result<T> {
 
 // The guest.
 
-/// The data of a store with one instance of a guest in it.
+/// The data of a store with one instance of a guest in it: a second one that calls an import ends with a fault.
 pub trait State: Send + 'static {
     fn guest(&mut self) -> &mut Guest;
 }
@@ -88,6 +89,8 @@ pub struct Guest {
     /// The guest allocates or frees for the host, and may call no import.
     guarded: bool,
     depth: u32,
+    /// How much the guest has handed over since others had a turn.
+    since_turn: u64,
 }
 
 /// How deep calls into the guest and from it may be nested.
@@ -112,22 +115,55 @@ impl Default for Guest {
             token: Arc::new(()),
             guarded: false,
             depth: 0,
+            since_turn: 0,
         }
     }
 }
 
-/// A guest calls an import. Raises a fault for one that calls from where it may not.
+/// A guest calls an import. Raises a fault for one that calls from where it may not. Imports that are not generated
+/// have to begin with this, too.
 pub fn enter<T: State>(caller: &mut Caller<'_, T>, place: &str) -> Result<()> {
     if caller.data_mut().guest().guarded {
         return fault(format_args!("{place}: the guest calls an import while it allocates or frees for the host"));
     }
-    if caller.data_mut().guest().exports.is_none() {
-        let memory = caller.get_export("memory");
+    let memory = caller.get_export("memory");
+    let Some(known) = caller.data_mut().guest().exports.as_ref().map(|exports| exports.memory) else {
         let realloc = caller.get_export("canonical_abi_realloc");
         let free = caller.get_export("canonical_abi_free");
         know(caller, memory, realloc, free);
+        return Ok(());
+    };
+    let memory = memory.and_then(Extern::into_memory);
+    let at = |memory: Option<Memory>| memory.map(|memory| memory.data_ptr(&*caller));
+    if at(memory) != at(known) {
+        return fault(format_args!("{place}: the store belongs to another instance than the one that calls"));
     }
     Ok(())
+}
+
+/// How much a guest may hand over before others have a turn, counted as for the budget.
+const TURN: u64 = 16 << 20;
+
+/// What a call of an import counts for.
+const CALL: u64 = 1024;
+
+/// Gives others a turn where it's time for that: an engine looks at its epoch in loops and where functions begin, and a
+/// guest may call imports in a straight line for hours.
+pub async fn turn<T: State>(caller: &mut Caller<'_, T>) {
+    let guest = caller.data_mut().guest();
+    if guest.since_turn < TURN {
+        return;
+    }
+    guest.since_turn = 0;
+    let mut waited = false;
+    core::future::poll_fn(|context| {
+        if core::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
 }
 
 /// The function that the guest exports as `name`. Raises a fault where there is none of the type.
@@ -281,7 +317,9 @@ impl<'a> Lift<'a> {
     /// For what a guest passes to an import, of which the name is `place`.
     pub fn params<T: State>(caller: &'a mut Caller<'_, T>, place: &'static str) -> Result<Self> {
         enter(caller, place)?;
-        Ok(Self::new(caller, place, false))
+        let lift = Self::new(caller, place, false);
+        lift.guest.since_turn += CALL;
+        Ok(lift)
     }
 
     /// For what an export returned, which is the host's.
@@ -307,7 +345,10 @@ impl<'a> Lift<'a> {
 
     fn spend(&mut self, size: u64) -> Result<()> {
         match self.left.checked_sub(size) {
-            Some(left) => self.left = left,
+            Some(left) => {
+                self.left = left;
+                self.guest.since_turn = self.guest.since_turn.saturating_add(size);
+            }
             None => {
                 let budget = self.guest.budget;
                 return self.fault(format_args!(
@@ -353,7 +394,7 @@ impl<'a> Lift<'a> {
     }
 
     fn own(&mut self, pointer: u32, size: u64, align: u32) {
-        if self.owns && self.guest.reused {
+        if size != 0 && self.owns && self.guest.reused {
             self.owned.push((pointer, u32::try_from(size).unwrap_or(u32::MAX), align));
         }
     }

@@ -77,21 +77,13 @@ _TAKEN_BY_FUNCTION = frozenset(["function", "import", "loan", "params", "result"
 
 
 def snake(name: str) -> str:
-    """`new-with-base` as `new_with_base`; a keyword of Rust gets an underscore."""
-    text = name.replace("-", "_").lower()
-    return f"{text}_" if text in _KEYWORDS else text
+    """`new-with-base` as `new_with_base`."""
+    return name.replace("-", "_").lower()
 
 
 def camel(name: str) -> str:
     """`http-error` as `HttpError`."""
-    text = "".join(part[:1].upper() + part[1:] for part in name.split("-"))
-    return f"{text}_" if text in _TAKEN_BY_MODULE else text
-
-
-def local(name: str) -> str:
-    """A parameter's name in a generated function, as long as no other parameter has it."""
-    text = snake(name)
-    return f"{text}_" if text in _TAKEN_BY_FUNCTION else text
+    return "".join(part[:1].upper() + part[1:] for part in name.split("-"))
 
 
 def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
@@ -100,7 +92,8 @@ def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
     A module `std` of a crate would be what `std::` means there, and the roots of crates are in files called `lib` and
     `main`.
     """
-    files = Scope(["canonical_abi", "alloc", "core", "lib", "main", "std", "wasmtime"], same=str.casefold)
+    taken = ["canonical_abi", "alloc", "core", "lib", "main", "std", "wasmtime"]
+    files = Scope([*_KEYWORDS, *taken], same=str.casefold)
     return {interface: files.claim(interface, snake(interface.name)) for interface in interfaces}
 
 
@@ -108,7 +101,7 @@ def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
 def field_names(definition: TypeDef) -> tuple[str, ...]:
     """The fields of a record."""
     assert isinstance(definition.kind, Record)
-    scope = Scope(same=_same)
+    scope = Scope(_KEYWORDS, same=_same)
     return tuple(scope.fresh(snake(field.name)) for field in definition.kind.fields)
 
 
@@ -117,7 +110,7 @@ def case_names(definition: TypeDef) -> tuple[str, ...]:
     """The cases of a variant, an enum or a union; those of a union are numbered."""
     kind = definition.kind
     assert isinstance(kind, Variant | Union | Enum)
-    scope = Scope(same=_same)
+    scope = Scope(_TAKEN_BY_MODULE, same=_same)
     prefix = "Case" if isinstance(kind, Union) else ""
     return tuple(scope.fresh(prefix + camel(case.name)) for case in kind.cases)
 
@@ -135,7 +128,7 @@ def _function_names(interface: Interface) -> dict[Function, str]:
     """The free functions, and those of each resource."""
     found: dict[Function, str] = {}
     for functions in (interface.functions, *(resource.functions for resource in interface.resources)):
-        scope = Scope(same=_same)
+        scope = Scope(_KEYWORDS, same=_same)
         found |= {function: scope.fresh(snake(function.name)) for function in functions}
     return found
 
@@ -143,8 +136,8 @@ def _function_names(interface: Interface) -> dict[Function, str]:
 @cache
 def params_of(function: Function) -> tuple[tuple[str, Type], ...]:
     """Names and types of what a call passes. A method's own resource comes first, as `this`."""
-    scope = Scope(same=_same)
-    params = tuple((scope.fresh(local(param.name)), param.type) for param in function.params)
+    scope = Scope([*_KEYWORDS, *_TAKEN_BY_FUNCTION], same=_same)
+    params = tuple((scope.fresh(snake(param.name)), param.type) for param in function.params)
     if function.kind is FunctionKind.METHOD:
         assert function.resource is not None
         return (("this", function.resource), *params)
@@ -155,7 +148,7 @@ def params_of(function: Function) -> tuple[tuple[str, Type], ...]:
 def _type_scope(interface: Interface, taken: frozenset[str]) -> Scope:
     """The names of the types that are defined in a module (`TypeDef`, `Resource`), of those from others (`Use`), and of
     the traits and destructors of resources. `taken` are those that the modules of a side use themselves."""
-    scope = Scope(taken, same=_same)
+    scope = Scope([*_TAKEN_BY_MODULE, *taken], same=_same)
     defined: list[TypeDef | Resource] = [*interface.types, *interface.resources]
     for definition in defined:
         scope.claim(definition, camel(definition.name))
@@ -280,7 +273,7 @@ class HostNames(Names):
         """`exports` are the interfaces that the guest exports: it defines their resources."""
         super().__init__(interface, modules)
         self._exports = exports
-        self._module = _type_scope(interface, self._taken).nested([*_KEYWORDS, *_TAKEN_BY_MODULE, "add_to_linker"])
+        self._module = _type_scope(interface, self._taken).nested([*_KEYWORDS, "add_to_linker"])
         # In this order whoever asks first, so that others can ask for the same names.
         for resource in interface.resources:
             self.trait(resource)
@@ -336,9 +329,8 @@ class HostNames(Names):
         return self.owned(type_)
 
     def _flat_name(self, function: Function) -> str:
-        own = function.name.replace("-", "_").lower()
-        name = f"{function.resource.name.replace('-', '_').lower()}_{own}" if function.resource else own
-        return f"{name}_" if name in _KEYWORDS else name
+        own = snake(function.name)
+        return f"{snake(function.resource.name)}_{own}" if function.resource else own
 
     def _slug(self, type_: Type) -> str:
         """The type's part in the name of a function."""
@@ -348,7 +340,7 @@ class HostNames(Names):
             case TypeDef(kind=Alias(target)):
                 return self._slug(target)
             case TypeDef() | Resource():
-                return type_.name.replace("-", "_").lower()
+                return snake(type_.name)
             case ListOf(element):
                 return f"list_{self._slug(element)}"
             case OptionOf(value):

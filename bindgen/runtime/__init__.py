@@ -220,8 +220,9 @@ class Lift:
         self._spend(length * self.ELEMENT)
         if length:
             self.range(pointer, (length - 1) * stride + reach)
-            if self.owned is not None:
-                self.owned.append((pointer, max(length * stride, (length - 1) * stride + reach), align))
+            size = max(length * stride, (length - 1) * stride + reach)
+            if size and self.owned is not None:
+                self.owned.append((pointer, size, align))
         return builtins.range(pointer, pointer + length * stride, stride) if stride else builtins.range(length)
 
     def pair(self, at: int) -> tuple[int, int]:

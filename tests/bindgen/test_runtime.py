@@ -185,6 +185,14 @@ def test_a_table_of_texts_is_lowered_and_lifted(form: tuple[Any, Any]) -> None:
         lowering.take()
 
 
+def test_a_list_of_elements_that_take_no_room_is_not_freed(form: tuple[Any, Any]) -> None:
+    lifting = form[0](Memory(), "test: list", owns=True)
+    assert len(lifting.list(0, 0, 1, 8, 3)) == 3
+    assert lifting.owned == []
+    assert len(lifting.list(4, 4, 4, 8, 3)) == 3
+    assert lifting.owned == [(8, 12, 4)]
+
+
 def test_a_table_may_have_thousands_of_columns(form: tuple[Any, Any]) -> None:
     lowering = form[1](Memory(), "test: rows")
     lowering.rows([("",) * 2000] * 2, 2000)

@@ -173,9 +173,12 @@ IMPORTED = ("imported", "renamed", "größe")
 EXPORTED = ("exported", "lent", "methods", "alias")
 
 
-def load_all(directory: Path) -> tuple[list[Interface], list[Interface]]:
-    """All of these and the project's own interfaces: those that are imported, and those that are exported."""
+def load_all(directory: Path, renamed: Sequence[str] = ()) -> tuple[list[Interface], list[Interface]]:
+    """All of these and the project's own interfaces: those that are imported, and those that are exported. `renamed`
+    are resources that the guest's side calls something else than the host's."""
     for name, text in FILES.items():
+        for resource in renamed if name == "exported.wit" else ():
+            text = re.sub(rf"\b{resource}\b", f"own-{resource}", text)
         (directory / name).write_text(text)
     own = [WIT / f"{name}.wit" for name in ("keyvalue", "http-server", "compat/kv")]
     imports = load_many([*(directory / f"{name}.wit" for name in IMPORTED), *own])

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bindgen.backends import rust
+from bindgen.backends import BackendError, rust
+from bindgen.backends import rust_host as rust_host_backend
 from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import Interface
 from tests.bindgen import rust_host
@@ -194,6 +195,10 @@ async fn notes(linker: &Linker<Data<Host>>, module: &Module) -> Result<()> {
     let stranger = make.call(store, "stranger").await?;
     let text = NoteText::find(&mut elsewhere, &other, NoteText::NAME)?;
     println!("stranger: {}", text.call(&mut elsewhere, &stranger).await.unwrap_err());
+    let second = linker.instantiate_async(&mut *store, module).await?;
+    let total = second.get_typed_func::<u32, u32>(&mut *store, "total")?;
+    let error = total.call_async(&mut *store, 1).await.unwrap_err();
+    println!("second: {}", error.downcast_ref::<abi::Fault>().unwrap());
     Ok(())
 }
 
@@ -215,6 +220,12 @@ fn main() -> Result<()> {
     let mut linker = Linker::new(&engine);
     host_side::add_to_linker(&mut linker, harness::host)?;
     guest_side::add_to_linker(&mut linker)?;
+    if arguments[1] == "turns" {
+        let (done, polls) = harness::polls(run(&linker, &engine, &arguments[2]));
+        done?;
+        println!("{polls} turns");
+        return Ok(());
+    }
     if arguments[1] == "run" {
         match harness::block_on(run(&linker, &engine, &arguments[2])) {
             Ok(()) => println!("done"),
@@ -289,6 +300,10 @@ def test_a_resource_of_another_instance_is_refused(said: dict[str, str]) -> None
     assert said["stranger"] == "guest-side: note::text: the resource belongs to another instance"
 
 
+def test_a_second_instance_in_a_store_is_not_taken_for_the_first(said: dict[str, str]) -> None:
+    assert said["second"].endswith("the store belongs to another instance than the one that calls")
+
+
 def test_guests_that_wait_leave_others_their_turns(said: dict[str, str]) -> None:
     assert said["both"] == "ONE TWO, waiting together 10"
 
@@ -296,6 +311,24 @@ def test_guests_that_wait_leave_others_their_turns(said: dict[str, str]) -> None
 def test_an_export_that_is_missing_or_of_another_type_is_named(said: dict[str, str]) -> None:
     assert said["missing"].startswith("the guest does not export sum")
     assert said["another type"].startswith("the guest does not export shout")
+
+
+def test_a_guest_that_calls_in_a_straight_line_leaves_others_their_turns(host: Path, tmp_path: Path) -> None:
+    # A call hands over a hundred texts of 64 KiB, all of them from the start of memory.
+    text = r"\00\00\00\00\00\00\01\00" * 100
+    call = "(drop (call $join (i32.const 0) (i32.const 100)))"
+    guest = f'(module {JOIN} {MEMORY} (data (i32.const 0) "{text}") (func (export "run") {call * 20}))'
+    module = rust_host.compile_ahead(guest, tmp_path / "guest.cwasm")
+    done = subprocess.run([host, "turns", module], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "20 turns\n"
+
+
+def test_resources_of_one_name_on_both_sides_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "host.wit").write_text("resource note\nf: func(a: note)\n")
+    (tmp_path / "guest.wit").write_text("resource note\n")
+    imported, exported = load_many([tmp_path / "host.wit", tmp_path / "guest.wit"])
+    with pytest.raises(BackendError, match="'note' and one of the guest's have one name"):
+        rust_host_backend.write([imported], [exported])
 
 
 # What the documents show.

@@ -62,11 +62,18 @@ pub async fn turn() {
 
 /// Runs a future to its end.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    polls(future).0
+}
+
+/// Runs a future to its end; says how often others could have had a turn meanwhile.
+pub fn polls<T>(future: impl Future<Output = T>) -> (T, usize) {
     let mut future = pin!(future);
+    let mut count = 0;
     loop {
         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return value;
+            return (value, count);
         }
+        count += 1;
     }
 }
 
