@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bindgen.abi import Signature
 from bindgen.backends.rust_names import Names, is_reference, params_of
-from bindgen.backends.rust_text import Code, Items, Unsafe, bind, docs
-from bindgen.backends.rust_text import Signature as FunctionHead
+from bindgen.backends.rust_text import Code, Items, Signature, Unsafe, bind, docs
 from bindgen.plan import ABI, Call, Free, Reserve, call
 from bindgen.wit_parser.model import (
     Function,
@@ -45,7 +43,7 @@ def declaration(module_: str, field: str, parameters: Sequence[str], result: str
     return [
         f'#[link(wasm_import_module = "{module_}")]',
         'extern "C" {',
-        [f'#[link_name = "{field}"]', FunctionHead("fn import", parameters, result, ";")],
+        [f'#[link_name = "{field}"]', Signature("fn import", parameters, result, ";")],
         "}",
     ]
 
@@ -65,17 +63,17 @@ def importing(interface: Interface, names: Names, function: Function) -> list[Co
         if isinstance(step, Reserve):
             body.append(f"let mut {step.area} = abi::Area::<{step.extent}>::uninit();")
     calling = Items("import(", arguments, ");")
-    match core:
-        case Signature(result_pointer=True):
-            taking: list[Code] = [calling, "abi::take(result.at())"]
-        case Signature(result=""):
-            taking = [calling, *([] if is_unit(function.result) else ["abi::take_flat(&[])"])]
-        case _:
-            taking = [replace(calling, target="let result ="), f"abi::take_flat(&[{_TO_SLOT[core.result]('result')}])"]
+    taking: list[Code] = [calling]
+    if core.result_pointer:
+        taking.append("abi::take(result.at())")
+    elif core.result:
+        taking = [replace(calling, target="let result ="), f"abi::take_flat(&[{_TO_SLOT[core.result]('result')}])"]
+    elif not is_unit(function.result):
+        taking.append("abi::take_flat(&[])")
     parameters = [f"{name}: {names.borrowed(type_)}" for name, type_ in _own_parameters(function)]
     if function.kind is FunctionKind.METHOD:
         parameters.insert(0, "&self")
-    head = FunctionHead(f"pub fn {names.function(function)}", parameters, result_type(names, function))
+    head = Signature(f"pub fn {names.function(function)}", parameters, result_type(names, function))
     return [*docs(function.docs), head, [*body, "unsafe {", [*lending, *taking], "}"], "}"]
 
 
@@ -141,8 +139,8 @@ def trait_method(names: Names, function: Function) -> list[Code]:
         parameters.insert(0, "&self")
     head, result = f"fn {names.function(function)}", result_type(names, function)
     if function.kind is FunctionKind.STATIC:
-        return [*docs(function.docs), FunctionHead(head, parameters, result, ""), "where", ["Self: Sized;"]]
-    return [*docs(function.docs), FunctionHead(head, parameters, result, ";")]
+        return [*docs(function.docs), Signature(head, parameters, result, ""), "where", ["Self: Sized;"]]
+    return [*docs(function.docs), Signature(head, parameters, result, ";")]
 
 
 def _export(names: Names, function: Function) -> list[Code]:
@@ -172,7 +170,7 @@ def _export(names: Names, function: Function) -> list[Code]:
     for step in plan.steps:
         if isinstance(step, Reserve):
             body = [f"static mut RESULT: abi::Area<{step.extent}> = abi::Area::uninit();", "", *body]
-    head = FunctionHead(f"pub unsafe fn __export_{names.function(function)}", parameters, _export_result(plan))
+    head = Signature(f"pub unsafe fn __export_{names.function(function)}", parameters, _export_result(plan))
     return ["#[doc(hidden)]", head, body, "}"]
 
 
@@ -253,7 +251,7 @@ def _wired(interface: Interface, names: Names, function: Function, name: str, ca
         "const _: () = {",
         [
             f"#[export_name = {name}]",
-            FunctionHead('extern "C" fn export', parameters, _export_result(plan)),
+            Signature('extern "C" fn export', parameters, _export_result(plan)),
             [Unsafe(Items(f"{path}(", [*passed, *(f"p{number}" for number in range(len(parameters)))], ")"))],
             "}",
         ],
