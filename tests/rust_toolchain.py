@@ -7,14 +7,16 @@ It is the first on PATH that is, or Debian's `-web` packages, which browsers are
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from functools import cache
 from pathlib import Path
+
+from slight_py import cache
 
 MINIMUM = (1, 95)
 """wasmtime 50 declares 1.97, and compiles with this."""
@@ -29,11 +31,10 @@ MISSING = (
 
 def unpacked() -> Path:
     """Where Debian's packages are unpacked."""
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache_home, "slight-py", "rust-web")
+    return cache.directory("rust-web")
 
 
-@cache
+@functools.cache
 def cargo() -> tuple[Path, dict[str, str]]:
     """A cargo that is new enough, and the environment that it is to run in. Raises AssertionError where there is none.
 

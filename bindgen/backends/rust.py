@@ -21,7 +21,7 @@ from string import Template
 
 from bindgen.backends import interfaces_of
 from bindgen.backends.rust_functions import declaration, exporting, importing, trait_method
-from bindgen.backends.rust_names import Names, name_modules
+from bindgen.backends.rust_names import Names, error_types, name_modules
 from bindgen.backends.rust_text import Code, docs, render
 from bindgen.backends.rust_types import Types, braces, used
 from bindgen.backends.rust_values import enum_lift, implementations, layouts
@@ -36,9 +36,10 @@ def write(imports: Sequence[Interface], exports: Sequence[Interface]) -> dict[st
     """The files of the bindings, by name. What the interfaces use is among them."""
     modules = name_modules(interfaces_of(imports, exports))
     files = {"canonical_abi.rs": _CANONICAL_ABI.read_text(encoding="utf-8")}
+    errors = error_types(modules)
     for interface, module in modules.items():
         names = Names(interface, modules)
-        types = Types(names, modules, "std::error::Error")
+        types = Types(names, errors, "std::error::Error")
         files[f"{module}.rs"] = _Module(interface, names, types, interface in imports, interface in exports).text()
     return files
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from bindgen.backends.rust_names import Names, is_reference, params_of
 from bindgen.backends.rust_text import Code, Items, Signature, Unsafe, bind, docs
+from bindgen.backends.rust_types import FLAT_TYPES
 from bindgen.plan import ABI, Call, Free, Reserve, call
 from bindgen.wit_parser.model import (
     Function,
@@ -18,9 +19,7 @@ from bindgen.wit_parser.model import (
     is_unit,
 )
 
-FLAT_TYPES = {"i": "u32", "I": "u64", "f": "f32", "d": "f64"}
-"""What a flat value is in Rust. On its way to and from a type it is in a slot of 64 bits, a float as its bits."""
-
+# On its way to and from a type a flat value is in a slot of 64 bits, a float as its bits.
 _TO_SLOT = {
     "i": "u64::from({})".format,
     "I": "{}".format,

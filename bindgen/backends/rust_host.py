@@ -18,24 +18,20 @@ from pathlib import Path
 from string import Template
 
 from bindgen.backends import BackendError, interfaces_of
-from bindgen.backends.rust_host_values import FLAT, HostValues, Ref
-from bindgen.backends.rust_names import HostNames, name_modules, params_of
+from bindgen.backends.rust_host_values import HostValues, Ref, is_passed_by_value
+from bindgen.backends.rust_names import HostNames, error_types, name_modules, params_of, tuple_of
 from bindgen.backends.rust_text import Code, Items, Signature, bind, docs, render
-from bindgen.backends.rust_types import Types, braces, used
+from bindgen.backends.rust_types import FLAT_TYPES, Types, braces, used
 from bindgen.backends.scope import Scope
 from bindgen.plan import (
     Allocate,
     Call,
     Check,
-    FlagSet,
     FreeOwned,
-    Labels,
     LiftParam,
     LiftResult,
     LowerParam,
     LowerResult,
-    Nothing,
-    Number,
     Run,
     call,
 )
@@ -60,14 +56,16 @@ def write(imports: Sequence[Interface], exports: Sequence[Interface]) -> dict[st
                 " and are dropped by one import; call one of them something else"
             )
     files = {"canonical_abi.rs": _CANONICAL_ABI.read_text(encoding="utf-8")}
+    errors = error_types(modules)
     for interface, module in modules.items():
         names = HostNames(interface, modules, exports)
-        types = Types(names, modules, "core::error::Error")
+        types = Types(names, errors, "core::error::Error")
         files[f"{module}.rs"] = _Module(interface, names, types, interface in imports, interface in exports).text()
     return files
 
 
 ANSWER = Ref("answer", is_place=True)
+_BLOCKS = "let blocks = &mut abi::Blocks::default();"
 
 
 class _Module:
@@ -201,9 +199,8 @@ class _Module:
         plan = call(function, "host", "import")
         scope = self._names.function_scope()
         named = params_of(function)
-        arguments = [
-            name if plan.has_self and not number else scope.fresh(name) for number, (name, _) in enumerate(named)
-        ]
+        arguments = ["this"] if plan.has_self else []
+        arguments += [scope.fresh(name) for name, _ in named[len(arguments) :]]
         slots = [f"params.{number}" for number in range(len(plan.core.params))]
         areas = {"params": slots[0], "result": slots[-1]} if slots else {}
         body: list[Code] = ["let host = host(caller.data());"] if asks_host else []
@@ -230,10 +227,10 @@ class _Module:
                 case LowerResult():
                     body += self._lowered(plan, noting, f"u64::from({slots[-1]})" if plan.core.result_pointer else None)
         generics = "<'a, T: abi::State, H: Host>" if asks_host else "<'a, T: abi::State>"
-        kinds = [FLAT[letter] for letter in plan.core.params]
-        parameters = ["mut caller: abi::Caller<'a, T>", f"params: {_tuple(kinds)}"]
+        kinds = [FLAT_TYPES[letter] for letter in plan.core.params]
+        parameters = ["mut caller: abi::Caller<'a, T>", f"params: {tuple_of(kinds)}"]
         parameters += ["host: fn(&T) -> abi::Arc<H>"] if asks_host else []
-        result = f" -> abi::Answer<'a, {FLAT[plan.core.result] if plan.core.result else '()'}>"
+        result = f" -> abi::Answer<'a, {FLAT_TYPES[plan.core.result] if plan.core.result else '()'}>"
         head = Signature(f"fn {self._names.imported(function)}{generics}", parameters, result)
         return [head, [self._place(plan), "abi::Box::new(async move {", body, "})"], "}"]
 
@@ -250,7 +247,7 @@ class _Module:
         type_ = plan.function.result
         if not plan.result.slots:
             return ["Ok(())"]
-        code: list[Code] = [*_noted(noting), "let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;"]
+        code: list[Code] = [_BLOCKS, *noting, "let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;"]
         if at:
             return [*code, *self._values.store(type_, at, ANSWER), "Ok(())"]
         before: list[Code] = []
@@ -263,14 +260,13 @@ class _Module:
         """The type of a function that the guest exports."""
         plan = call(function, "host", "export")
         name = self._names.exported(function)
-        params = _tuple([FLAT[letter] for letter in plan.core.params])
-        result = FLAT[plan.core.result] if plan.core.result else "()"
+        params = tuple_of([FLAT_TYPES[letter] for letter in plan.core.params])
+        result = FLAT_TYPES[plan.core.result] if plan.core.result else "()"
         scope = self._names.function_scope()
         arguments = [scope.fresh(argument) for argument, _ in params_of(function)]
-        parameters: list[str] = []
-        for number, argument in enumerate(arguments):
-            type_ = params_of(plan.function)[number][1]
-            by_value = isinstance(plan.params.parts[number].shape, Number | Labels | FlagSet | Nothing)
+        parameters = []
+        for argument, (_, type_) in zip(arguments, params_of(function), strict=True):
+            by_value = is_passed_by_value(type_)
             text = self._names.owned(type_) if by_value else f"&{self._names.viewed(type_)}"
             parameters.append(f"{argument}: {text}")
         head = ["&self", "store: &mut impl abi::Context<T>", *parameters]
@@ -313,8 +309,7 @@ class _Module:
                         flats = ["params_at"]
                 case LowerParam(number, part):
                     type_, name = params_of(plan.function)[number][1], arguments[number]
-                    by_value = isinstance(part.shape, Number | Labels | FlagSet | Nothing)
-                    value = Ref(name, by_value)
+                    value = Ref(name, is_passed_by_value(type_))
                     noting += self._values.note(type_, value)
                     if plan.core.indirect_params:
                         filling += self._values.store(type_, f"u64::from(params_at) + {part.offset}", value)
@@ -322,7 +317,7 @@ class _Module:
                         flats += self._values.flat(type_, value, filling, partial(_fresh, scope, name))
                 case Run():
                     if filling:
-                        code += _noted(noting)
+                        code += [_BLOCKS, *noting]
                         code.append("let lower = &mut abi::Lower::new(store, PLACE, blocks).await?;")
                     passed = Items("(", flats, ",);" if len(flats) == 1 else ");", "let params =")
                     code += [*filling, passed, "let result = abi::call(store, &self.0, params).await?;"]
@@ -350,24 +345,10 @@ class _Module:
         return Items(f'"{self._interface.name}: {plan.name}"', (), ";", "const PLACE: &str =")
 
 
-def _noted(noting: list[Code]) -> list[Code]:
-    if not noting:
-        return ["let blocks = abi::Blocks::default();"]
-    return ["let blocks = &mut abi::Blocks::default();", *noting, "let blocks = core::mem::take(blocks);"]
-
-
 def _fresh(scope: Scope, stem: str) -> str:
     """The name of a flat value."""
     stem = stem.rstrip("_")
     return scope.fresh(*(f"{stem}_{number}" for number in range(99)))
-
-
-def _tuple(items: Sequence[str]) -> str:
-    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
-
-
-def _plain(name: str) -> str:
-    return name.replace("-", "_").lower()
 
 
 _HOSTS_RESOURCE = Template("""\

@@ -600,7 +600,7 @@ pub struct Lower<'a> {
 
 impl<'a> Lower<'a> {
     /// Has the guest allocate `blocks`. Raises a fault where it returns memory that it doesn't have.
-    pub async fn new<T: State>(store: &'a mut impl Context<T>, place: &'static str, blocks: Blocks) -> Result<Self> {
+    pub async fn new<T: State>(store: &'a mut impl Context<T>, place: &'static str, blocks: &Blocks) -> Result<Self> {
         let mut pointers = Vec::with_capacity(blocks.0.len());
         if !blocks.0.is_empty() {
             let exports = store.state().guest().exports.clone();

@@ -16,10 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bindgen.backends.rust_names import HostNames, case_names
+from bindgen.backends.rust_names import PRIMITIVES, HostNames, case_names
 from bindgen.backends.rust_text import Code, Items, Signature, Value, arm, bind
-from bindgen.backends.rust_types import flags_representation
-from bindgen.backends.rust_values import case_path, case_payload, construct, fields
+from bindgen.backends.rust_types import FLAT_TYPES, case_path, case_payload, construct, fields, flags_representation
 from bindgen.plan import (
     Choice,
     Elements,
@@ -34,23 +33,10 @@ from bindgen.plan import (
     parts,
     shape,
 )
-from bindgen.wit_parser.model import ExpectedOf, ListOf, OptionOf, Primitive, Type, TypeDef
+from bindgen.wit_parser.model import ExpectedOf, ListOf, OptionOf, Primitive, Type, TypeDef, unaliased
 
-FLAT = {"i": "u32", "I": "u64", "f": "f32", "d": "f64"}
-"""What a flat value is in Rust."""
-
-_NUMBERS = {
-    Primitive.U8: "u8",
-    Primitive.S8: "i8",
-    Primitive.U16: "u16",
-    Primitive.S16: "i16",
-    Primitive.U32: "u32",
-    Primitive.S32: "i32",
-    Primitive.U64: "u64",
-    Primitive.S64: "i64",
-    Primitive.FLOAT32: "f32",
-    Primitive.FLOAT64: "f64",
-}
+_CHECKED = (Primitive.BOOL, Primitive.CHAR, Primitive.STRING, Primitive.UNIT)
+_NUMBERS = {primitive: name for primitive, name in PRIMITIVES.items() if primitive not in _CHECKED}
 """The numbers of which every one is a value."""
 
 _LIFT, _LOWER, _BLOCKS = "lift: &mut abi::Lift<'_>", "lower: &mut abi::Lower<'_>", "blocks: &mut abi::Blocks"
@@ -91,11 +77,11 @@ class HostValues:
         """The text of all functions, in the order in which they were first needed."""
         return [line for lines in self._functions.values() for line in ["", *lines]]
 
-    def _function(self, operation: str, type_: Type, write: Callable[[str], list[Code]]) -> str:
+    def _function(self, operation: str, type_: Type, write: Callable[[Type, str], list[Code]]) -> str:
         name = self._names.helper(operation, type_)
         if name not in self._functions:
             self._functions[name] = []  # first, so that functions stand in the order in which they are needed
-            self._functions[name] = write(f"fn {name}")
+            self._functions[name] = write(type_, f"fn {name}")
         return name
 
     # Lifting: from memory.
@@ -113,7 +99,7 @@ class HostValues:
                 return self.lift(it.type, [f"lift.get({at})?"])
             case Text() | Elements() as it:
                 return self._list(it, f"lift.pair({at})?")
-        name = self._function("load", type_, lambda head: self._write_load(type_, head))
+        name = self._function("load", type_, self._write_load)
         return f"{name}(lift, {at})?"
 
     def _write_load(self, type_: Type, head: str) -> list[Code]:
@@ -158,13 +144,13 @@ class HostValues:
                 return self._list(it, f"({', '.join(slots)})")
             case FlagSet() as it:
                 return self._flags(it, slots[0] if len(slots) == 1 else f"[{', '.join(slots)}]")
-        name = self._function("lift", type_, lambda head: self._write_lift(type_, head))
+        name = self._function("lift", type_, self._write_lift)
         return Items(f"{name}(", ["lift", *slots], ")?")
 
     def _write_lift(self, type_: Type, head: str) -> list[Code]:
         it = shape(type_)
         slots = [f"s{number}" for number in range(len(it.slots))]
-        parameters = [_LIFT, *(f"{slot}: {FLAT[letter]}" for slot, letter in zip(slots, it.slots, strict=True))]
+        parameters = [_LIFT, *(f"{slot}: {FLAT_TYPES[letter]}" for slot, letter in zip(slots, it.slots, strict=True))]
         body: list[Code] = []
         if isinstance(it, Parts):
             values = [
@@ -198,10 +184,10 @@ class HostValues:
             return f"lift.bytes({pair})?"
         if isinstance(element, Number) and element.primitive in _NUMBERS:
             return f"lift.numbers({pair})?"
-        return f"{self._function('list', it.type, lambda head: self._write_list(it, head))}({pair}, lift)?"
+        return f"{self._function('list', it.type, self._write_list)}({pair}, lift)?"
 
-    def _write_list(self, it: Elements, head: str) -> list[Code]:
-        element = _element(it)
+    def _write_list(self, type_: Type, head: str) -> list[Code]:
+        it, element = _elements(type_)
         result = f" -> abi::Result<Vec<{self._names.owned(element)}>>"
         item = f"|lift, at| Ok({self.load(element, 'at')})"
         body = [f"let elements = {_layout(it)};", f"lift.list(pair, elements, {item})"]
@@ -226,15 +212,16 @@ class HostValues:
                 return [f"blocks.string({value});"]
             case Elements(element=Number(primitive=primitive)) if primitive in _NUMBERS:
                 return [f"blocks.numbers({value});"]
-        name = self._function("note", type_, lambda head: self._write_note(type_, head))
+        name = self._function("note", type_, self._write_note)
         return [Items(f"{name}(", ["blocks", str(value)], ");")]
 
     def _write_note(self, type_: Type, head: str) -> list[Code]:
         body: list[Code] = []
         match shape(type_):
-            case Elements() as it:
+            case Elements():
+                it, element = _elements(type_)
                 body = [f"blocks.list(value.len(), {_layout(it)});"]
-                if inner := self.note(_element(it), Ref("item")):
+                if inner := self.note(element, Ref("item")):
                     body += ["for item in value {", inner, "}"]
             case Parts():
                 body = [line for name, part in fields(type_) for line in self.note(part, VALUE.field(name))]
@@ -266,7 +253,7 @@ class HostValues:
                 return [f"lower.put({_plus(at, 4 * n)}, {bits}[{n}])?;" for n in range(size // 4)]
             case Text() | Elements() as it:
                 return [bind("pair", self._fill(it, value)), f"lower.put_pair({at}, pair)?;"]
-        name = self._function("store", type_, lambda head: self._write_store(type_, head))
+        name = self._function("store", type_, self._write_store)
         return [Items(f"{name}(", ["lower", at, str(value)], ")?;")]
 
     def _write_store(self, type_: Type, head: str) -> list[Code]:
@@ -292,13 +279,13 @@ class HostValues:
             return f"lower.string({value})?"
         if isinstance(it.element, Number) and it.element.primitive in _NUMBERS:
             return f"lower.numbers({value})?"
-        name = self._function("fill", it.type, lambda head: self._write_fill(it, head))
+        name = self._function("fill", it.type, self._write_fill)
         return Items(f"{name}(", ["lower", str(value)], ")?")
 
-    def _write_fill(self, it: Elements, head: str) -> list[Code]:
-        element = _element(it)
+    def _write_fill(self, type_: Type, head: str) -> list[Code]:
+        it, element = _elements(type_)
         put = self.store(element, "at", Ref("item"))
-        parameters = [_LOWER, f"value: &{self._names.viewed(it.type)}"]
+        parameters = [_LOWER, f"value: &{self._names.viewed(type_)}"]
         filling = "lower.list(value, elements, |lower, at, item|"
         body: list[Code] = [f"let elements = {_layout(it)};"]
         body += [f"{filling} {{", [*put, "Ok(())"], "})"] if put else [f"{filling} Ok(()))"]
@@ -339,7 +326,7 @@ class HostValues:
                     slot for name, part in fields(type_) for slot in self.flat(part, value.field(name), before, fresh)
                 ]
             case it:
-                flat = self._function("flat", type_, lambda head: self._write_flat(type_, head))
+                flat = self._function("flat", type_, self._write_flat)
                 name = fresh()
                 before.append(bind(name, Items(f"{flat}(", ["lower", str(value)], ")?")))
                 return [name] if len(it.slots) == 1 else [f"{name}.{number}" for number in range(len(it.slots))]
@@ -357,7 +344,7 @@ class HostValues:
             slots = [str(case.number), *moved, *zeros]
             value = Items("Ok((", slots, "))") if len(slots) > 1 else Items("Ok(", slots, ")")
             arms += arm(_pattern(self._names, type_, case.number), before, value)
-        kinds = [FLAT[letter] for letter in it.slots]
+        kinds = [FLAT_TYPES[letter] for letter in it.slots]
         result = f"({', '.join(kinds)})" if len(kinds) > 1 else kinds[0]
         parameters = [_LOWER, f"value: &{self._names.viewed(type_)}"]
         return [Signature(head, parameters, f" -> abi::Result<{result}>"), ["match value {", arms, "}"], "}"]
@@ -377,6 +364,11 @@ class HostValues:
         if self._names.is_guests(it.resource):
             return f"lower.resource({value.field('0')})?"
         return f'lower.handle("{it.resource.name}", {value})?'
+
+
+def is_passed_by_value(type_: Type) -> bool:
+    """Whether a parameter of an export is a value, and not a reference to one."""
+    return isinstance(shape(type_), Number | Labels | FlagSet | Nothing)
 
 
 def _from_memory(values: HostValues, offset: int) -> Callable[[Choice, int, Type], Value]:
@@ -429,10 +421,12 @@ def _placed(it: Parts) -> list[tuple[tuple[str, Type], int]]:
     return list(zip(fields(it.type), offsets, strict=True))
 
 
-def _element(it: Elements) -> Type:
-    """The type of a list's elements, as the interface spells it."""
-    assert isinstance(it.type, ListOf)
-    return it.type.element
+def _elements(type_: Type) -> tuple[Elements, Type]:
+    """The shape of a list, and the type of its elements as the interface spells it."""
+    it, real = shape(type_), unaliased(type_)
+    assert isinstance(it, Elements)
+    assert isinstance(real, ListOf)
+    return it, real.element
 
 
 def _layout(it: Elements) -> str:

@@ -29,6 +29,7 @@ from bindgen.wit_parser.model import (
     contains_handle,
     functions_of,
     has_heap,
+    spelling,
     unaliased,
     without_aliases,
 )
@@ -243,23 +244,29 @@ class Names:
             case ExpectedOf(ok, err):
                 return f"Result<{self.owned(ok)}, {self.owned(err)}>"
             case TupleOf(items):
-                return self.wide(type_) if len(items) > MAX_TUPLE else _tuple(map(self.owned, items))
+                return self.wide(type_) if len(items) > MAX_TUPLE else tuple_of(map(self.owned, items))
 
     def borrowed(self, type_: Type) -> str:
         """The type of a parameter of an import: what isn't a number or the like is borrowed."""
-        real = unaliased(type_)
-        match real:
-            case Primitive.STRING:
-                return "&str"
-            case ListOf(element):
-                return f"&[{self.owned(element)}]"
+        if is_reference(type_):
+            return f"&{self.viewed(type_)}"
+        match unaliased(type_):
             case OptionOf(value):
                 return f"Option<{self.borrowed(value)}>"
             case ExpectedOf(ok, err):
                 return f"Result<{self.borrowed(ok)}, {self.borrowed(err)}>"
             case TupleOf(items) if len(items) <= MAX_TUPLE:
-                return _tuple(map(self.borrowed, items))
-        return f"&{self.owned(type_)}" if is_borrowed(type_) else self.owned(type_)
+                return tuple_of(map(self.borrowed, items))
+        return self.owned(type_)
+
+    def viewed(self, type_: Type) -> str:
+        """What is behind a reference to a value."""
+        match unaliased(type_):
+            case Primitive.STRING:
+                return "str"
+            case ListOf(element):
+                return f"[{self.owned(element)}]"
+        return self.owned(type_)
 
 
 class HostNames(Names):
@@ -319,52 +326,26 @@ class HostNames(Names):
         """The names in a function that answers or makes a call."""
         return self._module.nested([*_KEYWORDS, *_LOCALS_OF_HOST])
 
-    def viewed(self, type_: Type) -> str:
-        """What is behind a reference to a value."""
-        match unaliased(type_):
-            case Primitive.STRING:
-                return "str"
-            case ListOf(element):
-                return f"[{self.owned(element)}]"
-        return self.owned(type_)
-
     def _flat_name(self, function: Function) -> str:
         own = snake(function.name)
         return f"{snake(function.resource.name)}_{own}" if function.resource else own
 
     def _slug(self, type_: Type) -> str:
         """The type's part in the name of a function."""
-        match type_:
-            case Primitive():
-                return type_.value
-            case TypeDef(kind=Alias(target)):
-                return self._slug(target)
-            case TypeDef() | Resource():
-                return snake(type_.name)
-            case ListOf(element):
-                return f"list_{self._slug(element)}"
-            case OptionOf(value):
-                return f"option_{self._slug(value)}"
-            case ExpectedOf(ok, err):
-                return f"expected_{self._slug(ok)}_{self._slug(err)}"
-            case TupleOf(items):
-                return "_".join([f"tuple{len(items)}", *map(self._slug, items)])
-
-
-def is_borrowed(type_: Type) -> bool:
-    """Whether a parameter of an import is a reference to a type that has a name: a record, a variant, a resource."""
-    match unaliased(type_):
-        case TupleOf(items):
-            return len(items) > MAX_TUPLE
-        case Resource() | TypeDef(kind=Record() | Variant() | Union()):
-            return True
-    return False
+        real = unaliased(type_)
+        name, inner = spelling(real)
+        head = f"tuple{len(inner)}" if isinstance(real, TupleOf) else snake(name)
+        return "_".join([head, *map(self._slug, inner)])
 
 
 def is_reference(type_: Type) -> bool:
     """Whether a parameter of an import is a reference, and not a value that may be made of some."""
-    real = unaliased(type_)
-    return real is Primitive.STRING or isinstance(real, ListOf) or is_borrowed(type_)
+    match unaliased(type_):
+        case TupleOf(items):
+            return len(items) > MAX_TUPLE
+        case Primitive.STRING | ListOf() | Resource() | TypeDef(kind=Record() | Variant() | Union()):
+            return True
+    return False
 
 
 def derives(type_: Type) -> str:
@@ -451,6 +432,7 @@ def _wide_tuples(interface: Interface, taken: frozenset[str]) -> dict[TupleOf, t
     return found
 
 
-def _tuple(items: Iterable[str]) -> str:
+def tuple_of(items: Iterable[str]) -> str:
+    """A tuple of types, or of values."""
     items = tuple(items)
     return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"

@@ -1,20 +1,24 @@
-"""The types of an interface in Rust, for guests and hosts: their declarations, and what errors and flags can do."""
+"""The types of an interface in Rust, for guests and hosts: their declarations, how values are made of parts and taken
+apart, and what errors and flags can do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from bindgen.backends.rust_names import Names, case_names, derives, error_types, field_names, flag_names
-from bindgen.backends.rust_text import Code, Items, docs, use
+from bindgen.backends.rust_names import MAX_TUPLE, Names, case_names, derives, field_names, flag_names
+from bindgen.backends.rust_text import Code, Items, Value, docs, use
 from bindgen.plan import shape
 from bindgen.wit_parser.model import (
     Alias,
     Enum,
+    ExpectedOf,
     Flags,
-    Interface,
     Label,
+    OptionOf,
     Primitive,
     Record,
+    TupleOf,
     Type,
     TypeDef,
     Union,
@@ -26,14 +30,17 @@ from bindgen.wit_parser.model import (
 TAGS = {1: "u8", 2: "u16", 4: "u32"}
 """The types of tags, by their size in bytes."""
 
+FLAT_TYPES = {"i": "u32", "I": "u64", "f": "f32", "d": "f64"}
+"""What a flat value is in Rust."""
+
 
 class Types:
     """Writes the types of one module."""
 
-    def __init__(self, names: Names, interfaces: Iterable[Interface], error_trait: str) -> None:
-        """`interfaces` are all that are written together. `error_trait` is the path of the trait of errors."""
+    def __init__(self, names: Names, errors: Collection[TypeDef], error_trait: str) -> None:
+        """`errors` are the types that are errors, and `error_trait` the path of the trait that they have."""
         self._names = names
-        self._errors = error_types(interfaces)
+        self._errors = errors
         self._error_trait = error_trait
 
     def declared(self, definition: TypeDef) -> list[Code]:
@@ -164,3 +171,57 @@ def flags_items(names: Names, definition: TypeDef, labels: Sequence[Label]) -> l
             "}",
         ]
     return code
+
+
+# Fields and cases.
+
+
+def fields(type_: Type) -> list[tuple[str, Type]]:
+    """The names and types of what a record or a tuple is made of."""
+    real = unaliased(type_)
+    if isinstance(real, TupleOf):
+        return [(str(number), item) for number, item in enumerate(real.items)]
+    assert isinstance(real, TypeDef)
+    assert isinstance(real.kind, Record)
+    return [(name, field.type) for name, field in zip(field_names(real), real.kind.fields, strict=True)]
+
+
+def construct(names: Names, type_: Type, values: Sequence[Value]) -> Items:
+    """A record or a tuple of `values`."""
+    real = unaliased(type_)
+    if not isinstance(real, TupleOf):
+        parts = zip(fields(type_), values, strict=True)
+        items = [name if name == value else _named(f"{name}: ", value) for (name, _), value in parts]
+        return Items(f"{names.owned(real)} {{", items, "}")
+    if len(real.items) > MAX_TUPLE:
+        return Items(f"{names.wide(real)}(", values, ")")
+    if len(values) == 1:
+        return Items("(", values, ",)")
+    return Items("(", values, ")")
+
+
+def _named(prefix: str, value: Value) -> Value:
+    return prefix + value if isinstance(value, str) else replace(value, head=prefix + value.head)
+
+
+def case_path(names: Names, type_: Type, number: int) -> str:
+    """What a case is called in a pattern and in an expression."""
+    real = unaliased(type_)
+    match real:
+        case OptionOf():
+            return ("None", "Some")[number]
+        case ExpectedOf():
+            return ("Ok", "Err")[number]
+    assert isinstance(real, TypeDef)
+    return f"{names.use(real)}::{case_names(real)[number]}"
+
+
+def case_payload(type_: Type, number: int) -> Type | None:
+    """What a case of a Rust enum holds: that of an option or an expected may be `()`."""
+    real = unaliased(type_)
+    match real:
+        case OptionOf(value):
+            return (None, value)[number]
+        case ExpectedOf(ok, err):
+            return (ok, err)[number]
+    return cases(real)[number][1]

@@ -6,81 +6,13 @@ name are implemented there; here is what implements them for the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bindgen.backends.rust_names import MAX_TUPLE, Names, anonymous_types, case_names, field_names, is_copy
+from bindgen.backends.rust_names import Names, anonymous_types, case_names, is_copy
 from bindgen.backends.rust_text import Code, Items, Signature, arm
-from bindgen.backends.rust_types import TAGS
+from bindgen.backends.rust_types import TAGS, case_path, construct, fields
 from bindgen.plan import Choice, FlagSet, Handle, Labels, parts, shape
-from bindgen.wit_parser.model import (
-    ExpectedOf,
-    Interface,
-    OptionOf,
-    Record,
-    Resource,
-    TupleOf,
-    Type,
-    TypeDef,
-    cases,
-    unaliased,
-)
-
-# Fields and cases.
-
-
-def fields(type_: Type) -> list[tuple[str, Type]]:
-    """The names and types of what a record or a tuple is made of."""
-    real = unaliased(type_)
-    if isinstance(real, TupleOf):
-        return [(str(number), item) for number, item in enumerate(real.items)]
-    assert isinstance(real, TypeDef)
-    assert isinstance(real.kind, Record)
-    return [(name, field.type) for name, field in zip(field_names(real), real.kind.fields, strict=True)]
-
-
-def construct(names: Names, type_: Type, values: Sequence[str | Items], target: str = "", tail: str = "") -> Items:
-    """A record or a tuple of `values`."""
-    real = unaliased(type_)
-    if not isinstance(real, TupleOf):
-        parts = zip(fields(type_), values, strict=True)
-        items = [name if name == value else _named(f"{name}: ", value) for (name, _), value in parts]
-        return Items(f"{names.owned(real)} {{", items, f"}}{tail}", target)
-    if len(real.items) > MAX_TUPLE:
-        return Items(f"{names.wide(real)}(", values, f"){tail}", target)
-    if len(values) == 1:
-        return Items("(", [values[0]], f",){tail}", target)
-    return Items("(", values, f"){tail}", target)
-
-
-def _named(prefix: str, value: str | Items) -> str | Items:
-    return prefix + value if isinstance(value, str) else replace(value, head=prefix + value.head)
-
-
-def case_path(names: Names, type_: Type, number: int) -> str:
-    """What a case is called in a pattern and in an expression."""
-    real = unaliased(type_)
-    match real:
-        case OptionOf():
-            return ("None", "Some")[number]
-        case ExpectedOf():
-            return ("Ok", "Err")[number]
-    assert isinstance(real, TypeDef)
-    return f"{names.use(real)}::{case_names(real)[number]}"
-
-
-def case_payload(type_: Type, number: int) -> Type | None:
-    """What a case of a Rust enum holds: that of an option or an expected may be `()`."""
-    real = unaliased(type_)
-    match real:
-        case OptionOf(value):
-            return (None, value)[number]
-        case ExpectedOf(ok, err):
-            return (ok, err)[number]
-    return cases(real)[number][1]
-
-
-# What the traits are for a type that has a name.
+from bindgen.wit_parser.model import Interface, Resource, Type, TypeDef, unaliased
 
 
 def implementations(names: Names, type_: Type) -> list[Code]:

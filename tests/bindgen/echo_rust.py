@@ -19,7 +19,7 @@ from bindgen.backends.rust_names import (
     case_names,
     field_names,
     flag_names,
-    is_borrowed,
+    is_reference,
     name_modules,
     params_of,
 )
@@ -312,16 +312,16 @@ class _Echo:
         raise ValueError(f"{one} is not another {other}")
 
 
-def _borrow(type_: Type, place: str, is_reference: bool = False) -> str:
+def _borrow(type_: Type, place: str, is_behind: bool = False) -> str:
     """What an import takes for the value at `place`, or behind the reference `place`."""
     real = unaliased(type_)
-    if is_borrowed(type_):
-        return place if is_reference else f"&{place}"
     match real:
         case Primitive.STRING:
             return f"{place}.as_str()"
         case ListOf():
             return f"{place}.as_slice()"
+        case _ if is_reference(type_):
+            return place if is_behind else f"&{place}"
         case OptionOf(value):
             return f"{place}.as_ref().map(|value| {_borrow(value, 'value', True)})"
         case ExpectedOf(ok, err):
@@ -329,4 +329,4 @@ def _borrow(type_: Type, place: str, is_reference: bool = False) -> str:
             return f"{place}.as_ref().map(|value| {sides[0]}).map_err(|value| {sides[1]})"
         case TupleOf(items):
             return f"({''.join(_borrow(item, f'{place}.{number}') + ', ' for number, item in enumerate(items))})"
-    return f"*{place}" if is_reference else place
+    return f"*{place}" if is_behind else place

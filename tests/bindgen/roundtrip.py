@@ -212,3 +212,12 @@ def bindings(directory: Path, imports: Sequence[Interface], exports: Sequence[In
         return {name[:-3]: importlib.import_module(f"{package}.{name[:-3]}") for name in files}
     finally:
         sys.path.remove(str(directory))
+
+
+def modules_of(
+    directory: Path, imports: Sequence[Interface], exports: Sequence[Interface]
+) -> dict[Interface, ModuleType]:
+    """Writes host bindings, and imports them; returns the modules by the interfaces that they are of."""
+    modules = bindings(directory, imports, exports)
+    stems = python_names.name_modules(interfaces_of(imports, exports))
+    return {interface: modules[stem] for interface, stem in stems.items()}

@@ -6,13 +6,12 @@ interfaces and modules of its own, and builds the whole in a folder of its own. 
 
 from __future__ import annotations
 
-import os
+import functools
 import re
 import shutil
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from bindgen.backends import reachable, rust_host
 from bindgen.backends.python_names import declared
 from bindgen.backends.rust_names import HostNames, name_modules
 from bindgen.backends.rust_text import render
-from bindgen.backends.rust_values import case_path, case_payload, construct, fields
+from bindgen.backends.rust_types import case_path, case_payload, construct, fields
 from bindgen.plan import shape
 from bindgen.runtime import Err, Some
 from bindgen.wit_parser.model import (
@@ -43,6 +42,7 @@ from bindgen.wit_parser.model import (
     Variant,
     unaliased,
 )
+from slight_py import cache
 from tests.rust_toolchain import cargo
 
 PACKAGE = Path(__file__).with_name("host_in_rust")
@@ -52,8 +52,7 @@ _FLOATS = {Primitive.FLOAT32: ("f32", "<f", "<I"), Primitive.FLOAT64: ("f64", "<
 
 def target_directory() -> Path:
     """Where cargo keeps what it has compiled, for all tests."""
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache_home, "slight-py", "rust-host")
+    return cache.directory("rust-host")
 
 
 def build(
@@ -103,7 +102,7 @@ def _cargo(verb: str, package: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@cache
+@functools.cache
 def _engine() -> wasmtime.Engine:
     """What compiles for the host: as `engine` in harness.rs, which has no garbage collector and no threads."""
     config = wasmtime.Config()

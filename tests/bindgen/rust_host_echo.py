@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bindgen.backends import reachable
+from bindgen.backends.rust_host_values import is_passed_by_value
 from bindgen.backends.rust_names import HostNames, name_modules
-from bindgen.plan import FlagSet, Labels, Nothing, Number, shape
 from bindgen.wit_parser.model import Function, FunctionKind, Interface, Type, functions_of, is_unit
 from tests.bindgen.roundtrip import export_names, pairs
 from tests.bindgen.rust_host import constructed, expression
@@ -165,7 +165,7 @@ class EchoHost:
         """
         types = [param.type for param in function.params]
         texts = [expression(names, *each) for each in zip(types, self._draw(types), strict=True)]
-        passed = [f"{'' if _by_value(type_) else '&'}{text}" for type_, text in zip(types, texts, strict=True)]
+        passed = [f"{'' if is_passed_by_value(type_) else '&'}{text}" for type_, text in zip(types, texts, strict=True)]
         own = f"own.own_{function.resource.interface.resources.index(function.resource)}" if function.resource else ""
         if function.kind is FunctionKind.METHOD:
             passed.insert(0, f"{own}.as_ref().unwrap()")
@@ -183,10 +183,6 @@ class EchoHost:
 def _is_hosts(function: Function) -> bool:
     """Whether the host itself answers, and not a resource of it."""
     return function.kind is not FunctionKind.METHOD
-
-
-def _by_value(type_: Type) -> bool:
-    return isinstance(shape(type_), Number | Labels | FlagSet | Nothing)
 
 
 def _key(function: Function) -> str:

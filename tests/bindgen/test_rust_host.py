@@ -9,41 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bindgen.backends import interfaces_of
-from bindgen.backends.python_names import name_modules
+from bindgen.backends.rust_host_values import is_passed_by_value
 from bindgen.backends.rust_names import params_of
-from bindgen.plan import ABI, FlagSet, Labels, Nothing, Number, shape
+from bindgen.plan import ABI
 from bindgen.wit_parser.model import Function, Interface
 from tests.bindgen import rust_host
-from tests.bindgen.roundtrip import bindings, parse
+from tests.bindgen.roundtrip import modules_of, parse
 from tests.bindgen.test_lying_guests import GOOD, PAGE, memory_of, passes, returns
 from tests.bindgen.test_lying_guests import lies as lies_about
 from tests.bindgen.test_roundtrip import EDGES, LANGUAGES, MANY, SHAPES, TYPES, functions
 from tests.bindgen.test_rust_backend import check, load_all, tool
-from tests.bindgen.values import values
-
-
-def drawn(strategy: st.SearchStrategy[Any], count: int) -> list[Any]:
-    """The values that hypothesis draws first, the same each time."""
-    found: list[Any] = []
-
-    @settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def draw(value: Any) -> None:
-        found.append(value)
-
-    draw()
-    return found
+from tests.bindgen.values import some, values
 
 
 class Trips:
@@ -51,9 +29,7 @@ class Trips:
 
     def __init__(self, directory: Path, imported: Interface, exported: Interface) -> None:
         self._imported, self._exported = imported, exported
-        modules = bindings(directory, [imported], [exported])
-        stems = name_modules(interfaces_of([imported], [exported]))
-        self._modules = {interface: modules[stem] for interface, stem in stems.items()}
+        self._modules = modules_of(directory, [imported], [exported])
         self._ours, self._theirs = (rust_host.names_of(each, [imported], [exported]) for each in (imported, exported))
 
     def main(self) -> str:
@@ -146,8 +122,7 @@ fn same<T: std::fmt::Debug>(answer: &T, value: &T) -> Result<()> {{
         for arguments, answer in self._values(function):
             passed = []
             for value, (_, type_) in zip(arguments, params_of(function), strict=True):
-                by_value = isinstance(shape(type_), Number | Labels | FlagSet | Nothing)
-                passed.append(f"{'' if by_value else '&'}{value}")
+                passed.append(f"{'' if is_passed_by_value(type_) else '&'}{value}")
             sent.append(f"""
     let answer = function.call({", ".join(["store", *passed])}).await?;
     same(&answer, &{answer})?;""")
@@ -179,10 +154,11 @@ pub async fn trip_{number}(store: &mut Store<Data<Echo>>, instance: &Instance) -
                 yield [fails], answer
             return
         types = [param.type for param in function.params]
-        some = drawn(st.tuples(*(values(type_, self._modules) for type_ in types)), 12)
+        passing: list[tuple[Any, ...]] = []
+        some(st.tuples(*(values(type_, self._modules) for type_ in types)), 12, passing.append)
         if function.name.startswith("shape"):
-            some += [(value,) for value in EDGES.get(TYPES[int(function.name[5:])], [])]
-        for arguments in some:
+            passing += [(value,) for value in EDGES.get(TYPES[int(function.name[5:])], [])]
+        for arguments in passing:
             passed = [rust_host.expression(names, *each) for each in zip(types, arguments, strict=True)]
             if len(types) == 1:
                 yield passed, passed[0]

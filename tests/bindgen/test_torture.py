@@ -15,7 +15,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bindgen.backends.python_names import method_names
@@ -33,7 +32,7 @@ from tests.bindgen.torture import (
     own_resources,
     words,
 )
-from tests.bindgen.values import HostResource, same, values
+from tests.bindgen.values import HostResource, same, some, values
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,23 +72,6 @@ class Build:
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return Build(tmp_path_factory.mktemp("torture"))
-
-
-def some(strategy: st.SearchStrategy[Any], count: int, use: Callable[[Any], None]) -> None:
-    """Calls `use` with a few examples, always the same."""
-
-    @settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def call(example: Any) -> None:
-        use(example)
-
-    call()
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -9,42 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bindgen.backends import interfaces_of
-from bindgen.backends.python_names import name_modules
 from bindgen.wit_parser.model import Interface, Type
 from tests.bindgen import echo_rust, rust_host
-from tests.bindgen.roundtrip import bindings
+from tests.bindgen.roundtrip import modules_of
 from tests.bindgen.rust_host_echo import EchoHost
 from tests.bindgen.test_torture import PLACES
 from tests.bindgen.torture import words
-from tests.bindgen.values import values
+from tests.bindgen.values import some, values
 
 
 def check_echo(imports: Sequence[Interface], exports: Sequence[Interface], directory: Path) -> None:
     """Builds a host and an echo as its guest, and asserts that all functions of both reach one another."""
-    modules = bindings(directory, imports, exports)
-    module_of = {interface: modules[stem] for interface, stem in name_modules(interfaces_of(imports, exports)).items()}
+    module_of = modules_of(directory, imports, exports)
 
     def draw(types: Sequence[Type]) -> Sequence[Any]:
-        found: list[Any] = []
-
-        @settings(
-            max_examples=1,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(st.tuples(*(values(type_, module_of) for type_ in types)))
-        def first(some: tuple[Any, ...]) -> None:
-            found.extend(some)
-
-        first()
-        return found
+        drawn: list[Sequence[Any]] = []
+        some(st.tuples(*(values(type_, module_of) for type_ in types)), 1, drawn.append)
+        return drawn[0]
 
     host = EchoHost(imports, exports, draw)
     program = rust_host.build(directory, imports, exports, host.files())

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -117,6 +118,23 @@ def values(type_: Type, modules: Mapping[Interface, ModuleType]) -> SearchStrate
 
 def _payload(type_: Type | None, modules: Mapping[Interface, ModuleType]) -> list[SearchStrategy[Any]]:
     return [] if type_ is None or unaliased(type_) is Primitive.UNIT else [values(type_, modules)]
+
+
+def some(strategy: st.SearchStrategy[Any], count: int, use: Callable[[Any], None]) -> None:
+    """Calls `use` with a few examples, always the same."""
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def call(example: Any) -> None:
+        use(example)
+
+    call()
 
 
 def same(one: Any, other: Any) -> bool:
