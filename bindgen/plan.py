@@ -10,7 +10,7 @@ Sizes, alignments and offsets are in bytes. A slot is a flat WebAssembly value; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import accumulate
 from typing import Literal, TypeAlias, TypeVar
@@ -393,19 +393,8 @@ def call(function: Function, side: Side, direction: Direction) -> Call:
     params = shape(TupleOf(ABI.param_types(function)))
     assert isinstance(params, Parts)
     names = [*(["self"] if has_self else []), *(param.name for param in function.params)]
-    named = (
-        Part(name, part.shape, part.offset, part.first_slot) for name, part in zip(names, params.parts, strict=True)
-    )
-    params = Parts(
-        params.type,
-        params.size,
-        params.align,
-        params.extent,
-        params.slots,
-        params.has_heap,
-        params.has_handle,
-        tuple(named),
-    )
+    named = (replace(part, name=name) for name, part in zip(names, params.parts, strict=True))
+    params = replace(params, parts=tuple(named))
     result = shape(function.result)
     sides = None
     if isinstance(function.result, ExpectedOf):

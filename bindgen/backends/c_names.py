@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Sequence
 
 from bindgen.backends.c_layout import canonical, is_copyable
@@ -28,6 +29,7 @@ from bindgen.wit_parser.model import (
     TypeDef,
     functions_of,
     labels,
+    mentioned,
     spelling,
     written_with,
 )
@@ -165,12 +167,10 @@ class Names:
             for operation in ("drop", "new", "rep", "clone"):
                 self.helper(operation, resource)
             self.destructor_macro(resource)
-        types: list[Type] = [*interface.types]
-        for function in functions_of(interface):
-            types += [*(param.type for param in function.params), function.result]
+        types = deque(mentioned(interface))
         seen: set[Type] = set()
         while types:
-            type_ = types.pop(0)
+            type_ = types.popleft()
             if type_ in seen or shape(type_).is_empty or isinstance(type_, Primitive | Resource):
                 continue
             seen.add(type_)

@@ -27,6 +27,7 @@ from bindgen.wit_parser.model import (
     labels,
     named_in,
     spelling,
+    types_of,
     unaliased,
     without_aliases,
     written_with,
@@ -254,6 +255,6 @@ def _mentioned_by(interface: Interface) -> Iterator[TypeDef | Resource]:
     """The definitions of other interfaces that a module imports: what its types and functions name."""
     types = [part for definition in interface.types for part in written_with(definition)]
     for function in functions_of(interface):
-        types += [*(param.type for param in function.params), function.result]
+        types += types_of(function)
     for type_ in types:
         yield from (definition for definition in named_in(type_) if definition.interface is not interface)

@@ -29,6 +29,7 @@ from bindgen.wit_parser.model import (
     contains_handle,
     functions_of,
     has_heap,
+    mentioned,
     spelling,
     unaliased,
     without_aliases,
@@ -383,14 +384,6 @@ def error_types(interfaces: Iterable[Interface]) -> set[TypeDef]:
         if isinstance(type_, ExpectedOf) and isinstance(err := unaliased(type_.err), TypeDef):
             found.add(err)
     return found
-
-
-def mentioned(interface: Interface) -> list[Type]:
-    """The types that an interface defines or that its functions name."""
-    types: list[Type] = list(interface.types)
-    for function in functions_of(interface):
-        types += [*(param.type for param in function.params), function.result]
-    return types
 
 
 def _within(interface: Interface) -> list[Type]:

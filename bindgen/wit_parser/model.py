@@ -190,6 +190,16 @@ def functions_of(interface: Interface) -> tuple[Function, ...]:
     return (*interface.functions, *(each for resource in interface.resources for each in resource.functions))
 
 
+def types_of(function: Function) -> tuple[Type, ...]:
+    """The types of a function's parameters, and that of its result."""
+    return (*(param.type for param in function.params), function.result)
+
+
+def mentioned(interface: Interface) -> list[Type]:
+    """The types that an interface defines, then those that its functions name."""
+    return [*interface.types, *(type_ for function in functions_of(interface) for type_ in types_of(function))]
+
+
 def unaliased(type_: Type) -> Type:
     """What `type_` stands for once every alias at its outside is seen through."""
     while isinstance(type_, TypeDef) and isinstance(type_.kind, Alias):

@@ -40,6 +40,8 @@ from bindgen.wit_parser.model import (
     Union,
     Use,
     Variant,
+    functions_of,
+    types_of,
 )
 from bindgen.wit_parser.parser import MAX_DEPTH, parse
 from bindgen.wit_parser.source import Diagnostic, Reporter, Source, Span, read, same_file
@@ -379,10 +381,8 @@ class _Resolver:
         for type_def in _in_order(self.interface.types, self.types_mentioned, self.report_recursion):
             if not self.is_within_limits(type_def, _types_in(type_def.kind)):
                 return
-        resources = self.interface.resources
-        functions = [*self.interface.functions, *(it for resource in resources for it in resource.functions)]
-        for function in functions:
-            if not self.is_within_limits(function, [*(param.type for param in function.params), function.result]):
+        for function in functions_of(self.interface):
+            if not self.is_within_limits(function, types_of(function)):
                 return
 
     def types_mentioned(self, type_def: TypeDef) -> Iterable[TypeDef]:
