@@ -97,7 +97,6 @@ pub struct Guest {
 const MAX_DEPTH: u32 = 16;
 
 /// What the binary interface asks of a guest.
-#[derive(Clone)]
 struct Exports {
     memory: Option<Memory>,
     realloc: Option<TypedFunc<(u32, u32, u32, u32), u32>>,
@@ -128,9 +127,7 @@ pub fn enter<T: State>(caller: &mut Caller<'_, T>, place: &str) -> Result<()> {
     }
     let memory = caller.get_export("memory");
     let Some(known) = caller.data_mut().guest().exports.as_ref().map(|exports| exports.memory) else {
-        let realloc = caller.get_export("canonical_abi_realloc");
-        let free = caller.get_export("canonical_abi_free");
-        know(caller, memory, realloc, free);
+        know(caller, |caller, name| caller.get_export(name));
         return Ok(());
     };
     let memory = memory.and_then(Extern::into_memory);
@@ -172,23 +169,21 @@ pub fn export<T: State, P: WasmParams, R: WasmResults>(
     instance: &Instance,
     name: &str,
 ) -> Result<TypedFunc<P, R>> {
-    let memory = instance.get_export(&mut *store, "memory");
-    let realloc = instance.get_export(&mut *store, "canonical_abi_realloc");
-    let free = instance.get_export(&mut *store, "canonical_abi_free");
-    know(store, memory, realloc, free);
+    know(store, |store, name| instance.get_export(store, name));
     match instance.get_typed_func(&mut *store, name) {
         Ok(function) => Ok(function),
         Err(error) => fault(format_args!("the guest does not export {name}: {error:#}")),
     }
 }
 
-fn know<T: State>(store: &mut impl Context<T>, memory: Option<Extern>, realloc: Option<Extern>, free: Option<Extern>) {
-    let exports = Exports {
-        memory: memory.and_then(Extern::into_memory),
-        realloc: realloc.and_then(Extern::into_func).and_then(|function| function.typed(&mut *store).ok()),
-        free: free.and_then(Extern::into_func).and_then(|function| function.typed(&mut *store).ok()),
-    };
-    store.state().guest().exports = Some(exports);
+/// Finds what the binary interface asks of a guest.
+fn know<T: State, C: Context<T>>(store: &mut C, mut find: impl FnMut(&mut C, &str) -> Option<Extern>) {
+    let memory = find(store, "memory").and_then(Extern::into_memory);
+    let realloc = find(store, "canonical_abi_realloc").and_then(Extern::into_func);
+    let free = find(store, "canonical_abi_free").and_then(Extern::into_func);
+    let realloc = realloc.and_then(|function| function.typed(&mut *store).ok());
+    let free = free.and_then(|function| function.typed(&mut *store).ok());
+    store.state().guest().exports = Some(Exports { memory, realloc, free });
 }
 
 /// Calls a function of the guest.
@@ -227,8 +222,8 @@ pub async fn free<T: State>(store: &mut impl Context<T>, place: &str, blocks: Ve
     if blocks.is_empty() {
         return Ok(());
     }
-    let exports = store.state().guest().exports.clone();
-    let Some(function) = exports.and_then(|exports| exports.free) else {
+    let exports = store.state().guest().exports.as_ref();
+    let Some(function) = exports.and_then(|exports| exports.free.clone()) else {
         return fault(format_args!("{place}: the guest does not export canonical_abi_free(i32, i32, i32)"));
     };
     for block in blocks {
@@ -603,8 +598,8 @@ impl<'a> Lower<'a> {
     pub async fn new<T: State>(store: &'a mut impl Context<T>, place: &'static str, blocks: &Blocks) -> Result<Self> {
         let mut pointers = Vec::with_capacity(blocks.0.len());
         if !blocks.0.is_empty() {
-            let exports = store.state().guest().exports.clone();
-            let Some(realloc) = exports.and_then(|exports| exports.realloc) else {
+            let exports = store.state().guest().exports.as_ref();
+            let Some(realloc) = exports.and_then(|exports| exports.realloc.clone()) else {
                 return fault(format_args!(
                     "{place}: the guest does not export canonical_abi_realloc(i32, i32, i32, i32) -> i32"
                 ));
