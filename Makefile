@@ -80,8 +80,8 @@ bindings: setup-run
 	cd examples/custom-capability && for language in 'python slight_greeter' 'c .'; do set -- $$language; \
 		$(CURDIR)/$(BIN)/slight-py bindgen $$1 --import greeter.wit --out-dir $$2; done
 
-INTERFACES := --import wit/keyvalue.wit --import wit/http-server.wit --import wit/compat/kv.wit \
-	--export wit/http-handler.wit --export wit/http-server-export.wit
+INTERFACES := $(foreach each,keyvalue http-server http-client messaging configs distributed-locking sql blob-store compat/kv,\
+	--import wit/$(each).wit) --export wit/http-handler.wit --export wit/http-server-export.wit
 
 # Their languages, and where they are.
 BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bindings/rust

@@ -8,152 +8,29 @@ built in, since reading the metadata of every installed package costs more than 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from importlib import import_module
 from operator import attrgetter
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from capabilities import builtin
+from capabilities.families import RUNTIME, Family, ResourceType
+
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-ENTRY_POINT_GROUP = "slight_py.capabilities"
+__all__ = ["RUNTIME", "Family", "RegistryError", "ResourceType"]
+"""What packages that add capabilities import from here, beside the functions."""
 
-RUNTIME = "runtime"
-"""The `host` of a family that the runtime answers itself."""
+ENTRY_POINT_GROUP = "slight_py.capabilities"
 
 
 class RegistryError(Exception):
     """An installed package's entry point, or a backend, cannot be used; str() is one line that says which and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceType:
-    """What can stand behind a capability, under the name that a slightfile calls it by.
-
-    `required` and `optional` are its config keys. `load` names, as an entry point does (`package.module:Class`), what
-    makes the backend from a mapping of the configs; it is empty for a type of upstream's that this version does not
-    have.
-    """
-
-    name: str
-    family: str
-    required: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    load: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """The resource types that serve the same guest imports, and so can replace each other.
-
-    `interfaces` are those that a guest imports, each with the module that `slight-py bindgen python` made of it
-    (`package.bindings.greeter`), which is imported when a guest asks for it. An interface of upstream's that this
-    version does not have has no module, but "".
-
-    `host` names, as an entry point does (`package.module:function`), what is called with the granted backends by the
-    names they are granted under, and returns what answers each interface: a mapping from its name to an object with
-    the methods of its module's Protocol `...Host`. Without a `host`, the backend is that object, of every interface.
-
-    `embedded` is the resource type used when there is no slightfile, or None. `named` is whether a guest opens the
-    capability by a name; of a family without names a slightfile holds one entry. A family without a `host` has no
-    names, as nothing would tell its backends apart.
-    """
-
-    name: str
-    interfaces: Mapping[str, str]
-    host: str = ""
-    embedded: str | None = None
-    named: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.interfaces, Mapping):
-            raise TypeError(f"the interfaces of the family {self.name!r} must be a mapping from each to its module")
-        if self.named and not self.host and self.is_available:
-            raise ValueError(f"the family {self.name!r} has names, so it needs a host to find its backends by them")
-
-    @property
-    def is_available(self) -> bool:
-        return any(self.interfaces.values())
-
-
-_FAMILIES = {
-    family.name: family
-    for family in (
-        Family(
-            "keyvalue",
-            {"keyvalue": "capabilities.bindings.keyvalue", "kv": "capabilities.bindings.kv"},
-            host="capabilities.keyvalue.host:hosts",
-            embedded="keyvalue.memory",
-            named=True,
-        ),
-        Family("http", {"http-server": "capabilities.bindings.http_server"}, host=RUNTIME, embedded="http"),
-        # Upstream has these and this version does not: an error can say so, instead of calling them unknown.
-        Family("http-client", {"http-client": ""}),
-        Family("messaging", {"messaging": ""}, named=True),
-        Family("configs", {"configs": ""}, named=True),
-        Family("distributed_locking", {"distributed-locking": ""}, named=True),
-        Family("sql", {"sql": ""}, named=True),
-        Family("blob", {"blob-store": ""}, named=True),
-    )
-}
-
-_CORS = (
-    "CORS_ALLOW_ORIGIN",
-    "CORS_ALLOW_METHODS",
-    "CORS_ALLOW_HEADERS",
-    "CORS_EXPOSE_HEADERS",
-    "CORS_MAX_AGE",
-    "CORS_ALLOW_CREDENTIALS",
-)
-
-_MEMORY = ResourceType("keyvalue.memory", "keyvalue", load="capabilities.keyvalue.memory:MemoryStores")
-_REDIS = ResourceType(
-    "keyvalue.redis",
-    "keyvalue",
-    required=("REDIS_ADDRESS",),
-    load="capabilities.keyvalue.redis:RedisBackend",
-)
-_FILESYSTEM = ResourceType(
-    "keyvalue.filesystem",
-    "keyvalue",
-    optional=("DIRECTORY",),
-    load="capabilities.keyvalue.filesystem:FilesystemBackend",
-)
-_HTTP = ResourceType("http", "http", optional=_CORS, load="capabilities.http.cors:Cors.from_configs")
-
-# In order of preference: the first of each backend is the name that messages suggest.
-_AVAILABLE = (
-    _MEMORY,
-    _FILESYSTEM,
-    _REDIS,
-    replace(_FILESYSTEM, name="kv.filesystem"),
-    replace(_REDIS, name="kv.redis"),
-    _HTTP,
-)
-
-# Known for the same reason as the families above.
-_UNAVAILABLE = {
-    "keyvalue": ("keyvalue.awsdynamodb", "keyvalue.azblob", "keyvalue.dapr", "kv.awsdynamodb", "kv.azblob"),
-    "http-client": ("http-client",),
-    "messaging": (
-        "messaging.filesystem",
-        "messaging.mosquitto",
-        "messaging.nats",
-        "messaging.confluent_apache_kafka",
-        "messaging.azsbus",
-        "mq.filesystem",
-        "mq.azsbus",
-    ),
-    "configs": ("configs.envvars", "configs.usersecrets", "configs.azapp"),
-    "distributed_locking": ("distributed_locking.etcd", "lockd.etcd"),
-    "sql": ("sql.postgres",),
-    "blob": ("blobstore.aws_s3", "blobstore.azblob"),
-}
-
-_RESOURCE_TYPES = {resource.name: resource for resource in _AVAILABLE} | {
-    name: ResourceType(name, family) for family, names in _UNAVAILABLE.items() for name in names
-}
+_FAMILIES = {family.name: family for family in builtin.FAMILIES}
+_RESOURCE_TYPES = {resource.name: resource for resource in builtin.RESOURCE_TYPES}
 
 
 def resource_type(name: str) -> ResourceType | None:
@@ -225,8 +102,8 @@ def available(family_name: str) -> tuple[ResourceType, ...]:
     Types of installed packages come last; one that cannot be loaded is left out, and is an error where it is named.
     """
     first_of: dict[str, ResourceType] = {}
-    for resource in (*_AVAILABLE, *_installed_resource_types()):
-        if resource.family == family_name:
+    for resource in (*builtin.RESOURCE_TYPES, *_installed_resource_types()):
+        if resource.family == family_name and resource.load:
             first_of.setdefault(resource.load, resource)
     return tuple(first_of.values())
 
@@ -236,7 +113,7 @@ def load_backend(resource: ResourceType) -> Callable[[Mapping[str, str]], Any]:
 
     Raises RegistryError if that fails, most often because a library that it needs is not installed.
     """
-    found: Callable[[Mapping[str, str]], Any] = _import(resource.name, resource.load)
+    found: Callable[[Mapping[str, str]], Any] = _import(resource.name, resource.load, resource.extra)
     return found
 
 
@@ -257,8 +134,11 @@ def load_bindings(family: Family, interface: str) -> ModuleType:
     return found
 
 
-def _import(owner: str, target: str) -> Any:
-    """What `target` names as an entry point does; or as a slightfile does, with the path of a file for its module."""
+def _import(owner: str, target: str, extra: str = "") -> Any:
+    """What `target` names as an entry point does; or as a slightfile does, with the path of a file for its module.
+
+    `extra` is that of this package which brings what the target imports.
+    """
     module, *attribute = target.rsplit(":", 1)
     if "/" in module:
         from capabilities import custom
@@ -268,7 +148,8 @@ def _import(owner: str, target: str) -> Any:
         found = import_module(module)
         return attrgetter(*attribute)(found) if attribute else found
     except ModuleNotFoundError as error:
-        raise RegistryError(f"{owner} needs the Python module {error.name!r}; install it with pip") from error
+        install = f"pip install 'slight-py[{extra}]'" if extra else "install it with pip"
+        raise RegistryError(f"{owner} needs the Python module {error.name!r}; {install}") from error
     except Exception as error:
         raise RegistryError(f"{owner} cannot be used: {_reason(error)}") from error
 

@@ -24,6 +24,7 @@ from typing import Any
 from bindgen.runtime import Flat, GuestFault, Handles, Import, Lower, Resources, rest
 from slight_py import capi, sections, slots, store
 from slight_py.capi import Owned, Vec, function
+from slight_py.sessions import Sessions
 from slight_py.store import CALLED, DONE, FAILED, TRAPPED, YIELDED, Store
 
 TICK = 0.002
@@ -556,6 +557,7 @@ class Instance:
         "_handles",
         "_program",
         "_resources",
+        "_sessions",
         "_store",
         "_ticker",
         "files",
@@ -578,6 +580,7 @@ class Instance:
         self._store = Store(core.pointer, limits.memory, limits.table_elements, core.driver.pointer)
         self._handles: Handles | None = None
         self._resources: Resources | None = None
+        self._sessions: Sessions | None = None
         self._ended: Exception | None = None
         """What ended the guest, or that it was closed: there is no calling it any more."""
         _instances.add(self)
@@ -624,6 +627,13 @@ class Instance:
             self._resources = Resources()
         return self._resources
 
+    @property
+    def sessions(self) -> Sessions:
+        """What its hosts keep for it alone."""
+        if self._sessions is None:
+            self._sessions = Sessions()
+        return self._sessions
+
     def close(self) -> None:
         """Ends the instance and releases what it held."""
         self._ended = self._ended or RuntimeError("the instance is closed")
@@ -631,6 +641,9 @@ class Instance:
         if self.files is not None:
             self.files.close()
             self.files = None
+        if self._sessions is not None:
+            self._sessions.end()
+            self._sessions = None
         if self in _instances:
             _instances.discard(self)
             self._program.engine.instances -= 1

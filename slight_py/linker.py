@@ -18,7 +18,7 @@ from bindgen.runtime import CANONICAL_ABI, Err, Import, guest_resource_imports, 
 from capabilities import registry
 from capabilities.errors import ConfigError
 from capabilities.registry import Family, RegistryError
-from slight_py import wasi
+from slight_py import sessions, wasi
 from slight_py.engine import DROP, WASI, ModuleInfo, Trap
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant, Slightfile, embedded, suggest
@@ -26,6 +26,7 @@ from slight_py.slightfile import Grant, Slightfile, embedded, suggest
 if TYPE_CHECKING:
     from capabilities.bindings.http_server import HttpServerHost, Router, Server
     from capabilities.keyvalue import Backend
+    from slight_py.sharing import Key
 
 log = logging.getLogger("slight_py")
 
@@ -55,7 +56,9 @@ class Backends:
 
     memory: Callable[[], Backend]
     """Says what `keyvalue.memory` stands for in this process, which nothing is until a module asks for it."""
-    made: dict[tuple[str, tuple[tuple[str, str], ...]], Any] = field(default_factory=dict)
+    shared: Callable[[Key], Any] | None = None
+    """In a worker, what stands for a backend that the main process shares with it."""
+    made: dict[Key, Any] = field(default_factory=dict)
     hosts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """By family, what answers each of its interfaces."""
 
@@ -77,12 +80,15 @@ class Backends:
         if grant.resource.name == "keyvalue.memory":
             return self.memory()
         key = (grant.resource.load, tuple(sorted(grant.configs.items())))
+        if grant.resource.shared and self.shared is not None:
+            return self.shared(key)
         if key not in self.made:
             self.made[key] = _backend(grant, f"{slightfile.place(grant)}{grant.resource.name}")
-        return self.made[key]
+        return self.made[key].connect() if grant.resource.shared else self.made[key]
 
     async def close(self) -> None:
-        """Closes the backends, each whatever becomes of the others."""
+        """Closes the backends, each whatever becomes of the others, when what instances kept of them is closed."""
+        await sessions.closed()
         for backend in self.made.values():
             if hasattr(backend, "close"):
                 try:
@@ -220,8 +226,11 @@ def link(
     for each in info.imports:
         definition = definitions.get((each.module, each.name))
         if definition is not None:
+            host = hosts.get(each.module)
+            if hasattr(host, "session"):
+                definition = _in_session(definition)
             guarded = each.module in hosts and each.module not in own
-            links[each.module, each.name] = (_guarded(definition) if guarded else definition, hosts.get(each.module))
+            links[each.module, each.name] = (_guarded(definition) if guarded else definition, host)
     return links
 
 
@@ -295,6 +304,15 @@ def _guarded(definition: Import) -> Import:
         return Trap(reason + _described(error, type(host)), "".join(traceback.format_exception(error)))
 
     return replace(definition, failure=failure)
+
+
+def _in_session(definition: Import) -> Import:
+    """The same import, but that the instance's own session of the host answers it."""
+
+    async def call(host: Any, guest: Any, arguments: tuple[Any, ...]) -> Any:
+        return await definition.call(guest.sessions.of(host), guest, arguments)
+
+    return replace(definition, call=call)
 
 
 class _NoServers:

@@ -130,7 +130,7 @@ async def run(config: RunConfig, loaded: Loaded) -> int:
         from slight_py.workers import Workers
 
         # The workers get the slightfile as it was found to be, with what --link-all-capabilities added to it.
-        workers = Workers(replace(config, slightfile=loaded.slightfile), loaded, stores())
+        workers = Workers(replace(config, slightfile=loaded.slightfile), loaded, stores(), module.backends)
         await workers.start(address, table)
         return workers
 
@@ -172,12 +172,13 @@ class Run:
         process does."""
         self._config = config
         self._loaded = loaded
-        self._backends = linker.Backends(stores)
+        self.backends = linker.Backends(stores)
+        """What stands behind the module's capabilities in this process."""
         self._start = start or self._serve_here
         self._servers: set[Running] = set()
         self._starting = False
         """Whether the module has asked for a server that isn't among those yet: it may answer requests already."""
-        self._program = loaded.program(self._backends, self._http)
+        self._program = loaded.program(self.backends, self._http)
         self._entry = entry_point(config.app, loaded.info.functions)
 
     async def main(self) -> int:
@@ -218,7 +219,7 @@ class Run:
             guest.cancel()
             with suppress(asyncio.CancelledError, UsageError):
                 await guest
-            await self._backends.close()
+            await self.backends.close()
 
     async def _guest(self) -> int:
         """Runs the entry point; returns the exit code that its outcome means.
@@ -275,7 +276,7 @@ class Run:
         from capabilities.http.host import HttpHost
         from slight_py.handlers import Handlers
 
-        self.handlers = Handlers(self._loaded.program(self._backends, None), self._config.wasi)
+        self.handlers = Handlers(self._loaded.program(self.backends, None), self._config.wasi)
         return HttpHost(self.handlers, self._serve)
 
     async def _serve(self, address: str, table: RouteTable) -> Running:

@@ -2,8 +2,8 @@
 
 The main process runs the module's entry point. When that starts a server, the main process opens a socket per worker,
 all on the same port (SO_REUSEPORT lets the kernel spread the connections), and starts the workers, each with the table
-of routes: an entry point runs once however many workers there are. Each worker has a second socket to the stores of
-`keyvalue.memory`, which the main process keeps for all of them.
+of routes: an entry point runs once however many workers there are. Each worker has two more sockets, to what the main
+process keeps for all of them: the stores of `keyvalue.memory`, and the other backends that workers share.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from multiprocessing.context import SpawnProcess
 
 from capabilities.http.listen import bind, name_of, share
 from capabilities.http.routes import RouteTable
-from capabilities.keyvalue.memory import MemoryStores, RemoteMemoryStores, serve
-from slight_py import linker, logs, loop, output, runner
+from capabilities.keyvalue import memory
+from capabilities.keyvalue.memory import MemoryStores
+from slight_py import linker, logs, loop, output, runner, sharing
 from slight_py.engine import Engine, describe
 from slight_py.errors import UsageError
 
@@ -40,11 +41,15 @@ QUICK_DEATH = 1.0
 class Workers:
     """The worker processes of one server."""
 
-    def __init__(self, config: runner.RunConfig, loaded: runner.Loaded, stores: MemoryStores) -> None:
-        """The workers run the module that is `loaded`, whatever becomes of its file."""
+    def __init__(
+        self, config: runner.RunConfig, loaded: runner.Loaded, stores: MemoryStores, backends: linker.Backends
+    ) -> None:
+        """The workers run the module that is `loaded`, whatever becomes of its file. They share `stores`, and those of
+        the `backends` that are to be shared."""
         self._config = config
         self._compiled = loaded.module.serialize()
         self._stores = stores
+        self._backends = backends
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
 
@@ -99,13 +104,15 @@ class Workers:
 
     async def _work(self, listeners: list[socket.socket], table: RouteTable, ready: asyncio.Future[None]) -> int | None:
         """Runs one worker process to its end; returns its exit code."""
-        ours, theirs = socket.socketpair()
+        stores_here, stores_there = socket.socketpair()
+        shared_here, shared_there = socket.socketpair()
         channel, end = _SPAWN.Pipe()
-        with theirs, end:
-            arguments = (self._config, table.to_json(), listeners, theirs, end)
+        with stores_there, shared_there, end:
+            arguments = (self._config, table.to_json(), listeners, stores_there, shared_there, end)
             process = _SPAWN.Process(target=_worker, args=arguments, name="slight-py worker", daemon=True)
             await asyncio.to_thread(_start, process)
-        stores = asyncio.create_task(serve(self._stores, ours))
+        stores = asyncio.create_task(memory.serve(self._stores, stores_here))
+        shared = asyncio.create_task(sharing.serve(self._backends.made, shared_here))
         ended = asyncio.create_task(_readable(process.sentinel))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -123,7 +130,7 @@ class Workers:
                 process.terminate()
             await ended
         finally:
-            for task in (stores, ended, stopping):
+            for task in (stores, shared, ended, stopping):
                 task.cancel()
             channel.close()
             if process.is_alive():
@@ -158,11 +165,16 @@ async def _readable(descriptor: int) -> None:
 
 
 def _worker(
-    config: runner.RunConfig, table: str, listeners: list[socket.socket], stores: socket.socket, main: Connection
+    config: runner.RunConfig,
+    table: str,
+    listeners: list[socket.socket],
+    stores: socket.socket,
+    shared: socket.socket,
+    main: Connection,
 ) -> None:
     logs.configure(config.verbose)
     try:
-        loop.run(_serve(config, RouteTable.from_json(table), listeners, stores, main))
+        loop.run(_serve(config, RouteTable.from_json(table), listeners, stores, shared, main))
     finally:
         output.flush()
 
@@ -172,6 +184,7 @@ async def _serve(
     table: RouteTable,
     listeners: list[socket.socket],
     stores: socket.socket,
+    shared: socket.socket,
     main: Connection,
 ) -> None:
     # Here, since the main process has no use for the server.
@@ -182,7 +195,8 @@ async def _serve(
     engine = Engine(config.limits)
     module = engine.load(main.recv_bytes())
     loaded = runner.Loaded(engine, module, describe(module), config.slightfile)
-    backends = linker.Backends(cache(partial(RemoteMemoryStores, stores)))
+    main_process = sharing.Connection(shared)
+    backends = linker.Backends(cache(partial(memory.RemoteMemoryStores, stores)), main_process.backend)
     handlers = Handlers(loaded.program(backends, None), config.wasi)
     service = HttpService(handlers, config.http, access.logger(config.access_log))
     await service.start(listeners, table)
@@ -198,3 +212,4 @@ async def _serve(
     orphaned.cancel()
     await service.stop()
     await backends.close()
+    await main_process.close()

@@ -17,6 +17,7 @@ from capabilities.bindings.keyvalue import (
     KeyvalueErrorKeyNotFound,
     KeyvalueErrorUnexpectedError,
 )
+from capabilities.grants import quote
 
 KEY_LIMIT = 65_536
 """How long a key, or the name of a store, may be: in bytes of UTF-8. Both may be empty."""
@@ -76,8 +77,3 @@ def key_not_found(key: str) -> Err[KeyvalueError]:
 
 def too_many_keys() -> Err[KeyvalueError]:
     return Err(KeyvalueErrorUnexpectedError("the store holds more keys than can be listed at once"))
-
-
-def quote(text: str) -> str:
-    """A guest's text as error messages show it: on one line, and short."""
-    return repr(text if len(text) <= 80 else f"{text[:80]}…")

@@ -9,7 +9,8 @@ from bindgen.runtime import Err
 from capabilities.bindings.keyvalue import Keyvalue, KeyvalueErrorUnexpectedError
 from capabilities.bindings.kv import Kv
 from capabilities.bindings.types import ErrorErrorWithDescription
-from capabilities.keyvalue import Backend, quote
+from capabilities.grants import Grants, NotGranted
+from capabilities.keyvalue import Backend
 
 T = TypeVar("T")
 
@@ -30,15 +31,14 @@ class KeyvalueStores:
     __slots__ = ("_grants",)
 
     def __init__(self, grants: Mapping[str, Backend]) -> None:
-        self._grants = grants
+        self._grants = Grants("keyvalue", "store", grants)
 
     async def keyvalue_open(self, name: str) -> Keyvalue:
         """Raises Err[KeyvalueError]: `unexpected-error` for a name that is not granted."""
-        backend = self._grants.get(name) or self._grants.get("*")
-        if backend is None:
-            granted = ", ".join(quote(grant) for grant in self._grants) or "none"
-            text = f"no store {quote(name)} is granted; granted: {granted}"
-            raise Err(KeyvalueErrorUnexpectedError(text))
+        try:
+            backend = self._grants.of(name)
+        except NotGranted as error:
+            raise Err(KeyvalueErrorUnexpectedError(str(error))) from None
         return await backend.open(name)
 
 

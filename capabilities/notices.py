@@ -1,0 +1,31 @@
+"""What whoever runs slight-py is told when a capability refuses or fails: one line for a cause, not for a call.
+
+A module may swallow its errors, and its user would be left with nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+
+log = logging.getLogger("slight_py")
+
+LIMIT = 100
+"""How many causes are told: a guest that opens a new name each time must not fill the log."""
+
+_told: set[str] = set()
+
+
+def tell(cause: str) -> None:
+    """Logs a warning, unless this process has logged the same before."""
+    if cause in _told or len(_told) > LIMIT:
+        return
+    _told.add(cause)
+    if len(_told) > LIMIT:
+        log.warning("there are more warnings of this kind, which are left out")
+    else:
+        log.warning("%s", cause)
+
+
+def forget() -> None:
+    """Forgets what was told, as for a new run."""
+    _told.clear()
