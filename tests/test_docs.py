@@ -23,7 +23,8 @@ import pytest
 from slight_py import cli
 from tests.command import EMULATED, ROOT, SECONDS, Server, environment, running, wait_until
 from tests.guests import example
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
+from tests.servers import free_port
 
 FOLDERS = ("wit", "bindgen", "capabilities", "slight_py", "unikernel", "tests", "tests/fuzz", "docs")
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *(ROOT / each / "README.md" for each in FOLDERS[:-1])]

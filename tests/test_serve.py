@@ -33,7 +33,7 @@ from tests.command import (
     wait_until,
 )
 from tests.guests import example, slightfile
-from tests.redis_server import free_port
+from tests.servers import free_port
 
 SERVER = guest("server")
 

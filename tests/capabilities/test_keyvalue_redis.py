@@ -27,7 +27,8 @@ from capabilities.bindings.keyvalue import (
 from capabilities.errors import ConfigError
 from capabilities.keyvalue import redis as backend_module
 from capabilities.keyvalue.redis import BATCH_BYTES, BATCH_COMMANDS, MAX_CONNECTIONS, RedisBackend, parse_address
-from tests.redis_server import HOST, RedisServer, free_port
+from tests.redis_server import RedisServer
+from tests.servers import HOST, free_port
 
 PASSWORD = "s3cr3t-pa55"
 

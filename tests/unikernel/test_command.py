@@ -19,7 +19,8 @@ import wasmtime
 
 from tests.command import EMULATED, ROOT, Done, Server, build_guest, guest, running, scratch, slight_py
 from tests.guests import example
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
+from tests.servers import free_port
 from tests.wat import binary, many_functions
 
 JOBS = 10_000
