@@ -79,7 +79,10 @@ class Topics(Protocol):
         ...
 
     async def subscribe(self, topic: str) -> Subscription:
-        """A subscription that sees every message published on the topic from when this returns. Raises MessagingError."""
+        """A subscription that sees every message published on the topic from when this returns.
+
+        Raises MessagingError.
+        """
         ...
 
 
