@@ -100,6 +100,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_bindgen(commands, "bindgen" in words)
     _add_image(commands, "image" in words)
+    _add_secret(commands)
     return parser
 
 
@@ -181,7 +182,55 @@ def _add_image(commands: Commands, meant: bool) -> None:
         image.add_arguments(command)
 
 
+def _add_secret(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "secret",
+        "keep a secret in a slightfile, encrypted with a key of yours",
+        "slight-py secret -c slightfile.toml -k REDIS_ADDRESS    (asks for the value)\n"
+        "  slight-py secret list -c slightfile.toml\n"
+        "  slight-py secret remove -c slightfile.toml -k REDIS_ADDRESS",
+    )
+    command.set_defaults(command=_secret)
+    command.add_argument(
+        "action", nargs="?", default="set", choices=("set", "list", "remove"), metavar="ACTION",
+        help="set (which needs not be said), list or remove",
+    )  # fmt: skip
+    command.add_argument(
+        "-c", "--config", dest="config", metavar="FILE", type=Path, default=argparse.SUPPRESS, help="the slightfile"
+    )
+    command.add_argument("-k", "--key", metavar="KEY", help="the secret's name, as in ${usersecrets.KEY}")
+    command.add_argument(
+        "-v", "--value", metavar="VALUE",
+        help="the secret; without it, or as `-`, it is read from standard input, and is in no shell's history",
+    )  # fmt: skip
+
+
 # Commands.
+
+
+def _secret(options: argparse.Namespace) -> int:
+    from slight_py import secret
+
+    if options.config is None:
+        raise UsageError("secret needs a slightfile; give it with -c")
+    if options.action == "list":
+        old = secret.old_secrets(options.config)
+        for name in secret.secret_names(options.config):
+            print(f"{name}  (written by slight, to be set again)" if name in old else name, flush=True)
+        return 0
+    if options.key is None:
+        raise UsageError(f"secret {options.action} needs the secret's name; give it with -k")
+    if options.action == "remove":
+        secret.remove_secret(options.config, options.key)
+    else:
+        secret.set_secret(options.config, options.key, secret.value_from(options.value))
+        for name in secret.old_secrets(options.config):
+            logging.getLogger("slight_py").warning(
+                "%s: the secret %r was written by slight and can't be read here; set it again: "
+                "slight-py secret -c %s -k %s", options.config, name, options.config, name,
+            )  # fmt: skip
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
