@@ -101,6 +101,10 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_bindgen(commands, "bindgen" in words)
     _add_image(commands, "image" in words)
     _add_secret(commands)
+    _add_add(commands)
+    _add_new(commands)
+    _add_doctor(commands)
+    _add_completion(commands)
     return parser
 
 
@@ -206,7 +210,90 @@ def _add_secret(commands: Commands) -> None:
     )  # fmt: skip
 
 
+def _add_add(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "add",
+        "write an interface's WIT files into a folder, to build a guest against",
+        "slight-py add keyvalue    (into keyvalue_0.5.1)",
+    )
+    command.set_defaults(command=_add)
+    command.add_argument("interface", metavar="INTERFACE[@vX.Y.Z]", help="an interface of Spiderlightning 0.5.1")
+    command.add_argument(
+        "--out-dir", type=Path, default=Path(), metavar="DIR", help="where the folder goes (the current directory)"
+    )
+
+
+def _add_new(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "new",
+        "make a project for a guest, which builds and runs at once",
+        "slight-py new -n visits rust",
+    )
+    command.set_defaults(command=_new)
+    command.add_argument("-n", "--name", required=True, metavar="NAME[@vX.Y.Z]", help="the project, and its folder")
+    command.add_argument("language", choices=("rust", "c"), help="the language of the guest")
+
+
+def _add_doctor(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "doctor",
+        "say what this machine is ready for, and what to type for what it lacks",
+        "slight-py doctor",
+    )
+    command.set_defaults(command=_doctor)
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_completion(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "completion",
+        "print what completes commands and options in a shell",
+        'eval "$(slight-py completion bash)"    (in ~/.bashrc)',
+    )
+    command.set_defaults(command=_completion)
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell")
+
+
 # Commands.
+
+
+def _add(options: argparse.Namespace) -> int:
+    from slight_py import interfaces
+
+    print(interfaces.add(options.interface, options.out_dir), flush=True)
+    return 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    from slight_py import new
+
+    print(new.new(options.name, options.language, Path()), flush=True)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from slight_py import doctor
+    from slight_py.progress import progress
+    from unikernel import doctor as machines
+
+    with progress("looking at this machine"):
+        findings = [*doctor.examine(), *machines.examine()]
+    print(doctor.as_json(findings) if options.json else doctor.as_text(findings), flush=True)
+    return 0 if doctor.is_fit(findings) else 1
+
+
+def _completion(options: argparse.Namespace) -> int:
+    try:
+        import shtab
+    except ModuleNotFoundError:
+        raise UsageError("completion needs the Python package shtab: pip install 'slight-py[completion]'") from None
+    parser = _parser(("bindgen", "image"))  # with all of their options
+    print(shtab.complete(parser, shell=options.shell), flush=True)
+    return 0
 
 
 def _secret(options: argparse.Namespace) -> int:
