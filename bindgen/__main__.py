@@ -7,11 +7,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bindgen.backends import Backend, BackendError, Option, c, markdown, python, rust, rust_host
+from bindgen.backends import Backend, BackendError, Option, c, javascript, markdown, python, rust, rust_host
 from bindgen.wit_parser import WitError, load_many
 
 BACKENDS = (
     Backend("c", "guest", c.write),
+    Backend("javascript", "guest", javascript.write),
     Backend("markdown", None, markdown.write),
     Backend("python", "host", python.write, (python.RUNTIME_OPTION,)),
     Backend("rust", "guest", rust.write),

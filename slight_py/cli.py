@@ -103,6 +103,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_secret(commands)
     _add_add(commands)
     _add_new(commands)
+    _add_buildjs(commands)
     _add_doctor(commands)
     _add_completion(commands)
     return parser
@@ -236,6 +237,25 @@ def _add_new(commands: Commands) -> None:
     command.add_argument("language", choices=("rust", "c"), help="the language of the guest")
 
 
+def _add_buildjs(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "buildjs",
+        "build a guest from JavaScript",
+        "slight-py buildjs main.js -o app.wasm",
+    )
+    command.set_defaults(command=_buildjs)
+    command.add_argument("source", type=Path, metavar="SRC", help="the main file; it imports the others")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the module goes")
+    command.add_argument(
+        "-e", "--engine", type=Path, metavar="DIR", help="sources of QuickJS-ng, in place of those from crates.io"
+    )
+    command.add_argument(
+        "--import", dest="imports", action="append", default=[], type=Path, metavar="FILE",
+        help="an interface of your own (.wit), for the program to import",
+    )  # fmt: skip
+
+
 def _add_doctor(commands: Commands) -> None:
     command = add_command(
         commands,
@@ -272,6 +292,17 @@ def _new(options: argparse.Namespace) -> int:
     from slight_py import new
 
     print(new.new(options.name, options.language, Path()), flush=True)
+    return 0
+
+
+def _buildjs(options: argparse.Namespace) -> int:
+    from slight_py.javascript import build
+    from slight_py.progress import progress
+
+    with progress("building the module"):
+        build.build(
+            options.source, options.output, options.engine, options.imports, logging.getLogger("slight_py").info
+        )
     return 0
 
 

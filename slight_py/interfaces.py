@@ -18,9 +18,14 @@ _COMPANIONS = {"http-server": ("http-handler", "http-server-export")}
 """What a guest has no use for an interface without."""
 
 
+def paths() -> list[Path]:
+    """The files of the interfaces that there are."""
+    return sorted(FOLDER.glob("**/*.wit"), key=lambda path: path.stem)
+
+
 def names() -> list[str]:
     """The interfaces that there are."""
-    return sorted(path.stem for path in FOLDER.glob("**/*.wit"))
+    return [path.stem for path in paths()]
 
 
 def split(text: str) -> str:
