@@ -234,7 +234,7 @@ def _add_new(commands: Commands) -> None:
     )
     command.set_defaults(command=_new)
     command.add_argument("-n", "--name", required=True, metavar="NAME[@vX.Y.Z]", help="the project, and its folder")
-    command.add_argument("language", choices=("rust", "c"), help="the language of the guest")
+    command.add_argument("language", choices=("rust", "c", "js"), help="the language of the guest")
 
 
 def _add_buildjs(commands: Commands) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bindgen.backends import c, rust
+from bindgen.backends import c, javascript, rust
 from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import Interface
 from slight_py import interfaces
@@ -27,6 +27,8 @@ _IMPORTS, _EXPORTS = ("keyvalue", "http-server"), ("http-handler",)
 class Template:
     """A language that projects are made in: its folder in templates/, with what every project has beside that."""
 
+    language: str
+    """What the generator calls it."""
     write: Callable[[Sequence[Interface], Sequence[Interface]], Mapping[str, str]]
     """Gives the bindings, by their files' names."""
     bindings: str
@@ -50,9 +52,14 @@ def _build_rust(name: str) -> tuple[str, str]:
     return f"{cargo} build --release --target {target}", f"target/{target}/release/{name}.wasm"
 
 
+def _build_js(name: str) -> tuple[str, str]:
+    return f"slight-py buildjs main.js -o {name}.wasm", f"{name}.wasm"
+
+
 TEMPLATES_OF = {
-    "c": Template(c.write, "bindings", _build_c),
-    "rust": Template(rust.write, "bindings", _build_rust),
+    "c": Template("c", c.write, "bindings", _build_c),
+    "js": Template("javascript", javascript.write, "bindings", _build_js),
+    "rust": Template("rust", rust.write, "bindings", _build_rust),
 }
 """The languages that there are projects for."""
 
@@ -97,7 +104,7 @@ def _write(folder: Path, name: str, language: str, template: Template) -> str:
         [f"cd {shlex.quote(name)}", build, f"slight-py run {module} -c slightfile.toml"],
     )
     bindgen = (
-        f"slight-py bindgen {language} "
+        f"slight-py bindgen {template.language} "
         + " ".join(f"--import wit/{each}.wit" for each in _IMPORTS)
         + "".join(f" --export wit/{each}.wit" for each in _EXPORTS)
         + f" --out-dir {template.bindings}"

@@ -41,11 +41,13 @@ def scratch() -> Path:
     """A directory for as long as the tests run."""
     directory = tempfile.TemporaryDirectory(prefix="slight-py-tests-")
     atexit.register(directory.cleanup)
-    # The kernel of images takes minutes to build: it is the one thing that tests leave for the next time.
-    kernels = kept.directory("kernels")
-    kernels.mkdir(mode=0o700, parents=True, exist_ok=True)
     (Path(directory.name) / "cache/slight-py").mkdir(parents=True)
-    (Path(directory.name) / "cache/slight-py/kernels").symlink_to(kernels)
+    # The kernel of images takes minutes to build, and the engine for JavaScript is fetched: these are left for the next
+    # time.
+    for name in ("kernels", "javascript"):
+        folder = kept.directory(name)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (Path(directory.name) / "cache/slight-py" / name).symlink_to(folder)
     return Path(directory.name)
 
 

@@ -73,7 +73,7 @@ def test_an_unknown_command_is_refused_with_those_there_are() -> None:
     assert (done.code, done.out, len(done.errors)) == (2, "", 1)
     assert done.err.replace("'", "") == (
         "slight-py: error: argument COMMAND: invalid choice: serve (choose from run, inspect, bindgen, image, secret, "
-        "add, new, doctor, completion); see `slight-py --help`\n"
+        "add, new, buildjs, doctor, completion); see `slight-py --help`\n"
     )
 
 

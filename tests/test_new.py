@@ -92,7 +92,7 @@ def test_an_interface_that_there_is_not_is_refused(name: str, error: str, tmp_pa
 # new
 
 
-@pytest.mark.parametrize("language", ["c", "rust"])
+@pytest.mark.parametrize("language", ["c", "js", "rust"])
 def test_a_new_project_builds_and_runs_with_the_commands_that_are_printed(language: str, tmp_path: Path) -> None:
     done = slight_py("new", "-n", "my-visits@v0.5.1", language, cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
@@ -114,7 +114,7 @@ def test_a_new_project_builds_and_runs_with_the_commands_that_are_printed(langua
     assert texts == [b"hello, this is visit 1\n", b"hello, this is visit 2\n", b"hello, this is visit 1\n"]
 
 
-@pytest.mark.parametrize("language", ["c", "rust"])
+@pytest.mark.parametrize("language", ["c", "js", "rust"])
 def test_the_readme_of_a_project_says_how_its_bindings_were_written(language: str, tmp_path: Path) -> None:
     assert slight_py("new", "-n", "visits", language, cwd=tmp_path).code == 0
     folder = tmp_path / "visits"

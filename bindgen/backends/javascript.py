@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 
 from bindgen import plan
-from bindgen.abi import Direction
 from bindgen.backends import BackendError, interfaces_of
 from bindgen.backends.scope import Scope
 from bindgen.plan import (
@@ -299,21 +298,19 @@ class _Module:
         return [*_docs(function.docs), head, f"  {self._body(function)}", "}", ""]
 
     def _exported(self, function: Function) -> list[str]:
-        """What answers an exported function, given the one of JavaScript that does."""
-        call = plan.call(function, "guest", "export")
-        arguments = ["slots", *self._described(call, "export"), "run"]
-        head = f"export const {self._names[function]} = (run) => (slots) =>"
-        return [*_docs(function.docs), head, f"  abi.answer({', '.join(arguments)});", ""]
+        """What makes the answer to an exported function of the function that gives the answers."""
+        arguments = ", ".join(self._described(plan.call(function, "guest", "export")))
+        return [*_docs(function.docs), f"export const {self._names[function]} = abi.exported({arguments});", ""]
 
     def _body(self, function: Function) -> str:
         call = plan.call(function, "guest", "import")
         number = self._table.add(self._interface.name, call.name, call.core.params, call.core.result)
-        params, *rest = self._described(call, "import")
+        params, *rest = self._described(call)
         arguments = ", ".join(["this", *self._param_names(function)] if call.has_self else self._param_names(function))
         return f"return abi.call({', '.join([str(number), params, f'[{arguments}]', *rest])});"
 
-    def _described(self, call: Call, direction: Direction) -> list[str]:
-        """The types of a call, and where its values travel: what `call` and `answer` of the runtime module take."""
+    def _described(self, call: Call) -> list[str]:
+        """The types of a call, and where its values travel: what `call` and `exported` of the runtime module take."""
         params, core = call.params, call.core
         result = self._type(call.result.type)
         area = max(call.result.extent, 1) if core.result_pointer else 0

@@ -41,8 +41,11 @@ class Loan {
   }
 }
 
-/** Room that whoever receives it frees. */
-const GIVEN = { allocate, keep() {} };
+/** Room that whoever receives it frees, unless it is empty. */
+const GIVEN = { allocate: (size) => (size ? allocate(size) : EMPTY), keep() {} };
+
+/* Where values without a byte are. */
+const EMPTY = 8;
 
 function allocate(size) {
   const at = native.allocate(size);
@@ -50,13 +53,13 @@ function allocate(size) {
   return at;
 }
 
-/** What an `expected` throws: `tag` and `value` are those of its error. */
+/** What a function throws that returns an `expected`: `error` is the value of that, `tag` its case if it is a variant. */
 export class Failure extends Error {
-  constructor(value) {
-    super(described(value));
+  constructor(error) {
+    super(described(error));
     this.name = "Failure";
-    this.tag = value?.tag;
-    this.value = value?.tag === undefined ? value : value.value;
+    this.error = error;
+    this.tag = error?.tag;
   }
 }
 
@@ -153,6 +156,7 @@ export const string = pair(
   },
   (value, room) => {
     if (typeof value !== "string") throw wrong(value, "a text");
+    if (value === "") return [room.allocate(0), 0];
     const encoded = native.encode(value.toWellFormed());
     room.keep(encoded[0]);
     renew();
@@ -430,35 +434,39 @@ export function call(number, params, args, inMemory, result, area, throws) {
 }
 
 /**
- * Answers an exported function with `run`. Returns its flat result: where the result is in memory, in `area` bytes, its
- * address, which is the guest's for ever. What `run` throws is the error of an `expected`, as well as can be.
+ * What makes the answer to an exported function of the function `run`, given flat values: the flat result, which is an
+ * address where the result comes in memory, in `area` bytes. What `run` throws is the error of an `expected`, as well as
+ * can be.
  */
-export function answer(slots, params, inMemory, result, area, throws, run) {
-  renew();
-  let args;
-  if (inMemory) {
-    args = params.load(slots[0] >>> 0);
-    native.free(slots[0] >>> 0);
-  } else {
-    args = params.lift(slots);
-  }
-  const ran = () => native.settled(run(...args));
-  const value = throws ? caught(result, ran) : ran();
-  if (!area) return result.lower(value, GIVEN)[0];
-  const at = allocate(area);
-  result.store(at, value, GIVEN);
-  return at;
+export function exported(params, inMemory, result, area, throws) {
+  return (run) => {
+    const at = area ? allocate(area) : 0; // of the result: the guest's for ever
+    return (slots) => {
+      renew();
+      let args;
+      if (inMemory) {
+        args = params.load(slots[0] >>> 0);
+        native.free(slots[0] >>> 0);
+      } else {
+        args = params.lift(slots);
+      }
+      const ran = () => native.settled(run(...args));
+      const value = throws ? caught(result.error, ran) : ran();
+      if (!area) return result.lower(value, GIVEN)[0];
+      result.store(at, value, GIVEN);
+      return at;
+    };
+  };
 }
 
-function caught(result, run) {
+function caught(type, run) {
   try {
     return { ok: run() };
   } catch (error) {
-    const names = result.error?.names ?? [];
-    if (error instanceof Failure && names.includes(error.tag)) return { err: { tag: error.tag, value: error.value } };
-    if (!(error instanceof Failure)) console.error(`${error}\n${error?.stack ?? ""}`.trimEnd());
+    const names = type?.names;
+    if (error instanceof Failure && (!names || names.includes(error.tag))) return { err: error.error };
+    console.error(`${error}\n${error?.stack ?? ""}`.trimEnd());
     const text = String(error?.message ?? error);
-    if (names.includes("unexpected-error")) return { err: { tag: "unexpected-error", value: text } };
-    return { err: text };
+    return { err: names?.includes("unexpected-error") ? { tag: "unexpected-error", value: text } : text };
   }
 }

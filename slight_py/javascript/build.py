@@ -63,9 +63,9 @@ def build(source: Path, output: Path, sources: Path | None, own: Sequence[Path],
         f"__slight.handlers = [{', '.join(f'handleHttp(app.{name})' for name in program.handlers)}];",
         "__slight.main = app.main;",
     ]
-    modules = {"main": "\n".join(main).encode(), **_modules(written), **program.files}
-    code = {**written, "modules.c": _table(modules), "exports.c": "\n".join(['#include "exports.h"', *handlers, ""])}
-    _link(objects, code, ("imports.c", "modules.c", "exports.c"), output)
+    linked = {"main": "\n".join(main).encode(), **modules(written), **program.files}
+    code = {**written, "modules.c": table(linked), "exports.c": "\n".join(['#include "exports.h"', *handlers, ""])}
+    link(objects, code, ("imports.c", "modules.c", "exports.c"), output)
 
 
 def describe(source: Path, objects: Sequence[Path], known: Mapping[str, Path]) -> Program:
@@ -129,14 +129,14 @@ def _describer(objects: Sequence[Path], known: Mapping[str, Path], main: str, sc
         const functions = Object.keys(app).filter((name) => typeof app[name] === "function");
         console.log(JSON.stringify({{ loaded: __slight.loaded, functions }}));
     """
-    modules = {"main": text.encode(), **_modules(written)}
+    linked = {"main": text.encode(), **modules(written)}
     nothing = '#include "slight.h"\nconst import_t slight_imports[1] = {0};\nconst int slight_imports_count = 0;\n'
-    code = {**written, "imports.c": nothing, "modules.c": _table(modules)}
+    code = {**written, "imports.c": nothing, "modules.c": table(linked)}
     digest = hashlib.sha256(repr((sorted(code.items()), [str(path) for path in objects])).encode()).hexdigest()[:16]
     kept = cache.directory("javascript") / f"describe-{digest}.wasm"
     if not kept.is_file():
         made = scratch / "describe.wasm"
-        _link(objects, code, ("imports.c", "modules.c"), made)
+        link(objects, code, ("imports.c", "modules.c"), made)
         with cache.replacing(kept) as file:
             file.write(made.read_bytes())
     return kept
@@ -150,7 +150,7 @@ def _write(imports: Sequence[Path], exports: Sequence[Path]) -> dict[str, str]:
         raise UsageError(*str(error).splitlines()) from None
 
 
-def _modules(written: Mapping[str, str]) -> dict[str, bytes]:
+def modules(written: Mapping[str, str]) -> dict[str, bytes]:
     """The generated modules, by the names that they are imported by."""
     found = {
         f"slight:{name.removesuffix('.js')}": text.encode() for name, text in written.items() if name.endswith(".js")
@@ -158,7 +158,7 @@ def _modules(written: Mapping[str, str]) -> dict[str, bytes]:
     return {"slight:prelude": (engine.HERE / "prelude.js").read_bytes(), **found}
 
 
-def _table(modules: Mapping[str, bytes]) -> str:
+def table(modules: Mapping[str, bytes]) -> str:
     """The modules as C. Each ends with a byte of 0, which the engine's parser looks for."""
     lines = ['#include "slight.h"', ""]
     entries = []
@@ -169,7 +169,7 @@ def _table(modules: Mapping[str, bytes]) -> str:
     return "\n".join([*lines, f"const int slight_modules_count = {len(modules)};", ""])
 
 
-def _link(objects: Sequence[Path], code: Mapping[str, str], files: Sequence[str], output: Path) -> None:
+def link(objects: Sequence[Path], code: Mapping[str, str], files: Sequence[str], output: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, text in code.items():
             Path(scratch, name).write_text(text, encoding="utf-8")

@@ -13,6 +13,8 @@
 #include "quickjs.h"
 #include "slight.h"
 
+int slight_blocks;
+
 static JSContext *context;
 static JSValue slight; /* the object `__slight` */
 
@@ -61,6 +63,7 @@ static JSValue do_allocate(JSContext *ctx, JSValueConst this, int argc, JSValueC
     if (JS_ToInt64(ctx, &size, argv[0])) return JS_EXCEPTION;
     void *block = size <= SIZE_MAX ? malloc(size ? size : 1) : NULL;
     if (!block) return JS_ThrowOutOfMemory(ctx);
+    slight_blocks++;
     return JS_NewUint32(ctx, (uintptr_t)block);
 }
 
@@ -69,6 +72,7 @@ static JSValue do_free(JSContext *ctx, JSValueConst this, int argc, JSValueConst
     uint32_t at;
     if (JS_ToUint32(ctx, &at, argv[0])) return JS_EXCEPTION;
     free((void *)at);
+    slight_blocks--;
     return JS_UNDEFINED;
 }
 
@@ -88,6 +92,7 @@ static JSValue do_encode(JSContext *ctx, JSValueConst this, int argc, JSValueCon
     if (copy) memcpy(copy, text, length);
     JS_FreeCString(ctx, text);
     if (!copy) return JS_ThrowOutOfMemory(ctx);
+    slight_blocks++;
     JSValue pair = JS_NewArray(ctx);
     JS_SetPropertyUint32(ctx, pair, 0, JS_NewUint32(ctx, (uintptr_t)copy));
     JS_SetPropertyUint32(ctx, pair, 1, JS_NewUint32(ctx, length));
@@ -243,7 +248,7 @@ static void define(JSValue object, const char *name, JSCFunction *function, int 
     JS_SetPropertyStr(context, object, name, JS_NewCFunction(context, function, name, count));
 }
 
-static void start(void) {
+void slight_start(void) {
     if (context) return;
     JSRuntime *runtime = JS_NewRuntime();
     context = runtime ? JS_NewContext(runtime) : NULL;
@@ -277,7 +282,7 @@ static void start(void) {
 }
 
 int main(void) {
-    start();
+    slight_start();
     JSValue entry = JS_GetPropertyStr(context, slight, "main");
     if (JS_IsFunction(context, entry)) {
         JSValue done = checked(JS_Call(context, entry, JS_UNDEFINED, 0, NULL));
@@ -290,7 +295,7 @@ int main(void) {
 }
 
 slot_t slight_answer(int number, const slot_t *slots, const char *params, const char *result) {
-    start();
+    slight_start();
     JSValue flat = JS_NewArray(context);
     for (uint32_t i = 0; params[i]; i++) JS_SetPropertyUint32(context, flat, i, from_slot(context, slots[i], params[i]));
     JSValue handlers = JS_GetPropertyStr(context, slight, "handlers");
@@ -318,11 +323,14 @@ void *canonical_abi_realloc(void *old, size_t old_size, size_t align, size_t siz
     (void)old_size, (void)align;
     void *block = realloc(old, size ? size : 1);
     if (!block) __builtin_trap();
+    if (!old) slight_blocks++;
     return block;
 }
 
 __attribute__((export_name("canonical_abi_free")))
 void canonical_abi_free(void *block, size_t size, size_t align) {
     (void)align;
-    if (size) free(block);
+    if (!size) return;
+    free(block);
+    slight_blocks--;
 }

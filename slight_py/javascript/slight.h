@@ -33,6 +33,11 @@ typedef struct {
 extern const module_t slight_modules[];
 extern const int slight_modules_count;
 
+extern int slight_blocks; /* how many blocks of memory JavaScript has asked for, or was given, and has not freed */
+
+/* Evaluates the modules, unless that was done. */
+void slight_start(void);
+
 /* Answers an exported function with the one of JavaScript that has this number. */
 slot_t slight_answer(int number, const slot_t *slots, const char *params, const char *result);
 

@@ -24,6 +24,7 @@ from bindgen.plan import ABI
 from bindgen.runtime import guest_resource_imports, host_resource_imports
 from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import Function, Interface, functions_of
+from slight_py import wasi
 from slight_py.engine import Engine, Instance, Limits, Program, describe
 from slight_py.linker import Links
 
@@ -116,7 +117,9 @@ class Guest:
                 definitions += host_resource_imports(name)
             for name in getattr(module, "GUEST_RESOURCES", ()):
                 definitions += guest_resource_imports(name)
-        return {(each.module, each.name): (each, Answering(self)) for each in definitions}
+        # What is written in an interpreted language has an engine in it, which wants WASI.
+        system: Links = {(each.module, each.name): (each, None) for each in wasi.IMPORTS}
+        return {**system, **{(each.module, each.name): (each, Answering(self)) for each in definitions}}
 
     def run(self, body: Callable[[Caller], Awaitable[None]], host: object | None = None) -> None:
         """Runs `body` with an instance of the guest. `host` answers its imports: by default each with its argument."""
