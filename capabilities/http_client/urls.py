@@ -63,9 +63,12 @@ class Url:
         return f"{self.scheme}://{bracketed(self.host)}{port}"
 
     def join(self, reference: str) -> Url:
-        """What a redirect to `reference` leads to. User and password in it are ignored. Raises InvalidUrl."""
+        """What a redirect to `reference` leads to. User and password in it are ignored. Raises InvalidUrl.
+
+        Servers do write spaces there, and browsers encode them.
+        """
         try:
-            joined = parse(urljoin(f"{self.origin}{self.target}", reference))
+            joined = parse(urljoin(f"{self.origin}{self.target}", reference.replace(" ", "%20")))
         except ValueError:  # of urljoin, for brackets that hold no address
             raise InvalidUrl("it is no URL") from None
         return Url(joined.scheme, joined.host, joined.port, joined.target)
