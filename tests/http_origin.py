@@ -1,4 +1,4 @@
-"""Servers for the tests of the HTTP client, in the test's own event loop: one that answers, and one that says anything."""
+"""Servers for the tests of the HTTP client, in the test's event loop: one that answers, and one that says anything."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def origin(answer: Answer = ok, host: str = HOST, tls: ssl.SSLContext | No
         yield found
     finally:
         listening.close()
-        await server.shutdown(0)
+        await server.shutdown(0.01)
 
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -96,7 +96,7 @@ class HttpClient:
         self._look_up = look_up or SystemLookUp()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         """With the connections to servers, and with those to proxies, whose addresses no guest chooses."""
-        self._tls: ssl.SSLContext | None = None
+        self._tls: asyncio.Future[ssl.SSLContext] | None = None
         self._held = 0
         """How many bytes the bodies hold that are under way."""
 
@@ -145,8 +145,7 @@ class HttpClient:
         try:
             if proxy is not None:
                 await self._check_for_proxy(hop.url)
-            session = await self._session(proxied=proxy is not None)
-            async with session.request(
+            async with self._session(proxied=proxy is not None).request(
                 hop.method,
                 _yarl(hop.url),
                 headers=_with_defaults(hop.headers),
@@ -154,6 +153,7 @@ class HttpClient:
                 data=BytesIO(hop.body) if hop.body else None,
                 allow_redirects=False,
                 proxy=proxy.url if proxy else None,
+                ssl=await self._tls_for(hop.url, proxy),
             ) as response:
                 if response.status == 407 and proxy is not None:
                     raise _refused_by(proxy, 407)
@@ -217,14 +217,19 @@ class HttpClient:
         finally:
             self._held -= held
 
-    async def _session(self, proxied: bool) -> aiohttp.ClientSession:
+    async def _tls_for(self, url: Url, proxy: Proxy | None) -> ssl.SSLContext | bool:
+        """What TLS is spoken with to a server or its proxy; True, aiohttp's default, where none is."""
+        if url.scheme != "https" and (proxy is None or proxy.url.scheme != "https"):
+            return True
+        if self._tls is None or (self._tls.done() and self._tls.exception()):
+            # Reads the certificates of all authorities, for 40 ms. Whoever comes first begins it, and may be cancelled.
+            self._tls = asyncio.ensure_future(asyncio.to_thread(_make_tls_context))
+        return await asyncio.shield(self._tls)
+
+    def _session(self, proxied: bool) -> aiohttp.ClientSession:
         """With its connections, made when it is first needed: that takes a running loop."""
-        if self._tls is None:
-            # Reads the certificates of all authorities, for 40 ms.
-            self._tls = await asyncio.to_thread(_make_tls_context)
         if proxied not in self._sessions:
             connector = aiohttp.TCPConnector(
-                ssl=self._tls,
                 resolver=PolicyResolver(self._look_up, None if proxied else self._policy),
                 use_dns_cache=False,
                 limit=MAX_CONNECTIONS,
@@ -272,9 +277,13 @@ def _yarl(url: Url) -> URL:
 
 def _with_defaults(headers: fields.Fields) -> fields.Fields:
     """What a guest leaves to the client. Nothing is decompressed here, so nothing compressed is asked for."""
-    given = {name.lower() for name, _ in headers}
+    spelled: dict[str, str] = {}
+    for name, _ in headers:
+        spelled.setdefault(name.lower(), name)
     defaults = (("User-Agent", "slight-py"), ("Accept", "*/*"), ("Accept-Encoding", "identity"))
-    return [*((name, value) for name, value in defaults if name.lower() not in given), *headers]
+    left_out = [(name, value) for name, value in defaults if name.lower() not in spelled]
+    # In two spellings, the second would take the place of the first.
+    return [*left_out, *((spelled[name.lower()], value) for name, value in headers)]
 
 
 # Redirects.

