@@ -47,6 +47,16 @@ def test_a_module_that_starts_no_server_imports_none() -> None:
     assert modules & (NEVER | {"aiohttp", "capabilities.http.host", "slight_py.handlers", "http", "email"}) == set()
 
 
+def test_a_client_is_imported_where_a_module_asks_for_it_and_without_a_server() -> None:
+    app = example("http-client-demo-rust")
+    slight_py("run", app)
+    done = slight_py("run", app, env=TOLD)
+    assert done.code == 1  # there is no Internet here
+    modules = imported(done.err)
+    assert {"aiohttp.client", "capabilities.http_client.client"} <= modules
+    assert modules & {"aiohttp.web", "capabilities.http.server", "capabilities.http.host", "redis"} == set()
+
+
 def test_a_server_is_imported_without_a_client() -> None:
     app = example("http-server-demo-c")
     with serving(app):

@@ -12,6 +12,8 @@ import pytest
 
 from capabilities import custom, registry
 from capabilities.http import cors
+from capabilities.http_client import policy
+from capabilities.http_client.client import HttpClient
 from capabilities.keyvalue.filesystem import FilesystemBackend
 from capabilities.keyvalue.memory import MemoryStores
 from capabilities.keyvalue.redis import RedisBackend
@@ -66,13 +68,14 @@ def test_loading_a_slightfile_of_built_in_types_imports_no_backend_and_no_packag
             ("keyvalue.filesystem", ""),
             ("keyvalue.redis", 'REDIS_ADDRESS = "redis://127.0.0.1:6379"'),
             ("http", ""),
+            ("http-client", 'ALLOW_HOSTS = "example.com"'),
         ]
     )
     slightfile.write_text('specversion = "0.2"\n' + entries)
     program = f"""
 import sys
 from slight_py.slightfile import embedded, load
-assert len(load({str(slightfile)!r}).grants) == 4
+assert len(load({str(slightfile)!r}).grants) == 5
 assert embedded().grants_for("keyvalue")
 for name in sorted(sys.modules):
     print(name)
@@ -103,6 +106,13 @@ def test_a_resource_type_has_the_config_keys_of_its_backend(
     assert (resource.required, resource.optional) == (backend.REQUIRED, backend.OPTIONAL)
 
 
+def test_the_http_client_has_the_config_keys_of_its_policy() -> None:
+    found = registry.resource_type("http-client")
+    assert found is not None
+    assert (found.required, found.optional) == ((), policy.KEYS)
+    assert isinstance(registry.load_backend(found)({}), HttpClient)
+
+
 def test_the_http_server_has_the_config_keys_of_its_cors_rules() -> None:
     http = registry.resource_type("http")
     assert http is not None
@@ -115,7 +125,6 @@ def test_the_http_server_has_the_config_keys_of_its_cors_rules() -> None:
     ("family", "names"),
     {
         "keyvalue": "keyvalue.awsdynamodb keyvalue.azblob keyvalue.dapr kv.awsdynamodb kv.azblob",
-        "http-client": "http-client",
         "messaging": "messaging.filesystem messaging.mosquitto messaging.nats messaging.confluent_apache_kafka "
         "messaging.azsbus mq.filesystem mq.azsbus",
         "configs": "configs.envvars configs.usersecrets configs.azapp",
@@ -164,7 +173,7 @@ def test_an_embedded_backend_needs_no_configuration() -> None:
             assert resource in registry.available(family.name)
             assert resource is not None
             assert resource.required == ()
-    assert {family.name for family in registry.families() if family.embedded} == {"keyvalue", "http"}
+    assert {family.name for family in registry.families() if family.embedded} == {"keyvalue", "http", "http-client"}
 
 
 def test_what_is_available_is_listed_without_former_names() -> None:
