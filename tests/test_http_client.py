@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import ClassVar
 
 import pytest
 
@@ -26,8 +27,8 @@ class Page(BaseHTTPRequestHandler):
     """Answers GET with a page, and POST with what was posted, reversed."""
 
     protocol_version = "HTTP/1.1"
-    connections: set[tuple[str, int]]
-    accepted: list[str]
+    connections: ClassVar[set[tuple[str, int]]]
+    accepted: ClassVar[list[str]]
 
     def do_GET(self) -> None:
         self._answer(PAGE, "text/html; charset=ISO-8859-1")
@@ -44,7 +45,7 @@ class Page(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None: ...
+    def log_message(self, *_: object) -> None: ...
 
 
 @contextmanager
@@ -52,8 +53,8 @@ def page(tls: ssl.SSLContext | None = None) -> Iterator[ThreadingHTTPServer]:
     """A server on a free port."""
 
     class Handler(Page):
-        connections = set()
-        accepted = []
+        connections: ClassVar[set[tuple[str, int]]] = set()
+        accepted: ClassVar[list[str]] = []
 
     server = ThreadingHTTPServer((HOST, 0), Handler)
     server.daemon_threads = True
@@ -74,7 +75,7 @@ SHOWN = (
 )
 
 WARNING = (
-    "slight-py: warning: http-client: the module asked for {}; add to the [capability.configs] of the capability with "
+    "slight-py: http-client: the module asked for {}; add to the [capability.configs] of the capability with "
     'resource = "http-client": {}\n'
 )
 
@@ -126,9 +127,9 @@ def test_a_certificate_that_the_system_trusts_is_enough(tmp_path: Path) -> None:
         (
             'ALLOW_HOSTS = "https://example.com"',
             {},
-            "slightfile.toml:3: http-client: ALLOW_HOSTS: entry 1 can't be used: what follows its ':' is no port (an IPv6 "
-            'address is written in brackets); write hosts as in "api.example.com, *.example.org, 192.0.2.1:8080", without '
-            "a scheme",
+            "slightfile.toml:3: http-client: ALLOW_HOSTS: entry 1 can't be used: what follows its ':' is no port (an "
+            'IPv6 address is written in brackets); write hosts as in "api.example.com, *.example.org, 192.0.2.1:8080", '
+            "without a scheme",
         ),
         ('ALLOW_HOST = "a"', {}, "ALLOW_HOST"),
         (

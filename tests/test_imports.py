@@ -53,7 +53,7 @@ def test_a_client_is_imported_where_a_module_asks_for_it_and_without_a_server() 
     done = slight_py("run", app, env=TOLD)
     assert done.code == 1  # there is no Internet here
     modules = imported(done.err)
-    assert {"aiohttp.client", "capabilities.http_client.client"} <= modules
+    assert {"aiohttp.client", "capabilities.http_client.policy"} <= modules
     assert modules & {"aiohttp.web", "capabilities.http.server", "capabilities.http.host", "redis"} == set()
 
 
