@@ -12,9 +12,12 @@ from typing import ClassVar
 
 import pytest
 
-from tests.command import slight_py
+from capabilities.http_client.policy import Policy
+from slight_py.slightfile import load
+from tests.command import ROOT, slight_py
 from tests.guests import example, slightfile
 from tests.servers import HOST, make_certificate
+from tests.test_docs import blocks
 
 APP = "http-client-demo-rust"
 
@@ -148,3 +151,11 @@ def test_a_mistake_in_the_configuration_is_one_line_at_the_start(
     assert (done.code, done.out, len(done.errors)) == (2, "", 1)
     assert error in done.err
     assert "secret" not in done.err
+
+
+def test_the_slightfile_of_the_document_is_one(tmp_path: Path) -> None:
+    (text,) = [block.text for block in blocks(ROOT / "docs/http-client.md") if block.language == "toml"]
+    (tmp_path / "slightfile.toml").write_text(text)
+    (grant,) = load(tmp_path / "slightfile.toml").grants_for("http-client")
+    hosts = Policy.from_configs(grant.configs).hosts
+    assert [pattern.text for pattern in hosts] == ["api.example.com", "*.example.org", "localhost:8080"]

@@ -259,6 +259,18 @@ def test_a_compressed_body_stays_as_it_is_with_the_headers_that_say_so() -> None
     with_client(use, {**LOCAL, "MAX_RESPONSE_MIB": "1"})
 
 
+def test_headers_of_the_size_that_is_allowed_are_taken() -> None:
+    value = "a" * (fields.HEADER_BYTES - 3)
+
+    async def use(sender: HttpClient) -> None:
+        message = f"HTTP/1.1 200 OK\r\nX-A: {value}\r\nContent-Length: 0\r\n\r\n".encode()
+        async with raw_origin(message) as server:
+            response = await get(sender, server.url(), ("X-A", value))
+            assert dict(response.headers)[b"X-A"] == value.encode()
+
+    with_client(use)
+
+
 def test_the_answer_to_head_says_how_long_the_body_would_be() -> None:
     async def use(sender: HttpClient) -> None:
         async with raw_origin(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n") as server:
@@ -759,6 +771,30 @@ def test_a_connection_that_the_server_has_closed_is_replaced(method: str) -> Non
                 assert (await get(sender, server.url(), method=method)).status == 200
                 await asyncio.sleep(0.05)
             assert server.connections == 3
+
+    with_client(use)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_request_is_sent_again_only_where_that_does_no_harm(method: str) -> None:
+    heard: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heard.append(head + await reader.readexactly(4))
+        if len(heard) > 1:  # the first one is taken, and not answered
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async def use(sender: HttpClient) -> None:
+        async with raw_origin(talk) as server:
+            request = Request(method, server.url(), [], b"body")
+            if method in ("POST", "PATCH"):
+                with pytest.raises(Broken):
+                    await sender.send(request)
+                assert len(heard) == 1
+            else:
+                assert (await sender.send(request)).status == 200
+                assert heard == heard[:1] * 2
 
     with_client(use)
 
