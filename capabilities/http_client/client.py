@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -197,7 +197,7 @@ class HttpClient:
             return Response(response.status, headers, bytes(body))
 
     @contextmanager
-    def _holding(self, size: int) -> Iterator[Any]:
+    def _holding(self, size: int) -> Iterator[Callable[[int], None]]:
         """Counts `size` bytes, and those that the function is called with, until the end of the block.
 
         Raises HttpClientError where all requests together would hold more than MAX_HELD_BYTES.

@@ -8,11 +8,13 @@ import logging
 import shutil
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from aiohttp import web
 
 from bindgen.runtime import Err
@@ -952,6 +954,39 @@ def test_requests_go_through_the_proxy_of_the_environment(
             assert secret.connections == 1
 
     with_client(use, environment=proxy.environment_of_clients())
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_proxy_may_speak_tls_itself(
+    proxy: Tinyproxy, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, make_loop: Any
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner, outer = await asyncio.open_connection(HOST, proxy.port)
+        await asyncio.gather(pump(reader, outer), pump(inner, writer))
+
+    async def run() -> None:
+        listening = await asyncio.start_server(connected, HOST, 0, ssl=server_tls(certificate))
+        address = f"https://{HOST}:{listening.sockets[0].getsockname()[1]}"
+        sender = HttpClient(LOCAL, environment={"HTTP_PROXY": address, "HTTPS_PROXY": address})
+        async with asyncio.timeout(20), origin() as plain, origin(tls=server_tls(certificate)) as secret:
+            body = bytes(range(256)) * 1_000
+            for server in (plain, secret):
+                assert (await sender.send(Request("POST", server.url(), [], body))).body == body
+            await sender.close()
+        listening.close()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(run())
+    assert any(line.startswith("CONNECT") for line in proxy.requests)
 
 
 def test_no_proxy_is_reached_for_hosts_that_need_none(proxy: Tinyproxy) -> None:
