@@ -1,8 +1,8 @@
 """Requests to other servers: what stands behind the interface `http-client`.
 
 This module says what a client is: its Protocol, its messages and its errors. `client` is the one that there is, on
-aiohttp; `urls`, `fields`, `policy`, `resolver` and `proxies` decide what it sends and where. `host` answers the guests.
-The page for users is docs/http-client.md.
+aiohttp; `urls`, `addresses`, `fields`, `policy`, `resolver` and `proxies` decide what it sends and where, and
+`connections` what it listens to. `host` answers the guests. The page for users is docs/http-client.md.
 
 Nothing is imported here, as a module that sends no requests needs no aiohttp.
 """

@@ -38,6 +38,7 @@ from capabilities.http_client import (
     fields,
     urls,
 )
+from capabilities.http_client.connections import Connector
 from capabilities.http_client.policy import KEYS, Policy
 from capabilities.http_client.proxies import Proxies, Proxy
 from capabilities.http_client.resolver import LookUp, PolicyResolver, SystemLookUp
@@ -229,7 +230,7 @@ class HttpClient:
     def _session(self, proxied: bool) -> aiohttp.ClientSession:
         """With its connections, made when it is first needed: that takes a running loop."""
         if proxied not in self._sessions:
-            connector = aiohttp.TCPConnector(
+            connector = Connector(
                 resolver=PolicyResolver(self._look_up, None if proxied else self._policy),
                 use_dns_cache=False,
                 limit=MAX_CONNECTIONS,

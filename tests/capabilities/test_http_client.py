@@ -39,7 +39,7 @@ from capabilities.http_client import (
 from capabilities.http_client.client import HttpClient
 from capabilities.http_client.host import HttpClientHost
 from capabilities.http_client.urls import Address
-from tests.http_origin import ok, origin, raw_origin
+from tests.http_origin import Origin, ok, origin, raw_origin
 from tests.servers import HOST, Server, free_port, make_certificate
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
@@ -798,6 +798,41 @@ def test_a_request_is_sent_again_only_where_that_does_no_harm(method: str) -> No
                 assert (await sender.send(request)).status == 200
                 assert heard == heard[:1] * 2
 
+    with_client(use)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_server_that_speaks_without_being_asked_loses_its_connection(method: str) -> None:
+    message = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Of: %d\r\n\r\n"
+    ended: list[int] = []
+    first = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(message % server.connections)
+        await writer.drain()
+        if server.connections == 1:
+            await asyncio.sleep(0.05)
+            sent = 0
+            with suppress(ConnectionError):
+                while True:
+                    writer.write(message % 666 * 1_000)
+                    await writer.drain()
+                    sent += 1_000
+            ended.append(sent)
+            first.set()
+
+    async def use(sender: HttpClient) -> None:
+        nonlocal server
+        async with raw_origin(talk) as server:
+            await get(sender, server.url(), method=method)
+            await first.wait()
+            # The buffers of the system took what was sent; the client reads none of it.
+            assert ended[0] < 500_000
+            response = await get(sender, server.url(), method=method)
+            assert (b"X-Of", b"2") in response.headers
+
+    server: Origin
     with_client(use)
 
 
