@@ -836,6 +836,21 @@ def test_a_server_that_speaks_without_being_asked_loses_its_connection(method: s
     with_client(use)
 
 
+@pytest.mark.parametrize(("number", "taken"), [(0, True), (20, True), (21, False), (10_000, False)])
+def test_a_response_has_a_bounded_number_of_others_before_it(number: int, taken: bool) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * number
+
+    async def use(sender: HttpClient) -> None:
+        async with raw_origin(early + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as server:
+            if taken:
+                assert (await get(sender, server.url(), method="POST")).body == b"ok"
+            else:
+                with pytest.raises(Broken):
+                    await get(sender, server.url(), method="POST")
+
+    with_client(use)
+
+
 def test_a_server_that_comes_back_is_reached_again() -> None:
     async def use(sender: HttpClient) -> None:
         port = free_port()
