@@ -121,6 +121,7 @@ setup-test: .venv/test
 	$(call need,clippy-driver,rust-clippy)
 	$(call need,rustfmt,rustfmt)
 	$(call need,curl,curl)
+	$(call need,tinyproxy,tinyproxy)
 	$(call need,qemu-system-x86_64,qemu-system-x86)
 	$(call need,qemu-img,qemu-utils)
 	$(call need,mkfs.erofs,erofs-utils)

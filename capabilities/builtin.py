@@ -67,8 +67,20 @@ _HTTP_TYPES = (
 
 # The HTTP client.
 
-_HTTP_CLIENT = Family("http-client", {"http-client": ""})
-_HTTP_CLIENT_TYPES = (ResourceType("http-client", "http-client"),)
+_HTTP_CLIENT = Family(
+    "http-client",
+    {"http-client": "capabilities.bindings.http_client"},
+    host="capabilities.http_client.host:hosts",
+    embedded="http-client",
+)
+_HTTP_CLIENT_TYPES = (
+    ResourceType(
+        "http-client",
+        "http-client",
+        optional=("ALLOW_HOSTS", "ALLOW_SCHEMES", "ALLOW_PRIVATE", "TIMEOUT_SECONDS", "MAX_RESPONSE_MIB"),
+        load="capabilities.http_client.client:HttpClient",
+    ),
+)
 
 # Messages.
 

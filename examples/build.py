@@ -47,6 +47,7 @@ EXAMPLES: Mapping[str, C | Rust] = {
     "keyvalue-demo-rust": Rust(),
     "http-server-demo-c": C(("canonical_abi", "http_types", "http_server", "http_handler", "keyvalue")),
     "http-server-demo-rust": Rust(),
+    "http-client-demo-rust": Rust(),
     "on-server-init": C(
         ("canonical_abi", "http_types", "http_server", "http_server_export", "http_handler"),
         ("-target", "wasm32-wasi", "-mexec-model=reactor"),

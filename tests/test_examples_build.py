@@ -51,6 +51,7 @@ IMPORTS = {
     "keyvalue-demo-rust": KEYVALUE | wasi(RUST_STD),
     "http-server-demo-c": HTTP_SERVER | OTHER_ROUTES | KEYVALUE_OF_SERVER | wasi(C_OUTPUT | ENVIRONMENT),
     "http-server-demo-rust": HTTP_SERVER | OTHER_ROUTES | KEYVALUE_OF_SERVER | wasi(RUST_STD),
+    "http-client-demo-rust": {"http-client::request"} | wasi(RUST_STD),
     "on-server-init": HTTP_SERVER | wasi(ENVIRONMENT | {"proc_exit"}),
     "bare-c": KEYVALUE,
     "configs-demo-c": {f"configs::configs::{name}" for name in ("open", "get", "set")}
@@ -66,6 +67,7 @@ EXPORTS = {
     "keyvalue-demo-rust": ABI_EXPORTS | {"_start"},
     "http-server-demo-c": ABI_EXPORTS | HANDLERS | {"_start"},
     "http-server-demo-rust": ABI_EXPORTS | HANDLERS | {"_start"},
+    "http-client-demo-rust": ABI_EXPORTS | {"_start"},
     "on-server-init": ABI_EXPORTS | {"_initialize", "on-server-init", "handle-hello"},
     "bare-c": ABI_EXPORTS | {"main"},
     "configs-demo-c": ABI_EXPORTS | {"_start"},
@@ -104,6 +106,7 @@ SIGNATURES = {
     "http-server::router::post": ([I32] * 6, []),
     "http-server::router::delete": ([I32] * 6, []),
     "http-server::server::serve": ([I32] * 4, []),
+    "http-client::request": ([I32] * 11, []),
     "canonical_abi::resource_drop_keyvalue": ([I32], []),
     "canonical_abi::resource_drop_kv": ([I32], []),
     "canonical_abi::resource_drop_router": ([I32], []),

@@ -47,6 +47,17 @@ def test_a_module_that_starts_no_server_imports_none() -> None:
     assert modules & (NEVER | {"aiohttp", "capabilities.http.host", "slight_py.handlers", "http", "email"}) == set()
 
 
+def test_a_client_is_imported_where_a_module_asks_for_it_and_without_a_server() -> None:
+    app = example("http-client-demo-rust")
+    refused = ("run", app, "--env", "URL=http://127.0.0.1:1/")
+    slight_py(*refused)
+    done = slight_py(*refused, env=TOLD)
+    assert "does not grant a request" in done.err
+    modules = imported(done.err)
+    assert {"aiohttp.client", "capabilities.http_client.policy"} <= modules
+    assert modules & {"aiohttp.web", "capabilities.http.server", "capabilities.http.host", "redis"} == set()
+
+
 def test_a_server_is_imported_without_a_client() -> None:
     app = example("http-server-demo-c")
     with serving(app):

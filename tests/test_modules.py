@@ -466,7 +466,6 @@ def test_an_interface_that_nothing_provides_is_one_line_with_the_way_out(tmp_pat
             """(import "canonical_abi" "resource_drop_container" (func (param i32)))
             (import "blob-store" "container::open" (func (param i32 i32 i32)))
             (import "blob-store" "container::name" (func (param i32 i32)))
-            (import "http-client" "request" (func (param i32 i32)))
             (import "keyvalue" "keyvalue::frobnicate" (func))
             (func (export "_start"))"""
         ),
@@ -475,8 +474,6 @@ def test_an_interface_that_nothing_provides_is_one_line_with_the_way_out(tmp_pat
     assert slight_py("run", app).errors == [
         f"slight-py: error: {app}: imports blob-store (container::open, container::name), which nothing provides; this "
         f"version of slight-py has nothing for Spiderlightning's blob-store; {way_out}",
-        f"slight-py: error: {app}: imports http-client (request), which nothing provides; this version of slight-py "
-        f"has nothing for Spiderlightning's http-client; {way_out}",
         f"slight-py: error: {app}: imports keyvalue (keyvalue::frobnicate), which nothing provides; that interface has "
         "no such function; build the module against another version of it",
     ]

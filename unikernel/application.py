@@ -27,7 +27,10 @@ TARGET = "x86_64-unknown-linux-gnu"
 REDIS = ("keyvalue.redis", "kv.redis")
 
 _PUBLIC: Mapping[str, tuple[str, ...]] = {
-    "http": tuple(resource.optional if (resource := registry.resource_type("http")) else ()),
+    **{
+        name: tuple(resource.optional if (resource := registry.resource_type(name)) else ())
+        for name in ("http", "http-client")
+    },
     "keyvalue.filesystem": ("DIRECTORY",),
     "kv.filesystem": ("DIRECTORY",),
 }

@@ -85,7 +85,7 @@ def _manifest(
         root=image.Root("initramfs" if kernel.modules else "erofs", 0, 0, ""),
         parts=(),
         packages=dict(sorted(packages.items())),
-        needs_network=application.has(*REDIS) or bool(application.foreign),
+        needs_network=application.has(*REDIS, "http-client") or bool(application.foreign),
     )
 
 

@@ -280,6 +280,14 @@ def test_an_address_stays_if_there_can_be_no_secret_in_it(address: str, public: 
     assert configs == {"REDIS_ADDRESS": expected}
 
 
+def test_what_a_module_may_reach_is_no_secret(tmp_path: Path) -> None:
+    configs = {"ALLOW_HOSTS": "example.com", "ALLOW_PRIVATE": "10.0.0.0/8", "TIMEOUT_SECONDS": "5"}
+    lines = "".join(f'{key} = "{value}"\n' for key, value in configs.items())
+    text = f'{HEAD}[[capability]]\nresource = "http-client"\nname = "web"\n[capability.configs]\n{lines}'
+    expected = {key: Config(value=value) for key, value in configs.items()}
+    assert grants_of(text, tmp_path, "http-client-demo-rust") == [expected]
+
+
 def test_variables_are_not_looked_up_before_the_image_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_ADDRESS", raising=False)
     assert grants_of(HEAD + redis("*", "${envvars.MY_ADDRESS}"), tmp_path) == [

@@ -6,6 +6,8 @@ import marshal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from textwrap import dedent
 
@@ -14,6 +16,7 @@ import pytest
 from tests.command import ROOT, SECONDS, environment
 from tests.guests import example, slightfile
 from tests.redis_server import RedisServer
+from tests.test_sending import page
 from unikernel import application, bytecode, closure, contents
 from unikernel.closure import Import, Module, find
 
@@ -158,7 +161,8 @@ def ask():
 if {server}:
     threading.Thread(target=ask, daemon=True).start()
 grants = slightfile.load({slightfile!r})
-config = runner.RunConfig(Path({app!r}), grants, WasiSettings(("app",), {{}}, ()), Limits(instances=16), HttpSettings())
+wasi = WasiSettings(("app",), {variables!r}, ())
+config = runner.RunConfig(Path({app!r}), grants, wasi, Limits(instances=16), HttpSettings())
 loop.run(runner.run(config, runner.load(config)))
 # Those without a specification are no modules of files: Cython has some.
 specs = {{name: getattr(module, "__spec__", None) for name, module in sys.modules.items()}}
@@ -166,11 +170,23 @@ print("LOADED", *(name for name, spec in specs.items() if spec and spec.name == 
 """
 
 
+@pytest.fixture
+def shown_page() -> Iterator[ThreadingHTTPServer]:
+    with page() as server:
+        yield server
+
+
 @pytest.mark.parametrize(
-    ("name", "backend"), [("keyvalue-demo-c", "memory"), ("keyvalue-demo-c", "redis"), ("http-server-demo-c", "memory")]
+    ("name", "backend"),
+    [
+        ("keyvalue-demo-c", "memory"),
+        ("keyvalue-demo-c", "redis"),
+        ("http-server-demo-c", "memory"),
+        ("http-client-demo-rust", "local"),
+    ],
 )
 def test_the_closure_has_all_that_a_real_run_loads(
-    name: str, backend: str, shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    name: str, backend: str, shared_redis: RedisServer, shown_page: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_ADDRESS", shared_redis.address)
     app, grants = example(name), slightfile(name, backend)
@@ -179,9 +195,10 @@ def test_the_closure_has_all_that_a_real_run_loads(
     # What is left out of the image is missing here as well, but for what the test itself takes.
     missing = sorted(found.left_out - {"tomllib"})
     code = RUN.format(
+        variables={"URL": f"http://localhost:{shown_page.server_port}/"},
         path=[str(ROOT), sysconfig.get_path("purelib")],
         missing=missing,
-        server=name.startswith("http"),
+        server=name.startswith("http-server"),
         slightfile=str(grants),
         app=str(app),
     )
@@ -191,6 +208,7 @@ def test_the_closure_has_all_that_a_real_run_loads(
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    assert ("POST: 200" in done.stdout) is name.startswith("http-client")
     loaded = set(done.stdout.split("LOADED ")[1].split())
     assert {"slight_py.engine", "encodings.idna" if name.startswith("http") else "asyncio"} <= loaded
     # What it takes to read a slightfile, and what Python itself has under a second name.

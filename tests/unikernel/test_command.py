@@ -21,6 +21,7 @@ from tests.command import EMULATED, ROOT, Done, Server, build_guest, guest, runn
 from tests.guests import example
 from tests.redis_server import RedisServer
 from tests.servers import free_port
+from tests.test_sending import page
 from tests.wat import binary, many_functions
 
 JOBS = 10_000
@@ -90,6 +91,19 @@ def test_the_hosts_redis_is_reached_under_one_name_by_both(shared_redis: RedisSe
     before = shared_redis.cli("INFO", "commandstats")
     assert image("run", built(app, slightfile), REDIS_ADDRESS=address) == ran
     assert shared_redis.cli("INFO", "commandstats") != before
+
+
+def test_a_server_of_the_host_gets_the_requests_of_both(tmp_path: Path) -> None:
+    app, slightfile = example("http-client-demo-rust"), tmp_path / "slightfile-client.toml"
+    slightfile.write_text(
+        'specversion = "0.2"\n[[capability]]\nresource = "http-client"\nname = "web"\n'
+        'configs = { ALLOW_HOSTS = "host.localhost", ALLOW_PRIVATE = "10.0.2.2" }\n'
+    )
+    with page() as server:
+        url = f"URL=http://host.localhost:{server.server_port}/"
+        ran = slight_py("run", app, "-c", slightfile, "--env", url)
+        assert (ran.code, ran.out.count(": 200, ")) == (0, 2)
+        assert image("run", built(app, slightfile), "--env", url) == ran
 
 
 @pytest.mark.parametrize("demo", ["http-server-demo-c", "http-server-demo-rust"])
