@@ -20,6 +20,9 @@ NAME_LIMIT = 1024
 READ_LIMIT = 8 * 1024 * 1024
 """How much one `read` returns at most, in bytes."""
 
+PAGE = 1000
+"""How many names one page of a listing has at most, and so many are deleted with one request."""
+
 
 class BlobError(CapabilityError):
     """Anything that can go wrong with objects and has no class of its own."""
@@ -159,3 +162,7 @@ def check_name(name: str) -> None:
 
 def object_not_found(name: str) -> ObjectNotFound:
     return ObjectNotFound(f"there is no object {quote(name)}")
+
+
+def replaced() -> Replaced:
+    return Replaced("the object was replaced or deleted while it was read")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from capabilities import aws, endpoints
+from capabilities import aws, blob, endpoints
 from capabilities.blob import (
     BlobError,
     ContainerNotFound,
@@ -23,6 +23,7 @@ from capabilities.blob import (
     TooLarge,
     Unavailable,
     object_not_found,
+    replaced,
 )
 from capabilities.blob.transfer import ROOM_BYTES, PartWriter, RangeReader, Room
 from capabilities.grants import quote
@@ -32,9 +33,6 @@ REQUEST_SECONDS = 60.0
 
 PART_LIMIT = 10_000
 """How many parts an object may have."""
-
-DELETE_LIMIT = 1000
-"""How many objects one request may delete."""
 
 _BUCKET = re.compile(r"(?!xn--|\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9]|[.-](?![.])){1,61}[a-z0-9]")
 
@@ -128,7 +126,7 @@ class S3Backend:
         if code in ("NoSuchKey", "404") and name is not None:
             return object_not_found(name)
         if code in ("PreconditionFailed", "412", "InvalidRange", "416"):
-            return Replaced("the object was replaced while it was read")
+            return replaced()
         if code in ("NoSuchUpload", "InvalidPart"):
             return Replaced("somebody else has ended the upload of the object")
         if code == "EntityTooLarge":
@@ -193,8 +191,8 @@ class S3Container:
             wanted = f"bytes={offset}-{offset + length - 1}"
             try:
                 answer = await self.call("get_object", name, Range=wanted, IfMatch=etag)
-            except BlobError as error:
-                raise _while_reading(error) from None
+            except ObjectNotFound:
+                raise replaced() from None
             data: bytes = answer["Body"]
             return data
 
@@ -206,7 +204,7 @@ class S3Container:
     async def pages(self) -> AsyncIterator[list[str]]:
         more: dict[str, Any] = {}
         while True:
-            answer = await self.call("list_objects_v2", **more)
+            answer = await self.call("list_objects_v2", MaxKeys=blob.PAGE, **more)
             if names := [each["Key"] for each in answer.get("Contents", ())]:
                 yield names
             if not answer.get("IsTruncated"):
@@ -227,8 +225,8 @@ class S3Container:
 
     async def delete_all(self, names: Sequence[str]) -> None:
         fit = [name for name in names if not _NOT_IN_XML.search(name)]
-        for start in range(0, len(fit), DELETE_LIMIT):
-            wanted = [{"Key": name} for name in fit[start : start + DELETE_LIMIT]]
+        for start in range(0, len(fit), blob.PAGE):
+            wanted = [{"Key": name} for name in fit[start : start + blob.PAGE]]
             answer = await self.call("delete_objects", Delete={"Objects": wanted, "Quiet": True})
             for error in answer.get("Errors", ()):
                 raise self._backend.failure(str(error.get("Code", "")))
@@ -255,10 +253,6 @@ class S3Container:
     async def call(self, operation: str, name: str | None = None, **parameters: Any) -> Any:
         """Makes a request about the bucket, or one of its objects. Raises BlobError."""
         return await self._backend.call(operation, self._bucket, name, **parameters)
-
-
-def _while_reading(error: BlobError) -> BlobError:
-    return Replaced("the object was deleted while it was read") if isinstance(error, ObjectNotFound) else error
 
 
 class _Upload:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from capabilities import azure, endpoints
+from capabilities import azure, blob, endpoints
 from capabilities.blob import (
     BlobError,
     ContainerNotFound,
@@ -27,6 +27,7 @@ from capabilities.blob import (
     TooLarge,
     Unavailable,
     object_not_found,
+    replaced,
 )
 from capabilities.blob.transfer import ROOM_BYTES, PartWriter, RangeReader, Room
 from capabilities.grants import quote
@@ -49,7 +50,7 @@ DELETIONS = 16
 
 _CONTAINER = re.compile(r"\$web|(?=.{3,63}$)[a-z0-9](-?[a-z0-9])*")
 
-_AWKWARD = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffe\uffff]|(^|/)\.{1,2}(/|$)|[./]$|^/|//")
+_AWKWARD = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffe\uffff]|\.(/|$)")
 """What Azure, or what is on the way to it, takes for something else: no blob is certain to keep such a name."""
 
 
@@ -100,8 +101,8 @@ class AzureBackend:
     def _refusal(self, error: HttpResponseError, container: str, name: str | None) -> BlobError:
         """For an error that Azure answered with."""
         status = error.status_code
-        code = str(getattr(error, "error_code", None) or "")
-        code = getattr(code, "value", code).rpartition(".")[2]
+        known = getattr(error, "error_code", None)
+        code = str(getattr(known, "value", known) or "")  # it is an enumeration's case where Azure's client knows it
         if status is None:
             return self._unavailable(endpoints.reason(error))
         if code in ("ContainerNotFound", "ContainerBeingDeleted") or (status == 404 and name is None):
@@ -113,7 +114,7 @@ class AzureBackend:
         if status == 404 and name is not None:
             return object_not_found(name)
         if status in (412, 416):
-            return Replaced("the object was replaced while it was read")
+            return replaced()
         if code in ("InvalidBlockList", "InvalidBlobOrBlock"):
             return Replaced(
                 "somebody else has written the object meanwhile, which drops what was sent of it: write it again"
@@ -149,8 +150,8 @@ def check_blob_name(name: str) -> None:
     """Raises InvalidName for what Azure could take for another name."""
     if _AWKWARD.search(name):
         raise InvalidName(
-            f"Azure can't hold an object that is called {quote(name)}: its name has control characters or '\\', begins "
-            "or ends with '/', ends with '.', or has a part between '/' that is empty, '.' or '..'"
+            f"Azure can't hold an object that is called {quote(name)}: its name has control characters or '\\', or a "
+            "part that ends with '.'"
         )
 
 
@@ -183,7 +184,7 @@ class AzureContainer:
             try:
                 return await self.call(name, request)
             except ObjectNotFound:
-                raise Replaced("the object was deleted while it was read") from None
+                raise replaced() from None
 
         return RangeReader(properties.size, fetch, self._backend.room)
 
@@ -249,7 +250,7 @@ class AzureContainer:
 
 async def _page(token: str | None, client: ContainerClient) -> tuple[list[str], str | None]:
     """The next names, and where those after them begin."""
-    pages = client.list_blob_names().by_page(token)
+    pages = client.list_blob_names(results_per_page=blob.PAGE).by_page(token)
     async for page in pages:
         return [name async for name in page], pages.continuation_token  # type: ignore[attr-defined]  # it has one
     return [], None

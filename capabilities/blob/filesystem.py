@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
+from capabilities import blob
 from capabilities.blob import READ_LIMIT, BlobError, Info, InvalidName, ObjectNotFound, Replaced, object_not_found
 from capabilities.blob.transfer import Room
 from capabilities.errors import ConfigError
@@ -27,9 +28,6 @@ from capabilities.filenames import IN_DIRECTORY, NAME_LIMIT, file_name, open_des
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound="_File")
-
-PAGE = 1000
-"""How many names one page of a listing has."""
 
 
 def _room() -> Room:
@@ -258,7 +256,7 @@ class FilesystemContainer:
 
 
 def _first(names: Iterator[str]) -> list[str]:
-    return list(islice(names, PAGE))
+    return list(islice(names, blob.PAGE))
 
 
 def write_all(file: int, data: bytes) -> None:
