@@ -60,17 +60,15 @@ class Client:
     def _make(self) -> BlobServiceClient:
         """In a thread, as it reads files, and takes a while to import."""
         from azure.core.credentials import AzureNamedKeyCredential
-        from azure.storage.blob.aio import BlobServiceClient
+        from azure.storage.blob.aio import BlobServiceClient, LinearRetry
 
         return BlobServiceClient(
             self._endpoint,
             AzureNamedKeyCredential(self._account, self._key),
             connection_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
-            retry_total=RETRIES,
-            retry_connect=RETRIES,
-            retry_read=RETRIES,
-            retry_status=RETRIES,
+            # By default, it waits 15 seconds before it tries again.
+            retry_policy=LinearRetry(backoff=1, retry_total=RETRIES, random_jitter_range=1),
         )
 
     async def close(self) -> None:

@@ -56,6 +56,7 @@ class MotoServer(Server):
 
         From then on, every request must be signed by a user who may do it.
         """
+        self._check_signatures_after("inf")
         iam = self.client("iam")
         name = f"user-{len(iam.list_users()['Users'])}"
         iam.create_user(UserName=name)
@@ -63,8 +64,11 @@ class MotoServer(Server):
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         iam.put_user_policy(UserName=name, PolicyName="actions", PolicyDocument=policy)
         key = iam.create_access_key(UserName=name)["AccessKey"]
-        # After how many requests it checks signatures: by default, after infinitely many.
-        url, headers = f"{self.endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
-        request = urllib.request.Request(url, data=b"0", headers=headers, method="POST")
-        urllib.request.urlopen(request, timeout=10).close()
+        self._check_signatures_after("0")
         return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+    def _check_signatures_after(self, requests: str) -> None:
+        """By default, moto checks them after infinitely many."""
+        url, headers = f"{self.endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+        request = urllib.request.Request(url, data=requests.encode(), headers=headers, method="POST")
+        urllib.request.urlopen(request, timeout=10).close()

@@ -100,19 +100,20 @@ class S3Backend:
         """Raises BlobError for what aiobotocore, aiohttp and the system raise."""
         from aiohttp import ClientError as HttpError
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore.exceptions import ConnectionError as NoConnection
 
         try:
             yield
         except ClientError as error:
-            raise self._refusal(error.response, bucket, name) from None
+            raise self.refusal(error.response, bucket, name) from None
         except TimeoutError:
             raise self._unavailable("it does not answer in time") from None
-        except (HTTPClientError, HttpError, OSError) as error:
+        except (HTTPClientError, NoConnection, HttpError, OSError) as error:
             raise self._unavailable(endpoints.reason(error)) from None
         except BotoCoreError as error:
-            raise self.failure(type(error).__name__) from None
+            raise self._failure(type(error).__name__) from None
 
-    def _refusal(self, response: Mapping[str, Any], bucket: str, name: str | None) -> BlobError:
+    def refusal(self, response: Mapping[str, Any], bucket: str, name: str | None) -> BlobError:
         """For an error that S3 answered with."""
         code = str(response.get("Error", {}).get("Code", ""))
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -141,7 +142,7 @@ class S3Backend:
             )
         if code in _UNAVAILABLE or (isinstance(status, int) and status >= 500):
             return self._unavailable("it can't answer now")
-        return self.failure(code)
+        return self._failure(code)
 
     def _unavailable(self, reason: str) -> BlobError:
         return Unavailable(
@@ -150,7 +151,7 @@ class S3Backend:
             "AWS_ENDPOINT_URL and AWS_REGION",
         )
 
-    def failure(self, code: str) -> BlobError:
+    def _failure(self, code: str) -> BlobError:
         """For what has no class of its own."""
         if not re.fullmatch(r"\w{2,60}", code):
             code = "an error without a name"
@@ -229,7 +230,7 @@ class S3Container:
             wanted = [{"Key": name} for name in fit[start : start + blob.PAGE]]
             answer = await self.call("delete_objects", Delete={"Objects": wanted, "Quiet": True})
             for error in answer.get("Errors", ()):
-                raise self._backend.failure(str(error.get("Code", "")))
+                raise self._backend.refusal({"Error": error}, self._bucket, None)
         for name in names:
             if _NOT_IN_XML.search(name):
                 await self.call("delete_object", name)
