@@ -268,7 +268,11 @@ def write_all(file: int, data: bytes) -> None:
 
 async def _opened(opening: Coroutine[Any, Any, F], end: Callable[[F], Coroutine[Any, Any, None]]) -> F:
     """The stream that `opening` opens. Where nobody waits for it any more, `end` is called."""
-    await _files.wait(1)
+    try:
+        await _files.wait(1)
+    except BaseException:
+        opening.close()  # it never began
+        raise
     task = asyncio.create_task(opening)
     try:
         return await asyncio.shield(task)
