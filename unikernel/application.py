@@ -30,6 +30,7 @@ _PUBLIC: Mapping[str, tuple[str, ...]] = {
     "http": tuple(resource.optional if (resource := registry.resource_type("http")) else ()),
     "keyvalue.filesystem": ("DIRECTORY",),
     "kv.filesystem": ("DIRECTORY",),
+    "blobstore.filesystem": ("DIRECTORY",),
 }
 """The config keys, by resource type, that never hold a secret."""
 
