@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from capabilities.blob.aws_s3 import S3Backend
+from capabilities.blob.azblob import AzureBackend
+from capabilities.blob.filesystem import Connection
+from capabilities.keyvalue.memory import MemoryStores
+from slight_py import linker
+from slight_py.slightfile import load
 from tests.azurite_server import AzuriteServer
-from tests.command import at_once, build_guest, guest, serving, slight_py, wait_until
+from tests.command import ROOT, at_once, build_guest, guest, serving, slight_py, wait_until
 from tests.guests import EXAMPLES, example
 from tests.moto_server import MotoServer
 
@@ -98,6 +104,29 @@ def test_a_backend_whose_configuration_is_no_good_is_refused_at_the_start(shared
     (line,) = done.errors
     assert "blobstore.azblob: AZURE_STORAGE_KEY is empty, or holds" in line
     assert "secret" not in line
+
+
+def test_the_slightfiles_of_the_document_are_right(tmp_path: Path) -> None:
+    text = (ROOT / "docs/blob.md").read_text()
+    found = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    backends = linker.Backends(MemoryStores)
+    env = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AZURE_STORAGE_KEY": "AAAA"}
+    made = []
+    for number, each in enumerate(found):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(each)
+        loaded = load(path, env)
+        made += [type(backends.of(grant, loaded)) for grant in loaded.grants]
+    assert made == [Connection, S3Backend, AzureBackend]
+
+
+@pytest.mark.parametrize("kind", ["s3", "azure"])
+def test_an_image_that_could_not_use_its_objects_is_refused(kind: str, tmp_path: Path) -> None:
+    done = slight_py("image", "build", example(DEMO), "-c", slightfile(f"-{kind}"), "-o", tmp_path / "app.img")
+    assert done.code == 2
+    (line,) = done.errors
+    assert "needs Python packages that this version does not put into images" in line
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.fixture(scope="module", autouse=True)

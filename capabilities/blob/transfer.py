@@ -18,7 +18,10 @@ PART_BYTES = 8 * 1024 * 1024
 """How long a part is that a writer sends, but for the last one. S3 wants 5 MiB at least."""
 
 AHEAD_BYTES = 256 * 1024
-"""How much a reader asks for at least, so that short reads need not each wait for the network."""
+"""How much a reader asks for at first, where it's to read less: each request waits for the network. It asks for twice
+as much each time, up to AHEAD_LIMIT, so what it asks for in vain is about as much as it has read."""
+
+AHEAD_LIMIT = 4 * 1024 * 1024
 
 ROOM_BYTES = 256 * 1024 * 1024
 """How much all streams of a backend may hold in memory."""
@@ -83,6 +86,7 @@ class RangeReader:
         self._room = room
         self._offset = 0
         """Up to where the object was fetched."""
+        self._ahead = AHEAD_BYTES
         self._buffer = bytearray()
         """What was fetched and not yet read; so much of `room` is held."""
 
@@ -101,7 +105,7 @@ class RangeReader:
 
     async def _fill(self, least: int) -> None:
         """Fetches so many bytes, or more where there is room for them."""
-        length = min(max(least, AHEAD_BYTES), self._size - self._offset)
+        length = min(max(least, self._ahead), self._size - self._offset)
         if not self._room.take(length):
             length = least
             await self._room.wait(length)
@@ -114,6 +118,7 @@ class RangeReader:
             raise
         self._buffer += data
         self._offset += length
+        self._ahead = min(2 * self._ahead, AHEAD_LIMIT)
 
     async def close(self) -> None:
         self._room.give(len(self._buffer))
