@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ class Client:
 
     def __init__(self, service: str, configs: Mapping[str, str], **settings: Any) -> None:
         """`settings` are further ones of botocore's `Config`. Raises ConfigError."""
+        endpoints.require("aiobotocore", "aws")
         self._key, self._secret = (endpoints.credential(configs, key) for key in KEYS)
         self.region = _region(configs)
         self.endpoint = endpoints.endpoint(configs, "AWS_ENDPOINT_URL")
@@ -57,14 +59,14 @@ class Client:
         return await asyncio.shield(self._making)
 
     async def _make(self) -> Any:
-        session, config = await asyncio.to_thread(_session, self._settings)
+        session = await asyncio.to_thread(_session)
         client = session.create_client(
             self._service,
             region_name=self.region,
             endpoint_url=self.endpoint,
             aws_access_key_id=self._key,
             aws_secret_access_key=self._secret,
-            config=config,
+            config=_config(self._settings),
         )
         return await self._stack.enter_async_context(client)
 
@@ -86,14 +88,19 @@ def _region(configs: Mapping[str, str]) -> str:
     return region
 
 
-def _session(settings: Mapping[str, Any]) -> tuple[Any, Any]:
-    """aiobotocore's session, and its configuration. It reads files, and takes a while to import."""
-    from aiobotocore.config import AioConfig
+@functools.cache
+def _session() -> Any:
+    """aiobotocore's session, which remembers what it has read of AWS's services. It takes a while to import."""
     from aiobotocore.session import AioSession
 
     nothing = (None, None, os.devnull, None)
-    session = AioSession({"profile": (None, None, None, None), "config_file": nothing, "credentials_file": nothing})
-    config = AioConfig(
+    return AioSession({"profile": (None, None, None, None), "config_file": nothing, "credentials_file": nothing})
+
+
+def _config(settings: Mapping[str, Any]) -> Any:
+    from aiobotocore.config import AioConfig
+
+    return AioConfig(
         warm_up_loader_caches=True,  # in a thread
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
@@ -102,4 +109,3 @@ def _session(settings: Mapping[str, Any]) -> tuple[Any, Any]:
         ignore_configured_endpoint_urls=True,
         **settings,
     )
-    return session, config

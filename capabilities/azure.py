@@ -33,6 +33,7 @@ class Client:
 
     def __init__(self, configs: Mapping[str, str]) -> None:
         """Raises ConfigError."""
+        endpoints.require("azure.storage.blob", "azure")
         self._account, self._key = (endpoints.credential(configs, key) for key in KEYS)
         if not re.fullmatch("[a-z0-9]{3,24}", self._account):
             raise ConfigError("AZURE_STORAGE_ACCOUNT has 3 to 24 lower-case letters and digits", KEYS[0])

@@ -1,12 +1,23 @@
-"""What backends that reach a service in a cloud have in common: addresses, credentials, why it can't be reached."""
+"""What backends in a cloud have in common: packages, addresses, credentials, and why there is no connection."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from capabilities.errors import ConfigError
+
+
+def require(package: str, extra: str) -> None:
+    """Raises ConfigError where a package is missing, which is imported later: that takes a while."""
+    try:
+        found = find_spec(package)
+    except ModuleNotFoundError:  # not even what it is in
+        found = None
+    if found is None:
+        raise ConfigError(f"the Python package {package} is missing: pip install 'slight-py[{extra}]'")
 
 
 def credential(configs: Mapping[str, str], key: str) -> str:

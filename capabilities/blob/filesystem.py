@@ -82,11 +82,8 @@ class FilesystemBackend:
         try:
             self._temporary = await asyncio.shield(self._making)
         except OSError as error:
-            reason = os.strerror(error.errno or errno.EIO).lower()
-            raise BlobError(
-                f"there is no directory for objects: {reason}",
-                f"blobstore.filesystem: {tempfile.gettempdir()}: {reason}; set TMPDIR, or give a DIRECTORY",
-            ) from None
+            what, where = "there is no directory for objects", tempfile.gettempdir()
+            raise _failure(error, what, where, "set TMPDIR, or give a DIRECTORY") from None
         return self._temporary
 
     async def close(self) -> None:
@@ -94,6 +91,11 @@ class FilesystemBackend:
             await asyncio.wait([self._making])
             if not self._making.exception():
                 await asyncio.to_thread(shutil.rmtree, self._making.result(), ignore_errors=True)
+
+
+def _failure(error: OSError, what: str, where: str, mend: str) -> BlobError:
+    reason = os.strerror(error.errno or errno.EIO).lower()
+    return BlobError(f"{what}: {reason}", f"blobstore.filesystem: {where}: {reason}; {mend}")
 
 
 class Connection:
@@ -152,11 +154,8 @@ class FilesystemContainer:
         try:
             return await asyncio.to_thread(function, *args, **kwargs)
         except OSError as error:
-            reason = os.strerror(error.errno or errno.EIO).lower()
-            raise BlobError(
-                f"the files of the container can't be used: {reason}",
-                f"blobstore.filesystem: {self.path}: {reason}; make room, allow access, or correct DIRECTORY",
-            ) from None
+            what, mend = "the files of the container can't be used", "make room, allow access, or correct DIRECTORY"
+            raise _failure(error, what, self.path, mend) from None
 
     async def _open_reader(self, name: str) -> FileReader:
         return FileReader(self, *await self.run(self._open, name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -362,6 +363,20 @@ def test_a_configuration_that_is_no_good_is_refused_by_key_without_its_value(kin
     assert len(value) < 4 or value not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "package", "extra"),
+    [("aws_s3", "aiobotocore", "aws"), ("azblob", "azure.storage.blob", "azure"), ("azblob", "azure", "azure")],
+)
+def test_a_package_that_is_missing_is_named(
+    kind: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # which Python takes for missing
+    for name in [each for each in sys.modules if each.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigError, match=rf"is missing: pip install 'slight-py\[{extra}\]'"):
+        make(kind, GOOD[kind])
+
+
 def test_a_region_is_needed_under_either_name() -> None:
     configs = {key: value for key, value in GOOD["aws_s3"].items() if key != "AWS_REGION"}
     make("aws_s3", {**configs, "AWS_DEFAULT_REGION": "eu-central-1"})
@@ -373,6 +388,7 @@ def test_the_users_own_settings_for_aws_change_nothing(
     shared_moto: MotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared_moto.create_bucket("own-settings")
+    aws._session.cache_clear()
     monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/full")
