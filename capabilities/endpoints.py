@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from capabilities.errors import ConfigError
+
+_LABEL = "(?!-)[a-z0-9-]{1,63}(?<!-)"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*|[0-9a-f:.]*:[0-9a-f:.]*")
+"""A name, or an address of either kind."""
 
 
 def require(package: str, extra: str) -> None:
@@ -40,7 +45,7 @@ def endpoint(configs: Mapping[str, str], key: str) -> str | None:
         port = parts.port
     except ValueError:
         port, parts = None, urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or " " in value:
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(parts.hostname or "") or port == 0 or " " in value:
         raise ConfigError(f"{key} is not an address: it is written https://HOST[:PORT]", key)
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(f"{key} has a user, a '?' or a '#': it is written https://HOST[:PORT]", key)

@@ -41,7 +41,7 @@ _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 
 _DENIED = {
     "401", "403", "AccessDenied", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId", "InvalidSecurity",
-    "InvalidToken", "SignatureDoesNotMatch", "UnauthorizedAccess",
+    "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "UnauthorizedAccess",
 }  # fmt: skip
 
 _UNAVAILABLE = {"500", "502", "503", "504", "InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"}
@@ -83,9 +83,9 @@ class S3Backend:
         """Makes a request; returns its answer, whose body is read. Raises BlobError."""
         if name is not None:
             parameters["Key"] = name
+        client = await self._client.get()
         with self._errors(bucket, name):
             async with asyncio.timeout(REQUEST_SECONDS):
-                client = await self._client.get()
                 if operation != "list_buckets":
                     parameters["Bucket"] = bucket
                 answer = await getattr(client, operation)(**parameters)

@@ -78,9 +78,10 @@ class AzureBackend:
 
     async def call(self, container: str, name: str | None, request: Callable[[BlobServiceClient], Awaitable[T]]) -> T:
         """Makes a request about a container, or a blob in it. Raises BlobError."""
+        client = await self._client.get()
         with self._errors(container, name):
             async with asyncio.timeout(REQUEST_SECONDS):
-                return await request(await self._client.get())
+                return await request(client)
         raise AssertionError("unreachable")
 
     @contextmanager
