@@ -55,6 +55,11 @@ class Line:
         """Does the same when clients have sent so many more bytes."""
         self._left = received
 
+    async def broken(self) -> None:
+        """Waits until that has happened."""
+        while self._server is not None:
+            await asyncio.sleep(0.01)
+
     def hold(self) -> None:
         """Passes nothing on until `release`."""
         self._open.clear()

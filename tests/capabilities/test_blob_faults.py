@@ -140,8 +140,7 @@ def test_a_writer_whose_connection_breaks_tries_again(run: Any) -> None:
         await writer.write(bytes(transfer.PART_BYTES + 5))
         line.cut_after(0)
         commit = asyncio.create_task(writer.commit())
-        await asyncio.sleep(0.2)
-        assert not commit.done()
+        await line.broken()
         await line.mend()
         await commit
         assert (await container.object_info("object")).size == transfer.PART_BYTES + 5
@@ -180,8 +179,8 @@ def test_a_server_that_does_not_answer_is_not_waited_for_any_longer(run: Any, mo
 
 
 def test_an_answer_that_stops_is_not_waited_for_any_longer(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aws, "READ_SECONDS", 0.3)
-    monkeypatch.setattr(azure, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(aws, "READ_SECONDS", 0.8)
+    monkeypatch.setattr(azure, "READ_SECONDS", 0.8)
 
     async def check(line: Line, container: Container) -> None:
         await put(container, "object", b"x")
@@ -347,6 +346,10 @@ GOOD = {
                 "http://user@host",
                 "http://x:99999",
                 "http://x?y",
+                "http://my_host",
+                "http://a..b",
+                "http://-a",
+                "http://é",
             )
         ),
         *(("azblob", "AZURE_STORAGE_ACCOUNT", value) for value in ("", "ab", "a.b", "Abc", "evil.example/abc")),
@@ -382,6 +385,20 @@ def test_a_region_is_needed_under_either_name() -> None:
     make("aws_s3", {**configs, "AWS_DEFAULT_REGION": "eu-central-1"})
     with pytest.raises(ConfigError, match="AWS_REGION is missing"):
         make("aws_s3", configs)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://localhost:9000", "https://a-b.example/", "http://[::1]:9000", "http://10.0.0.1"]
+)
+def test_an_endpoint_that_is_an_address_is_used(address: str) -> None:
+    async def main() -> None:
+        backend = make("aws_s3", {**GOOD["aws_s3"], "AWS_ENDPOINT_URL": address})
+        assert isinstance(backend, aws_s3.S3Backend)
+        client = await backend._client.get()
+        assert client.meta.endpoint_url == address.rstrip("/")
+        await backend.close()
+
+    asyncio.run(main())
 
 
 def test_the_users_own_settings_for_aws_change_nothing(
