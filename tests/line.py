@@ -23,6 +23,7 @@ class Line:
         self._open = asyncio.Event()
         self._open.set()
         self._left: int | None = None
+        self._broken = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -40,6 +41,7 @@ class Line:
     async def mend(self) -> None:
         """Lets clients connect."""
         self._left = None
+        self._broken.clear()
         self._server = await asyncio.start_server(self._accept, HOST, self.port)
 
     async def cut(self) -> None:
@@ -47,6 +49,7 @@ class Line:
         if self._server is not None:
             self._server.close()
             self._server = None
+            self._broken.set()
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.sleep(0)
@@ -57,8 +60,7 @@ class Line:
 
     async def broken(self) -> None:
         """Waits until that has happened."""
-        while self._server is not None:
-            await asyncio.sleep(0.01)
+        await self._broken.wait()
 
     def hold(self) -> None:
         """Passes nothing on until `release`."""
