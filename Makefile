@@ -109,7 +109,7 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 		sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
 		$(call apt,python3-dev,The headers of Python)
 	@echo "setting up .venv for the tests"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis,secrets,azapp,completion]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis,aws,azure,secrets,azapp,completion]'
 	@touch $@ .venv/run .venv/redis
 
 setup-run: .venv/run
@@ -133,6 +133,8 @@ setup-test: .venv/test
 		$(call apt,rustc cargo libstd-rust-dev-wasm32 lld,Rust for wasm)
 	@$(BIN)/python -m tests.rust_toolchain
 	@$(BIN)/python -c 'from slight_py.javascript import engine; engine.objects(None, print)'
+	$(call need,npm,npm)
+	@$(BIN)/python -m tests.azurite_server
 
 clean:
 	rm -rf .venv build dist examples/build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -144,10 +144,37 @@ _SQL_TYPES = (ResourceType("sql.postgres", "sql"),)
 
 # Containers of objects.
 
-_BLOB = Family("blob", {"blob-store": ""}, named=True)
+_BLOB = Family(
+    "blob",
+    {"blob-store": "capabilities.bindings.blob_store"},
+    host="capabilities.blob.host:hosts",
+    embedded="blobstore.filesystem",
+    named=True,
+)
 _BLOB_TYPES = (
-    ResourceType("blobstore.aws_s3", "blob"),
-    ResourceType("blobstore.azblob", "blob"),
+    ResourceType(
+        "blobstore.filesystem",
+        "blob",
+        optional=("DIRECTORY",),
+        load="capabilities.blob.filesystem:FilesystemBackend",
+        shared=True,
+    ),
+    ResourceType(
+        "blobstore.aws_s3",
+        "blob",
+        required=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        optional=("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"),
+        load="capabilities.blob.aws_s3:S3Backend",
+        extra="aws",
+    ),
+    ResourceType(
+        "blobstore.azblob",
+        "blob",
+        required=("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY"),
+        optional=("AZURE_STORAGE_BLOB_ENDPOINT",),
+        load="capabilities.blob.azblob:AzureBackend",
+        extra="azure",
+    ),
 )
 
 # All of them.

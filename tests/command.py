@@ -27,6 +27,11 @@ BINDINGS = ROOT / "examples" / "bindings" / "c"
 
 T = TypeVar("T")
 
+_SERVING = ("canonical_abi", "http_types", "http_server", "http_handler")
+
+GUEST_BINDINGS = {"server": _SERVING, "blobs": (*_SERVING, "blob_types", "blob_store")}
+"""What the guests in tests/guests_src are built with, where they use an interface."""
+
 COMMAND = (sys.executable, "-m", "slight_py")
 
 SECONDS = 20.0
@@ -66,8 +71,7 @@ def guest(name: str) -> Path:
 @cache
 def build_guest(name: str) -> None:
     """Raises AssertionError, with what the compiler says."""
-    bindings = [BINDINGS / f"{each}.c" for each in ("canonical_abi", "http_types", "http_server", "http_handler")]
-    sources = [SOURCES / f"{name}.c", *(bindings if name == "server" else [])]
+    sources = [SOURCES / f"{name}.c", *(BINDINGS / f"{each}.c" for each in GUEST_BINDINGS.get(name, ()))]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-std=c17", "-Oz", "-Werror"]
     done = subprocess.run([*command, f"-I{BINDINGS}", "-o", guest(name), *sources], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.azurite_server import AzuriteServer
+from tests.moto_server import MotoServer
 from tests.redis_server import RedisServer
 
 
@@ -13,4 +15,18 @@ from tests.redis_server import RedisServer
 def shared_redis() -> Iterator[RedisServer]:
     """A Redis for all tests that leave in it what is theirs alone."""
     with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_moto() -> Iterator[MotoServer]:
+    """The same for S3 and DynamoDB. No test creates a user in it."""
+    with MotoServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_azurite() -> Iterator[AzuriteServer]:
+    """The same for Azure Blob Storage."""
+    with AzuriteServer() as server:
         yield server

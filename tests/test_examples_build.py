@@ -36,6 +36,14 @@ HTTP_SERVER = {
 }
 OTHER_ROUTES = {f"http-server::router::{name}" for name in ("put", "post", "delete")}
 
+OF_ONE_OBJECT = ("read-object", "write-object", "has-object", "object-info", "delete-object")
+BLOBS = (
+    {f"blob-store::container::{name}" for name in ("open", "list-objects", "clear", *OF_ONE_OBJECT)}
+    | {"blob-store::write-stream::write", "blob-store::write-stream::close"}
+    | {"blob-store::read-stream::read", "blob-store::read-stream::available"}
+    | {f"canonical_abi::resource_drop_{name}" for name in ("container", "read-stream", "write-stream")}
+)
+
 ABI_EXPORTS = {"memory", "canonical_abi_realloc", "canonical_abi_free"}
 HANDLERS = {f"handle-{name}" for name in ("hello", "person", "get", "set", "upload", "delete-file")}
 RUST_EXPORTS = {"main", "__main_void", "__heap_base", "__data_end"}
@@ -57,6 +65,7 @@ IMPORTS = {
     "configs-demo-c": {f"configs::configs::{name}" for name in ("open", "get", "set")}
     | {"canonical_abi::resource_drop_configs"}
     | wasi(C_OUTPUT),
+    "blob-demo-c": BLOBS | wasi(C_OUTPUT),
     "kv-2022-c": {f"kv::kv::{name}" for name in ("open", "get", "set", "keys", "delete")}
     | {"canonical_abi::resource_drop_kv"}
     | wasi(C_OUTPUT),
@@ -71,6 +80,7 @@ EXPORTS = {
     "on-server-init": ABI_EXPORTS | {"_initialize", "on-server-init", "handle-hello"},
     "bare-c": ABI_EXPORTS | {"main"},
     "configs-demo-c": ABI_EXPORTS | {"_start"},
+    "blob-demo-c": ABI_EXPORTS | {"_start"},
     "kv-2022-c": ABI_EXPORTS | {"_start"},
 }
 
@@ -100,6 +110,15 @@ SIGNATURES = {
     "configs::configs::get": ([I32] * 4, []),
     "configs::configs::set": ([I32] * 6, []),
     "canonical_abi::resource_drop_configs": ([I32], []),
+    "blob-store::container::open": ([I32] * 3, []),
+    "blob-store::container::list-objects": ([I32] * 2, []),
+    "blob-store::container::clear": ([I32] * 2, []),
+    **{f"blob-store::container::{name}": ([I32] * 4, []) for name in OF_ONE_OBJECT},
+    "blob-store::write-stream::write": ([I32] * 4, []),
+    "blob-store::write-stream::close": ([I32] * 2, []),
+    "blob-store::read-stream::read": ([I32, "i64", I32], []),
+    "blob-store::read-stream::available": ([I32] * 2, []),
+    **{f"canonical_abi::resource_drop_{name}": ([I32], []) for name in ("container", "read-stream", "write-stream")},
     "http-server::router::new": ([I32], []),
     "http-server::router::get": ([I32] * 6, []),
     "http-server::router::put": ([I32] * 6, []),

@@ -7,10 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
 from capabilities import custom, registry
+from capabilities.blob.aws_s3 import S3Backend
+from capabilities.blob.azblob import AzureBackend
+from capabilities.blob.filesystem import FilesystemBackend as BlobFiles
 from capabilities.http import cors
 from capabilities.keyvalue.filesystem import FilesystemBackend
 from capabilities.keyvalue.memory import MemoryStores
@@ -90,13 +94,14 @@ for name in sorted(sys.modules):
         ("keyvalue.memory", MemoryStores),
         ("keyvalue.filesystem", FilesystemBackend),
         ("keyvalue.redis", RedisBackend),
+        ("blobstore.filesystem", BlobFiles),
+        ("blobstore.aws_s3", S3Backend),
+        ("blobstore.azblob", AzureBackend),
         ("kv.filesystem", FilesystemBackend),
         ("kv.redis", RedisBackend),
     ],
 )
-def test_a_resource_type_has_the_config_keys_of_its_backend(
-    name: str, backend: type[MemoryStores | FilesystemBackend | RedisBackend]
-) -> None:
+def test_a_resource_type_has_the_config_keys_of_its_backend(name: str, backend: Any) -> None:
     resource = registry.resource_type(name)
     assert resource is not None
     assert registry.load_backend(resource) is backend
@@ -120,7 +125,6 @@ def test_the_http_server_has_the_config_keys_of_its_cors_rules() -> None:
         "messaging.azsbus mq.filesystem mq.azsbus",
         "distributed_locking": "distributed_locking.etcd lockd.etcd",
         "sql": "sql.postgres",
-        "blob": "blobstore.aws_s3 blobstore.azblob",
     }.items(),
 )
 def test_resource_types_of_upstream_are_known_though_not_available(family: str, names: str) -> None:
@@ -163,7 +167,7 @@ def test_an_embedded_backend_needs_no_configuration() -> None:
             assert resource in registry.available(family.name)
             assert resource is not None
             assert resource.required == ()
-    assert {family.name for family in registry.families() if family.embedded} == {"keyvalue", "http", "configs"}
+    assert {family.name for family in registry.families() if family.embedded} == {"keyvalue", "http", "configs", "blob"}
 
 
 def test_what_is_available_is_listed_without_former_names() -> None:
@@ -309,7 +313,8 @@ def test_the_modules_and_the_host_of_a_built_in_family_are_there(family: Family)
         hosts = registry.load_host(family)({})
         assert hosts.keys() == family.interfaces.keys()
         for interface, host in hosts.items():
-            assert custom.faults(host, registry.load_bindings(family, interface)) == []
+            answers = host.session() if hasattr(host, "session") else host
+            assert custom.faults(answers, registry.load_bindings(family, interface)) == []
 
 
 def test_bindings_of_another_interface_are_an_error() -> None:

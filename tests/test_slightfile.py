@@ -214,6 +214,7 @@ def test_without_a_slightfile_every_capability_has_its_embedded_backend() -> Non
         "0: keyvalue.memory '*'\n",
         "0: http '*'\n",
         "0: configs.memory '*'\n",
+        "0: blobstore.filesystem '*'\n",
     ]
     assert [grant.resource.name for grant in slightfile.grants_for("keyvalue")] == ["keyvalue.memory"]
     assert slightfile.grants_for("messaging") == ()

@@ -33,6 +33,7 @@ _PUBLIC: Mapping[str, tuple[str, ...]] = {
     },
     "keyvalue.filesystem": ("DIRECTORY",),
     "kv.filesystem": ("DIRECTORY",),
+    "blobstore.filesystem": ("DIRECTORY",),
 }
 """The config keys, by resource type, that never hold a secret."""
 
@@ -114,6 +115,8 @@ _STAYS_HERE = {
 }
 """The resource types that mean something on this machine alone."""
 
+_NEED_PACKAGES = ("blobstore.aws_s3", "blobstore.azblob")
+
 
 def _refuse_what_stays_here(slightfile: Slightfile) -> None:
     """Raises UsageError with a line for each capability that can't be in an image."""
@@ -122,6 +125,12 @@ def _refuse_what_stays_here(slightfile: Slightfile) -> None:
         "configs.memory or configs.azapp"
         for grant in slightfile.grants
         if grant.resource.name in _STAYS_HERE
+    ]
+    problems += [
+        f"{slightfile.place(grant)}{grant.resource.name} needs Python packages that this version does not put into "
+        "images; for an image, use blobstore.filesystem"
+        for grant in slightfile.grants
+        if grant.resource.name in _NEED_PACKAGES
     ]
     if problems:
         raise UsageError(*problems)

@@ -25,9 +25,10 @@ from capabilities.bindings.keyvalue import (
     KeyvalueErrorUnexpectedError,
 )
 from capabilities.errors import ConfigError
+from capabilities.filenames import NAME_MAX, file_name
 from capabilities.keyvalue import VALUE_LIMIT
 from capabilities.keyvalue import filesystem as backend_module
-from capabilities.keyvalue.filesystem import NAME_MAX, FilesystemBackend, file_name
+from capabilities.keyvalue.filesystem import FilesystemBackend
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 AWKWARD = st.text(st.sampled_from("./%~aA0\0\n é")) | st.integers(1, 400).map(lambda length: "x" * length)
