@@ -23,6 +23,7 @@ from capabilities.bindings.messaging import (
     MessagingErrorQueueOrTopicNotFound,
 )
 from capabilities.messaging import MESSAGE_LIMIT, TOPIC_LIMIT, Backend, Topics, host
+from capabilities.messaging.filesystem import FilesystemBackend
 from capabilities.messaging.host import SUBSCRIPTIONS, Messages, Session
 from capabilities.messaging.memory import MemoryTopics
 from slight_py.sharing import Connection, serve
@@ -76,9 +77,20 @@ async def memory_of_a_worker(directory: Path) -> AsyncIterator[Backend]:
     assert topics.used_bytes == 0
 
 
+def filesystem(directory: Path) -> AbstractAsyncContextManager[Backend]:
+    return closing(FilesystemBackend({"DIRECTORY": str(directory / "messages")}))
+
+
+@asynccontextmanager
+async def closing(backend: Backend) -> AsyncIterator[Backend]:
+    yield backend
+    await backend.close()
+
+
 CARRIERS = {
     "memory": Carrier(memory),
     "memory of a worker": Carrier(memory_of_a_worker),
+    "filesystem": Carrier(filesystem, keeps=True),
 }
 
 Scenario = Callable[[Backend, Carrier], Awaitable[None]]
