@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from capabilities import notices
@@ -22,6 +22,16 @@ class Rule:
     """Names of the modules' files."""
     patterns: dict[str, tuple[str, ...]]
     """By action (`publish`), what it may be done with: names in which `*` stands for any text, none too."""
+
+
+def allowed(rules: Iterable[Rule], module: str) -> dict[str, tuple[str, ...]]:
+    """What rules allow a module, by action."""
+    found: dict[str, tuple[str, ...]] = {}
+    for rule in rules:
+        for action, patterns in rule.patterns.items():
+            mine = patterns if not rule.modules or module in rule.modules else ()
+            found[action] = found.get(action, ()) + mine
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +58,8 @@ class Permissions:
                 raise NotAllowed(f"the slightfile doesn't allow this module to {action} {name}")
 
     def _allows(self, action: str, topic: str) -> bool:
-        return not self.rules or any(
-            matches(pattern, topic)
-            for rule in self.rules
-            if not rule.modules or self.module in rule.modules
-            for pattern in rule.patterns.get(action, ())
-        )
+        patterns = allowed(self.rules, self.module).get(action, ())
+        return not self.rules or any(matches(pattern, topic) for pattern in patterns)
 
 
 def matches(pattern: str, name: str) -> bool:

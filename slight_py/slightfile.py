@@ -74,6 +74,12 @@ class Slightfile:
         others = tuple(grant for grant in self.grants if not grant.is_for(module))
         return replace(self, grants=mine, module=module, others=others)
 
+    def modules(self) -> Iterator[tuple[str, str]]:
+        """The modules that it names, each with the place of the entry that does."""
+        for grant in self.grants:
+            for module in (*grant.modules, *(module for rule in grant.allow for module in rule.modules)):
+                yield self.place(grant), module
+
     def grants_for(self, family: str) -> tuple[Grant, ...]:
         """The entries of one capability family, in their order; none if the family is not granted.
 

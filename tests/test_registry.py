@@ -116,8 +116,7 @@ def test_the_http_server_has_the_config_keys_of_its_cors_rules() -> None:
     {
         "keyvalue": "keyvalue.awsdynamodb keyvalue.azblob keyvalue.dapr kv.awsdynamodb kv.azblob",
         "http-client": "http-client",
-        "messaging": "messaging.filesystem messaging.mosquitto messaging.nats messaging.confluent_apache_kafka "
-        "messaging.azsbus mq.filesystem mq.azsbus",
+        "messaging": "messaging.mosquitto messaging.nats messaging.confluent_apache_kafka messaging.azsbus mq.azsbus",
         "configs": "configs.envvars configs.usersecrets configs.azapp",
         "distributed_locking": "distributed_locking.etcd lockd.etcd",
         "sql": "sql.postgres",
