@@ -197,6 +197,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_configs(options: argparse.Namespace) -> list[RunConfig]:
     """What is to be known of each module. Raises UsageError."""
+    for app in options.apps[1:]:
+        if not app.exists():
+            raise UsageError(f"{app}: there is no such file; what is an argument of the module's own follows `--`")
     names = [app.name for app in options.apps]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -424,7 +424,7 @@ def _grant_of_first_version(
     entry: Mapping[str, Any], place: Place, store: str | None, environment: Mapping[str, str], errors: _Errors
 ) -> Grant | None:
     """The grant of a [[capability]] of specversion 0.1; None if an error leaves it without a resource."""
-    later = [key for key in ("resource", "configs") if key in entry]
+    later = [key for key in ("resource", "configs", "modules", "allow") if key in entry]
     if later:
         errors.add(
             (*place, later[0]),
