@@ -18,7 +18,9 @@ class ResourceType:
     have. `extra` is the extra of this package that brings the libraries which it imports (`slight-py[nats]`).
 
     `shared` is whether all workers of one run share what it keeps: it is made in the main process alone, and has a
-    method `connect`, whose result is the backend, for the main process and for each worker (slight_py/sharing.py).
+    method `connect`, whose result is the backend, for the main process and for each worker, and has coroutine methods
+    that take and return values (slight_py/sharing.py). A backend that is more than those is what a function `attach` of
+    the class makes of that result, in whichever process it is used.
 
     `secrets` is whether its configs are the slightfile's [[secret_settings]], still encrypted, beside its config keys.
     """
@@ -48,6 +50,10 @@ class Family:
     `embedded` is the resource type used when there is no slightfile, or None. `named` is whether a guest opens the
     capability by a name; of a family without names a slightfile holds one entry. A family without a `host` has no
     names, as nothing would tell its backends apart.
+
+    `actions` are what a slightfile can allow modules one by one (`publish`, say). The `host` of a family with actions
+    is called with a second mapping, from the names to the `Permissions` of the module (capabilities/permissions.py),
+    and checks them.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Family:
     host: str = ""
     embedded: str | None = None
     named: bool = False
+    actions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.interfaces, Mapping):

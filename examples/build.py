@@ -56,6 +56,8 @@ EXAMPLES: Mapping[str, C | Rust] = {
     "blob-demo-c": C(("canonical_abi", "blob_types", "blob_store")),
     "kv-2022-c": C(("canonical_abi", "types", "kv")),
     "configs-demo-c": C(("canonical_abi", "configs")),
+    "messaging-demo-publisher-c": C(("canonical_abi", "messaging")),
+    "messaging-demo-receiver-rust": Rust(),
     "custom-capability": C(()),
 }
 

@@ -19,6 +19,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+from capabilities import notices
 from capabilities.http.listen import bind, name_of, share
 from capabilities.http.routes import RouteTable
 from capabilities.keyvalue import memory
@@ -192,13 +193,14 @@ async def _serve(
     from slight_py import access
     from slight_py.handlers import Handlers
 
+    notices.module.set(config.module)
     engine = Engine(config.limits)
     module = engine.load(main.recv_bytes())
     loaded = runner.Loaded(engine, module, describe(module), config.slightfile)
     main_process = sharing.Connection(shared)
     backends = linker.Backends(cache(partial(memory.RemoteMemoryStores, stores)), main_process.backend)
     handlers = Handlers(loaded.program(backends, None), config.wasi)
-    service = HttpService(handlers, config.http, access.logger(config.access_log))
+    service = HttpService(handlers, config.http, access.logger(config.access_log, config.module))
     await service.start(listeners, table)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

@@ -25,12 +25,15 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "tests" / "guests_src"
 BINDINGS = ROOT / "examples" / "bindings" / "c"
 
+HTTP = ("canonical_abi", "http_types", "http_server", "http_handler")
+USED_BINDINGS = {
+    "server": HTTP,
+    "blobs": (*HTTP, "blob_types", "blob_store"),
+    "messenger": (*HTTP, "messaging"),
+}
+"""The bindings that guests in tests/guests_src are built with."""
+
 T = TypeVar("T")
-
-_SERVING = ("canonical_abi", "http_types", "http_server", "http_handler")
-
-GUEST_BINDINGS = {"server": _SERVING, "blobs": (*_SERVING, "blob_types", "blob_store")}
-"""What the guests in tests/guests_src are built with, where they use an interface."""
 
 COMMAND = (sys.executable, "-m", "slight_py")
 
@@ -71,7 +74,7 @@ def guest(name: str) -> Path:
 @cache
 def build_guest(name: str) -> None:
     """Raises AssertionError, with what the compiler says."""
-    sources = [SOURCES / f"{name}.c", *(BINDINGS / f"{each}.c" for each in GUEST_BINDINGS.get(name, ()))]
+    sources = [SOURCES / f"{name}.c", *(BINDINGS / f"{each}.c" for each in USED_BINDINGS.get(name, ()))]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-std=c17", "-Oz", "-Werror"]
     done = subprocess.run([*command, f"-I{BINDINGS}", "-o", guest(name), *sources], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
