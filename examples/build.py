@@ -52,6 +52,10 @@ EXAMPLES: Mapping[str, C | Rust] = {
         ("-target", "wasm32-wasi", "-mexec-model=reactor"),
     ),
     "bare-c": C(("canonical_abi", "keyvalue"), ("-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry")),
+    "locking-demo-c": C(
+        ("canonical_abi", "http_types", "http_server", "http_handler", "keyvalue", "distributed_locking")
+    ),
+    "sql-demo-rust": Rust(),
     "kv-2022-c": C(("canonical_abi", "types", "kv")),
     "custom-capability": C(()),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Mapping
 from typing import Final, TypeVar
@@ -12,7 +13,6 @@ from capabilities.bindings import distributed_locking as bindings
 from capabilities.errors import CapabilityError
 from capabilities.grants import Grants, NotGranted
 from capabilities.locking import (
-    LOCKS_LIMIT,
     NAME_LIMIT,
     TIME_TO_LIVE_LIMIT,
     Backend,
@@ -22,7 +22,6 @@ from capabilities.locking import (
     NotReleased,
     ProtocolFault,
     Unreachable,
-    no_such_key,
 )
 
 T = TypeVar("T")
@@ -65,8 +64,6 @@ class Session:
     def __init__(self, grants: Grants[Backend], number: int) -> None:
         self._grants = grants
         self.number = number
-        self.held: set[bytes] = set()
-        """The keys of the instance's locks, also of those that were given back by themselves."""
         self._used: dict[int, Backend] = {}
         """The backends that the instance has used, by their identity."""
 
@@ -83,8 +80,7 @@ class Session:
         return LockSet(backend, self, name)
 
     async def close(self) -> None:
-        for backend in self._used.values():
-            await backend.end(self.number)
+        await asyncio.gather(*(backend.end(self.number) for backend in self._used.values()))
 
 
 class LockSet:
@@ -110,21 +106,12 @@ class LockSet:
 
     async def unlock(self, lock_key: bytes) -> None:
         """Raises Err[DistributedLockingError]."""
-        if lock_key not in self._session.held:
-            raise _mapped(no_such_key())
-        await _asked(self._backend.unlock(self._session.number, self._name, lock_key))
-        self._session.held.discard(lock_key)
+        await _asked(self._backend.unlock(self._session.number, self._name, bytes(lock_key)))
 
     async def _lock(self, name: bytes, seconds: int | None) -> bytes:
         if len(name) > NAME_LIMIT:
             raise _mapped(NotAcquired(f"{len(name)} bytes are more than the {NAME_LIMIT} a lock's name may have"))
-        held = self._session.held
-        if len(held) >= LOCKS_LIMIT:
-            text = f"this instance has taken {LOCKS_LIMIT} locks and given none back, and may not take more"
-            raise _mapped(NotAcquired(text))
-        key = await _asked(self._backend.lock(self._session.number, self._name, bytes(name), seconds))
-        held.add(key)
-        return key
+        return await _asked(self._backend.lock(self._session.number, self._name, bytes(name), seconds))
 
 
 async def _asked(answer: Awaitable[T]) -> T:

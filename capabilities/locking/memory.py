@@ -6,36 +6,25 @@ The main process keeps them; a worker asks it (slight_py/sharing.py).
 from __future__ import annotations
 
 import asyncio
-import secrets
+import itertools
 from collections import deque
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from capabilities.locking import WAIT_SECONDS, LockError, no_such_key, timed_out
+from capabilities.locking import WAIT_SECONDS, LockError, timed_out
+from capabilities.locking.keys import Keys
 
 TOTAL_LIMIT = 100_000
 """How many locks may be held and waited for in all."""
 
-KEY_BYTES = 16
-
-
-@dataclass(slots=True)
-class _Lock:
-    """A lock that somebody holds."""
-
-    holder: bytes
-    waiting: deque[asyncio.Future[bytes]] = field(default_factory=deque)
-    """Those whose turn it is next, with the first one first. Each gets the key that it holds the lock under."""
-
 
 @dataclass(slots=True)
 class _Held:
-    """What a session holds under a key."""
+    """A lock that a session holds."""
 
-    session: Hashable
-    set_name: str
-    lock: tuple[str, bytes]
+    place: tuple[str, bytes]
+    """Its set, and its name."""
     timer: asyncio.TimerHandle | None = None
 
 
@@ -46,62 +35,58 @@ class MemoryLocks:
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, _configs: Mapping[str, str]) -> None:
-        self._locks: dict[tuple[str, bytes], _Lock] = {}
-        """Those that are held, by their set and name."""
-        self._held: dict[bytes, _Held] = {}
-        self._keys: dict[Hashable, set[bytes]] = {}
-        """The keys of each session."""
+        self._locks: dict[tuple[str, bytes], deque[asyncio.Future[None]]] = {}
+        """Those that are held, by their set and name, with those who wait, the first one first."""
+        self._keys: Keys[_Held] = Keys()
         self._waiting = 0
+        self._clients = itertools.count()
 
     def connect(self) -> MemoryClient:
         """The backend for one process."""
-        return MemoryClient(self)
+        return MemoryClient(self, next(self._clients))
 
     async def lock(self, session: Hashable, name: str, lock: bytes, seconds: int | None) -> bytes:
         """Raises LockError."""
-        if len(self._held) + self._waiting >= TOTAL_LIMIT:
+        self._keys.check(session)
+        if len(self._keys) + self._waiting >= TOTAL_LIMIT:
             raise LockError("too many locks are held and waited for")
-        place = (name, lock)
-        entry = self._locks.get(place)
-        if entry is None:
-            key = secrets.token_bytes(KEY_BYTES)
-            self._locks[place] = _Lock(key)
+        held = _Held((name, lock))
+        if held.place in self._locks:
+            await self._wait(held.place)
         else:
-            key = await self._wait(place, entry)
-        held = self._held[key] = _Held(session, name, place)
-        self._keys.setdefault(session, set()).add(key)
+            self._locks[held.place] = deque()
+        key = self._keys.add(session, name, held)
         if seconds is not None:
             held.timer = asyncio.get_running_loop().call_later(seconds, self._give_back, key)
         return key
 
     async def unlock(self, session: Hashable, name: str, key: bytes) -> None:
         """Raises NoSuchKey."""
-        held = self._held.get(key)
-        if held is None or (held.session, held.set_name) != (session, name):
-            raise no_such_key()
+        self._keys.find(session, name, key)
         self._give_back(key)
 
     async def end(self, session: Hashable) -> None:
-        for key in list(self._keys.get(session, ())):
+        for key in self._keys.of(session):
             self._give_back(key)
 
     async def close(self) -> None:
-        for session in list(self._keys):
+        for session in self._keys.sessions():
             await self.end(session)
 
-    async def _wait(self, place: tuple[str, bytes], entry: _Lock) -> bytes:
-        """Waits for one's turn; returns the key that one holds the lock under then."""
-        turn: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        entry.waiting.append(turn)
+    async def _wait(self, place: tuple[str, bytes]) -> None:
+        """Waits for one's turn, from which on one holds the lock. Raises LockTimeout."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._locks[place]
+        waiting.append(turn)
         self._waiting += 1
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                return await turn
+                await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            if turn in waiting:
+                waiting.remove(turn)
+            else:
                 self._pass_on(place)  # it was one's turn at the same moment
-            elif turn in entry.waiting:
-                entry.waiting.remove(turn)
             if isinstance(error, TimeoutError):
                 raise timed_out() from None
             raise
@@ -109,46 +94,42 @@ class MemoryLocks:
             self._waiting -= 1
 
     def _give_back(self, key: bytes) -> None:
-        held = self._held.pop(key)
+        held = self._keys.remove(key)
         if held.timer is not None:
             held.timer.cancel()
-        keys = self._keys[held.session]
-        keys.discard(key)
-        if not keys:
-            del self._keys[held.session]
-        self._pass_on(held.lock)
+        self._pass_on(held.place)
 
     def _pass_on(self, place: tuple[str, bytes]) -> None:
         """Hands a lock on to the first one that waits for it."""
-        entry = self._locks[place]
-        while entry.waiting:
-            turn = entry.waiting.popleft()
-            if not turn.done():
-                entry.holder = secrets.token_bytes(KEY_BYTES)
-                turn.set_result(entry.holder)
-                return
-        del self._locks[place]
+        waiting = self._locks[place]
+        if not waiting:
+            del self._locks[place]
+            return
+        turn = waiting.popleft()
+        if not turn.done():  # else whoever waited was cancelled, and passes it on
+            turn.set_result(None)
 
 
 class MemoryClient:
     """What one process sees of the locks: its sessions are its own, and end with it."""
 
-    def __init__(self, locks: MemoryLocks) -> None:
+    def __init__(self, locks: MemoryLocks, number: int) -> None:
         self._locks = locks
+        self._number = number
         self._sessions: set[int] = set()
 
     async def lock(self, session: int, name: str, lock: bytes, seconds: int | None) -> bytes:
         """Raises LockError."""
         self._sessions.add(session)
-        return await self._locks.lock((id(self), session), name, lock, seconds)
+        return await self._locks.lock((self._number, session), name, lock, seconds)
 
     async def unlock(self, session: int, name: str, key: bytes) -> None:
         """Raises NoSuchKey."""
-        await self._locks.unlock((id(self), session), name, key)
+        await self._locks.unlock((self._number, session), name, key)
 
     async def end(self, session: int) -> None:
         self._sessions.discard(session)
-        await self._locks.end((id(self), session))
+        await self._locks.end((self._number, session))
 
     async def close(self) -> None:
         for session in list(self._sessions):

@@ -82,7 +82,7 @@ class Kind(IntEnum):
     """(bytes)"""
 
 
-Value: TypeAlias = "tuple[int, None | int | float | str | bool | bytes]"
+Value: TypeAlias = "tuple[int, int | float | str | bool | bytes | None]"
 """A number of `Kind`, and the value."""
 
 

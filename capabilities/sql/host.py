@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -109,8 +110,7 @@ class Session:
         return Database(backend, self._number, name)
 
     async def close(self) -> None:
-        for backend in self._used.values():
-            await backend.end(self._number)
+        await asyncio.gather(*(backend.end(self._number) for backend in self._used.values()))
 
 
 @dataclass(slots=True)
@@ -177,5 +177,7 @@ def _check(statement: Statement) -> None:
 
 
 def _too_long() -> SqlError:
-    text = f"a statement may have {STATEMENT_LIMIT} bytes, and {PARAMETERS} parameters of {PARAMETER_LIMIT} bytes in all"
+    text = (
+        f"a statement may have {STATEMENT_LIMIT} bytes, and {PARAMETERS} parameters of {PARAMETER_LIMIT} bytes in all"
+    )
     return SqlError(text)

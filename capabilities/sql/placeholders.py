@@ -77,7 +77,7 @@ def numbered(statement: str, parameters: int, write: str = "${}") -> str:
         found = [(start, end, number) for number, (start, end, _) in enumerate(marks, 1)]
     else:
         found = [each for each in found if each[2]]
-    pieces = []
+    pieces: list[str] = []
     at = 0
     for start, end, number in found:
         pieces += statement[at:start], write.format(number)

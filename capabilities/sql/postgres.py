@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq.abc import PGresult
 
 from capabilities.errors import ConfigError
 from capabilities.sql import (
@@ -125,8 +126,9 @@ class _Server:
         self.place = ", ".join(f"{each}:{port}" for each in str(host).split(","))
         """For the user."""
         options = f"{settings.get('options') or ''} {OPTIONS}".strip()
-        own = {"options": options, "connect_timeout": CONNECT_SECONDS, "fallback_application_name": "slight-py"}
-        self._conninfo = make_conninfo(url, **own)
+        self._conninfo = make_conninfo(
+            url, options=options, connect_timeout=CONNECT_SECONDS, fallback_application_name="slight-py"
+        )
 
     async def connect(self) -> _Connection:
         """Raises SqlError."""
@@ -181,9 +183,7 @@ _REASONS = (
 
 
 def _bad_url(reason: str) -> ConfigError:
-    return ConfigError(
-        f"POSTGRES_CONNECTION_URL is not the URL of a database: {reason}", "POSTGRES_CONNECTION_URL"
-    )
+    return ConfigError(f"POSTGRES_CONNECTION_URL is not the URL of a database: {reason}", "POSTGRES_CONNECTION_URL")
 
 
 class _Connection:
@@ -245,7 +245,7 @@ class _Connection:
                     await self._connection.cancel_safe(timeout=CANCEL_SECONDS)
         await self._connection.close()
 
-    async def _result(self) -> pq.PGresult:
+    async def _result(self) -> PGresult:
         """The result of what was sent. Raises psycopg.Error where the connection breaks, and SqlError."""
         while self._pg.flush():
             await _ready(self._pg.socket, writable=True)
@@ -275,7 +275,7 @@ class _Connection:
     def _lost(self) -> SqlError:
         return SqlError("the connection to the database broke", self._server.away("the connection broke").notice)
 
-    def _describe(self, result: pq.PGresult) -> SqlError:
+    def _describe(self, result: PGresult) -> SqlError:
         """For an error that the server answered with, by its code (PostgreSQL's manual, appendix A)."""
         state = _field(result, pq.DiagnosticField.SQLSTATE)
         message = _field(result, pq.DiagnosticField.MESSAGE_PRIMARY)
@@ -290,15 +290,17 @@ class _Connection:
         if state == "57014":
             return SqlError("the statement was stopped: it took too long, or somebody stopped it")
         if state.startswith(("53", "58", "F0", "XX")):
-            return SqlError(f"the database is in trouble (SQLSTATE {state})", f"sql.postgres {self._server.place}: {message}")
+            return SqlError(
+                f"the database is in trouble (SQLSTATE {state})", f"sql.postgres {self._server.place}: {message}"
+            )
         return SqlError(f"{message} (SQLSTATE {state})")
 
 
-def _field(result: pq.PGresult, field: pq.DiagnosticField) -> str:
+def _field(result: PGresult, field: pq.DiagnosticField) -> str:
     return (result.error_field(field) or b"").decode(errors="replace")
 
 
-async def _rows(result: pq.PGresult) -> Rows:
+async def _rows(result: PGresult) -> Rows:
     """Raises SqlError."""
     if result.ntuples * result.nfields > RESULT_VALUES:
         raise too_large()

@@ -89,8 +89,8 @@ _ALLOWED: Final = {
     sqlite3.SQLITE_SAVEPOINT,
     sqlite3.SQLITE_RECURSIVE,
 }
-"""What a statement may do, by the authorizer's codes. Not among them: ATTACH, and with it VACUUM; temporary tables, which
-the next one to use the connection would see; virtual tables, some of which read memory and other files."""
+"""What a statement may do, by the authorizer's codes. Not among them: ATTACH, and with it VACUUM; temporary tables,
+which the next one to use the connection would see; virtual tables, some of which read memory and other files."""
 
 _PRAGMAS: Final = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"}
 _PRAGMAS_ASK: Final = {"foreign_key_list", "foreign_key_check"}
@@ -258,7 +258,8 @@ class _Connection:
         pause = 0.001
         while True:
             try:
-                return await self._in_thread(self._execute, text, parameters)
+                rows: Rows = await self._in_thread(self._execute, text, parameters)
+                return rows
             except MemoryError:
                 raise SqlError(f"the statement takes too much memory: SQLite may have {HEAP_BYTES} bytes") from None
             except sqlite3.Error as error:
@@ -359,5 +360,7 @@ def _describe(error: sqlite3.Error) -> SqlError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return SqlError("the database is locked by another transaction; try again")
         case sqlite3.SQLITE_FULL:
-            return SqlError("the database is full", f"sql.sqlite: {error}: the file system's limit, or that of a database")
+            return SqlError(
+                "the database is full", f"sql.sqlite: {error}: the file system's limit, or that of a database"
+            )
     return SqlError(str(error))
