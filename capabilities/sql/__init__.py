@@ -15,7 +15,7 @@ from capabilities.errors import CapabilityError
 NAME_LIMIT = 65_536
 """How long the name of a database may be, in bytes of UTF-8."""
 
-STATEMENT_LIMIT = 1024 * 1024
+STATEMENT_LIMIT = 256 * 1024
 """How long a statement may be, in bytes of UTF-8."""
 
 PARAMETER_LIMIT = 16 * 1024 * 1024
