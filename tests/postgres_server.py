@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -89,12 +90,15 @@ class PostgresServer(Server):
 
     def stop(self) -> None:
         """Ends it as an administrator does who doesn't wait for clients."""
-        assert self._process is not None
-        self._process.send_signal(2)
-        self._process.wait()
-        self._process = None
+        self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """Ends it as a crash does: its processes notice that the first one is gone."""
-        super().kill()
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        """Ends it at once, without a word to anybody. Its processes would go on for a while after SIGKILL."""
+        if self._process is not None:
+            self._end(signal.SIGQUIT)
+
+    def _end(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait()
+        self._process = None

@@ -320,7 +320,8 @@ class _Gateway:
         return Unreachable(f"etcd can't be used: {why}", f"distributed_locking.etcd {self.place}: {why}; {mend}")
 
     def _describe(self, error: _Refused) -> LockError:
-        if error.code == _PERMISSION_DENIED:
+        # The lock service hands errors on without their codes.
+        if error.code == _PERMISSION_DENIED or "permission denied" in str(error):
             notice = (
                 f"distributed_locking.etcd {self.place}: it does not allow its user these keys; give the user a role"
             )

@@ -123,6 +123,8 @@ class _Server:
                 "written %2F, %3F, %23 and %40)"
             ) from None
         host, port = settings.get("host") or "localhost", settings.get("port") or 5432
+        if not all(_is_port(each) for each in str(port).split(",")):
+            raise _bad_url("its port is not a number from 1 to 65535")
         self.place = ", ".join(f"{each}:{port}" for each in str(host).split(","))
         """For the user."""
         options = f"{settings.get('options') or ''} {OPTIONS}".strip()
@@ -184,6 +186,10 @@ _REASONS = (
 
 def _bad_url(reason: str) -> ConfigError:
     return ConfigError(f"POSTGRES_CONNECTION_URL is not the URL of a database: {reason}", "POSTGRES_CONNECTION_URL")
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) < 65_536
 
 
 class _Connection:
