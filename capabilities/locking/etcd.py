@@ -1,8 +1,12 @@
 """`distributed_locking.etcd`: locks in etcd, from version 3.4 on, through the gateway that speaks JSON over HTTP.
 
-A lock is a key of etcd's own lock service (`v3lock`), which serves those who wait in the order of their coming. Each
-belongs to a lease of its own, which is kept alive for as long as the lock is held or waited for: where this process
-dies, its locks are free LEASE_SECONDS later.
+Whoever wants a lock puts a key NAME/LEASE, and has the lock when no key that begins with NAME/ was made before it;
+until then it watches the one that was made right before it. That is the algorithm of etcd's own clients
+(`clientv3/concurrency`), so `etcdctl lock` takes part. etcd's lock service (`v3lock`) does the same in the server, but
+blocks for ever once many calls were cancelled at a time (seen with 3.4.23; etcd's issues 13336 and 20716).
+
+Each key belongs to a lease of its own, which is kept alive for as long as the lock is held or waited for: where this
+process dies, its locks are free LEASE_SECONDS later.
 """
 
 from __future__ import annotations
@@ -41,6 +45,12 @@ KEEP_SECONDS = 3.0
 
 CALL_SECONDS = 5.0
 """How long etcd may take for an answer."""
+
+WATCH_SECONDS = 10.0
+"""How long a watch may say nothing before it is asked whether it has missed something."""
+
+WATCH_PAUSE = 0.2
+"""How long to wait at least, in seconds, before asking again where a watch ends by itself."""
 
 WAITING_LIMIT = 1_000
 """How many locks a process waits for at once: each takes a connection."""
@@ -129,17 +139,27 @@ class EtcdBackend:
         """Waits for the lock. Raises LockError."""
         await self._gateway.grant(lease.number)
         lease.keeper = asyncio.create_task(self._keep(lease))
-        waiting = asyncio.create_task(self._gateway.lock(name, lease.number))
+        waiting = asyncio.create_task(self._wait(name + b"/", lease))
         try:
             await asyncio.wait({waiting, lease.keeper}, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
-                raise Unreachable("etcd could not be reached for so long that the place in the queue was lost")
+                raise _lost_place()
             await waiting
         finally:
             waiting.cancel()
-        # etcd's lock service also returns where the lease ran out while it waited.
+        # Nobody is ahead of one whose lease has run out, either.
         if not await self._gateway.keep_alive(lease.number):
-            raise NotAcquired("the place in the queue was lost")
+            raise _lost_place()
+
+    async def _wait(self, prefix: bytes, lease: _Lease) -> None:
+        """Queues up, and returns when nobody is ahead any more. Raises LockError."""
+        key = prefix + f"{lease.number:x}".encode()
+        place = await self._gateway.queue_up(key, lease.number)
+        while True:
+            ahead, revision = await self._gateway.ahead(prefix, place)
+            if ahead is None:
+                return
+            await self._gateway.watch(ahead, revision + 1)
 
     async def _keep(self, lease: _Lease) -> None:
         """Keeps a lease alive. Returns when it's lost."""
@@ -173,8 +193,7 @@ class EtcdBackend:
 def etcd_name(name: str, lock: bytes) -> bytes:
     """What etcd calls a lock: SET/LOCK, percent-encoded as in a URL.
 
-    etcd's keys for it are NAME/LEASE, and who comes first is asked of all keys that begin with NAME/: a name with a
-    slash would be in the way of another one.
+    The keys for it begin with its name and a slash: another slash in a name would put one lock in the way of another.
     """
     return f"{quote(name, safe='')}/{quote(lock, safe='')}".encode()
 
@@ -217,20 +236,48 @@ class _Gateway:
             if error.code != _FAILED_PRECONDITION:  # it exists: the answer to a first attempt was lost
                 raise self._describe(error) from None
 
-    async def lock(self, name: bytes, lease: int) -> None:
-        """Waits without a time limit."""
-        try:
-            body = {"name": base64.b64encode(name).decode(), "lease": str(lease)}
-            await self._call("lock/lock", body, seconds=None)
-        except _Refused as error:
-            raise self._describe(error) from None
+    async def queue_up(self, key: bytes, lease: int) -> int:
+        """Makes a key, unless it's there; returns the revision in which it was made."""
+        made = {"key": _base64(key), "target": "CREATE", "result": "EQUAL", "create_revision": "0"}
+        put = {"request_put": {"key": _base64(key), "lease": str(lease)}}
+        body = {"compare": [made], "success": [put], "failure": [{"request_range": {"key": _base64(key)}}]}
+        answer = await self._described("kv/txn", body)
+        if answer.get("succeeded"):
+            return int(answer["header"]["revision"])
+        return int(answer["responses"][0]["response_range"]["kvs"][0]["create_revision"])
+
+    async def ahead(self, prefix: bytes, revision: int) -> tuple[bytes | None, int]:
+        """The last key with a prefix that was made before a revision, and the revision of this answer."""
+        end = prefix[:-1] + bytes([prefix[-1] + 1])
+        body = {"key": _base64(prefix), "range_end": _base64(end), "max_create_revision": str(revision - 1)}
+        body |= {"sort_order": "DESCEND", "sort_target": "CREATE", "limit": "1"}
+        answer = await self._described("kv/range", {**body, "keys_only": True})
+        found = answer.get("kvs", ())
+        return base64.b64decode(found[0]["key"]) if found else None, int(answer["header"]["revision"])
+
+    async def watch(self, key: bytes, revision: int) -> None:
+        """Returns when a key was removed in that revision or later; or after WATCH_SECONDS; or when the watch ends."""
+        body = {"create_request": {"key": _base64(key), "start_revision": str(revision), "filters": ["NOPUT"]}}
+        client = await self._made()
+        headers = {} if self._token is None else {"Authorization": self._token}
+        began = asyncio.get_running_loop().time()
+        with suppress(TimeoutError, aiohttp.ClientError, OSError, ValueError):
+            async with (
+                asyncio.timeout(WATCH_SECONDS),
+                client.post(f"{self._endpoints[0]}/v3/watch", json=body, headers=headers) as response,
+            ):
+                async for line in response.content:
+                    result = json.loads(line).get("result", {})
+                    if result.get("events"):
+                        return
+                    if result.get("canceled") or not result:
+                        break
+        # Whoever asks again at once where etcd does not watch would do nothing else.
+        await asyncio.sleep(max(0.0, began + WATCH_PAUSE - asyncio.get_running_loop().time()))
 
     async def keep_alive(self, lease: int) -> bool:
         """Whether it's alive."""
-        try:
-            answer = await self._call("lease/keepalive", {"ID": str(lease)})
-        except _Refused as error:
-            raise self._describe(error) from None
+        answer = await self._described("lease/keepalive", {"ID": str(lease)})
         return int(answer.get("result", {}).get("TTL", 0)) > 0
 
     async def revoke(self, lease: int) -> bool:
@@ -247,26 +294,33 @@ class _Gateway:
         if self._client is not None:
             await self._client.close()
 
-    async def _call(self, path: str, body: Mapping[str, Any], seconds: float | None = CALL_SECONDS) -> Any:
+    async def _described(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The answer, as a mapping. Raises LockError."""
+        try:
+            return await self._call(path, body)
+        except _Refused as error:
+            raise self._describe(error) from None
+
+    async def _call(self, path: str, body: Mapping[str, Any]) -> Any:
         """The answer, as a mapping. Raises _Refused and LockError."""
         try:
-            return await self._authorized(path, body, seconds)
+            return await self._authorized(path, body)
         except _Refused as error:
             if error.code != _UNAUTHENTICATED or self._user is None:
                 raise
         self._token = None  # tokens end, and with etcd all that are simple
-        return await self._authorized(path, body, seconds)
+        return await self._authorized(path, body)
 
-    async def _authorized(self, path: str, body: Mapping[str, Any], seconds: float | None) -> Any:
+    async def _authorized(self, path: str, body: Mapping[str, Any]) -> Any:
         headers = {}
         if self._user is not None:
             headers["Authorization"] = self._token or await self._authenticate()
-        return await self._post(path, body, headers, seconds)
+        return await self._post(path, body, headers)
 
     async def _authenticate(self) -> str:
         try:
             body = {"name": self._user, "password": self._password}
-            answer = await self._post("auth/authenticate", body, {}, CALL_SECONDS)
+            answer = await self._post("auth/authenticate", body, {})
         except _Refused as error:
             if error.code == _FAILED_PRECONDITION:
                 raise self._away(
@@ -276,7 +330,7 @@ class _Gateway:
         self._token = str(answer.get("token", ""))
         return self._token
 
-    async def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], seconds: float | None) -> Any:
+    async def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
         """Asks one endpoint after the other until one answers, beginning with the last one that did.
 
         Raises _Refused and LockError.
@@ -285,7 +339,7 @@ class _Gateway:
         problem = ""
         for endpoint in list(self._endpoints):
             try:
-                status, answer = await _ask(client, f"{endpoint}/v3/{path}", body, headers, seconds)
+                status, answer = await _ask(client, f"{endpoint}/v3/{path}", body, headers)
             except _Away as error:
                 problem = str(error)
                 continue
@@ -320,16 +374,15 @@ class _Gateway:
         return Unreachable(f"etcd can't be used: {why}", f"distributed_locking.etcd {self.place}: {why}; {mend}")
 
     def _describe(self, error: _Refused) -> LockError:
-        # The lock service hands errors on without their codes.
-        if error.code == _PERMISSION_DENIED or "permission denied" in str(error):
+        if error.code == _PERMISSION_DENIED:
             notice = (
                 f"distributed_locking.etcd {self.place}: it does not allow its user these keys; give the user a role"
             )
             return NotAcquired("etcd does not allow this lock", notice)
-        if error.code in (_UNAUTHENTICATED, _INVALID_ARGUMENT) or "user name is empty" in str(error):
+        if error.code in (_UNAUTHENTICATED, _INVALID_ARGUMENT):
             return self._away("it wants a user and a password", "give ETCD_USER and ETCD_PASSWORD")
-        if error.code == _NOT_FOUND or "lease not found" in str(error):
-            return NotAcquired("the place in the queue was lost")
+        if error.code == _NOT_FOUND:
+            return _lost_place()
         notice = f"distributed_locking.etcd {self.place}: {error}"
         return ProtocolFault(f"etcd answered with the error {error.code}", notice)
 
@@ -339,7 +392,7 @@ class _Away(Exception):
 
 
 async def _ask(
-    client: aiohttp.ClientSession, url: str, body: Mapping[str, Any], headers: Mapping[str, str], seconds: float | None
+    client: aiohttp.ClientSession, url: str, body: Mapping[str, Any], headers: Mapping[str, str]
 ) -> tuple[int, Any]:
     """The status and the body of an answer. Raises _Away and ProtocolFault.
 
@@ -348,7 +401,7 @@ async def _ask(
     """
     for is_last in (False, True):
         try:
-            async with asyncio.timeout(seconds), client.post(url, json=body, headers=headers) as response:
+            async with asyncio.timeout(CALL_SECONDS), client.post(url, json=body, headers=headers) as response:
                 return response.status, _parse(await response.read())
         except TimeoutError:
             raise _Away("no answer in time") from None
@@ -358,6 +411,14 @@ async def _ask(
             if is_last:
                 raise _Away("the connection broke") from None
     raise AssertionError("it has returned")
+
+
+def _lost_place() -> Unreachable:
+    return Unreachable("etcd could not be reached for so long that the place in the queue was lost")
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -239,9 +239,8 @@ def test_a_server_that_is_away_at_the_start_is_used_when_it_comes() -> None:
             async with backend_at(server.url) as backend:
                 error = await fails(backend)
                 assert str(error) == "the database can't be reached"
-                assert error.notice == (
-                    f"sql.postgres {HOST}:{server.port}: connection refused; start it, or correct POSTGRES_CONNECTION_URL"
-                )
+                where = f"sql.postgres {HOST}:{server.port}"
+                assert error.notice == f"{where}: connection refused; start it, or correct POSTGRES_CONNECTION_URL"
                 await asyncio.to_thread(server.start)
                 await run(backend, "SELECT 1")
                 # It ends under load, and comes back.
