@@ -210,7 +210,12 @@ def test_a_slightfile_grants_no_embedded_backend(path: Path) -> None:
 def test_without_a_slightfile_every_capability_has_its_embedded_backend() -> None:
     slightfile = embedded()
     assert slightfile.path is None
-    assert [shown(grant) for grant in slightfile.grants] == ["0: keyvalue.memory '*'\n", "0: http '*'\n"]
+    assert "".join(map(shown, slightfile.grants)).splitlines() == [
+        "0: keyvalue.memory '*'",
+        "0: http '*'",
+        "0: distributed_locking.memory '*'",
+        "0: sql.sqlite '*'",
+    ]
     assert [grant.resource.name for grant in slightfile.grants_for("keyvalue")] == ["keyvalue.memory"]
     assert slightfile.grants_for("messaging") == ()
     assert slightfile.grants_for("no-such-family") == ()
