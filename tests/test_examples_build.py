@@ -18,6 +18,9 @@ from tests.guests import EXAMPLES, example, slightfile
 C_OUTPUT = {"fd_write", "fd_close", "fd_seek", "fd_fdstat_get", "proc_exit"}
 """What the C library of WASI imports for stdout and stderr."""
 
+C_ERRORS = C_OUTPUT - {"fd_fdstat_get"}
+"""The same for stderr alone."""
+
 ENVIRONMENT = {"environ_get", "environ_sizes_get"}
 
 RUST_STD = {"fd_write", "proc_exit", *ENVIRONMENT}
@@ -27,12 +30,22 @@ KEYVALUE = {f"keyvalue::keyvalue::{name}" for name in ("open", "get", "set", "ke
     "canonical_abi::resource_drop_keyvalue"
 }
 KEYVALUE_OF_SERVER = KEYVALUE - {"keyvalue::keyvalue::keys", "keyvalue::keyvalue::delete"}
+KEYVALUE_OF_LOCKING = KEYVALUE_OF_SERVER - {"canonical_abi::resource_drop_keyvalue"}
 HTTP_SERVER = {
     "http-server::router::new",
     "http-server::router::get",
     "http-server::server::serve",
     "canonical_abi::resource_drop_router",
     "canonical_abi::resource_drop_server",
+}
+LOCKING = {f"distributed-locking::distributed-locking::{name}" for name in ("open", "lock", "unlock")}
+SQL = {
+    "sql::sql::open",
+    "sql::sql::query",
+    "sql::sql::exec",
+    "sql::statement::prepare",
+    "canonical_abi::resource_drop_sql",
+    "canonical_abi::resource_drop_statement",
 }
 OTHER_ROUTES = {f"http-server::router::{name}" for name in ("put", "post", "delete")}
 
@@ -53,6 +66,8 @@ IMPORTS = {
     "http-server-demo-rust": HTTP_SERVER | OTHER_ROUTES | KEYVALUE_OF_SERVER | wasi(RUST_STD),
     "on-server-init": HTTP_SERVER | wasi(ENVIRONMENT | {"proc_exit"}),
     "bare-c": KEYVALUE,
+    "locking-demo-c": HTTP_SERVER | LOCKING | KEYVALUE_OF_LOCKING | wasi(C_ERRORS | ENVIRONMENT),
+    "sql-demo-rust": SQL | wasi(RUST_STD),
     "kv-2022-c": {f"kv::kv::{name}" for name in ("open", "get", "set", "keys", "delete")}
     | {"canonical_abi::resource_drop_kv"}
     | wasi(C_OUTPUT),
@@ -65,6 +80,8 @@ EXPORTS = {
     "http-server-demo-rust": ABI_EXPORTS | HANDLERS | {"_start"},
     "on-server-init": ABI_EXPORTS | {"_initialize", "on-server-init", "handle-hello"},
     "bare-c": ABI_EXPORTS | {"main"},
+    "locking-demo-c": ABI_EXPORTS | {"_start", "handle-count"},
+    "sql-demo-rust": ABI_EXPORTS | {"_start"},
     "kv-2022-c": ABI_EXPORTS | {"_start"},
 }
 
@@ -96,6 +113,15 @@ SIGNATURES = {
     "http-server::router::post": ([I32] * 6, []),
     "http-server::router::delete": ([I32] * 6, []),
     "http-server::server::serve": ([I32] * 4, []),
+    "distributed-locking::distributed-locking::open": ([I32] * 3, []),
+    "distributed-locking::distributed-locking::lock": ([I32] * 4, []),
+    "distributed-locking::distributed-locking::unlock": ([I32] * 4, []),
+    "sql::sql::open": ([I32] * 3, []),
+    "sql::sql::query": ([I32] * 3, []),
+    "sql::sql::exec": ([I32] * 3, []),
+    "sql::statement::prepare": ([I32] * 4, [I32]),
+    "canonical_abi::resource_drop_sql": ([I32], []),
+    "canonical_abi::resource_drop_statement": ([I32], []),
     "canonical_abi::resource_drop_keyvalue": ([I32], []),
     "canonical_abi::resource_drop_kv": ([I32], []),
     "canonical_abi::resource_drop_router": ([I32], []),
@@ -107,7 +133,7 @@ SIGNATURES = {
     "_initialize": ([], []),
     "on-server-init": ([], [I32]),
     "main": ([I32] * 2, [I32]),
-    **{handler: ([I32] * 10, [I32]) for handler in HANDLERS},
+    **{handler: ([I32] * 10, [I32]) for handler in (*HANDLERS, "handle-count")},
 }
 
 

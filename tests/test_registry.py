@@ -106,13 +106,7 @@ for name in sorted(sys.modules):
 def test_a_resource_type_has_the_config_keys_of_its_backend(
     name: str,
     backend: type[
-        MemoryStores
-        | FilesystemBackend
-        | RedisBackend
-        | MemoryLocks
-        | EtcdBackend
-        | SqliteBackend
-        | PostgresBackend
+        MemoryStores | FilesystemBackend | RedisBackend | MemoryLocks | EtcdBackend | SqliteBackend | PostgresBackend
     ],
 ) -> None:
     resource = registry.resource_type(name)

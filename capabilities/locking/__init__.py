@@ -19,8 +19,8 @@ LOCKS_LIMIT = 1_000
 TIME_TO_LIVE_LIMIT = 30 * 24 * 60 * 60
 """How long a lock may be held that is given back by itself, in seconds."""
 
-WAIT_SECONDS = 30.0
-"""How long a call waits for a lock. By default, a request may not take longer."""
+WAIT_SECONDS = 20.0
+"""How long a call waits for a lock: less than a request may take, so that its handler hears of it."""
 
 
 class LockError(CapabilityError):

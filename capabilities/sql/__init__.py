@@ -31,8 +31,8 @@ RESULT_VALUES = 200_000
 """How many values a result may have: columns times rows. They are handed to a guest in about 0.3 seconds, in which
 nobody else has a turn."""
 
-STATEMENT_SECONDS = 30.0
-"""How long a statement may run."""
+STATEMENT_SECONDS = 20.0
+"""How long a statement may run: less than a request may take, so that its handler hears of it."""
 
 
 class SqlError(CapabilityError):

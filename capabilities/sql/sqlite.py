@@ -55,6 +55,9 @@ KEPT_BYTES = 4 * 1024 * 1024 * 1024
 HEAP_BYTES = 256 * 1024 * 1024
 """How much memory SQLite may take in the process: for what it sorts and groups, too, which takes no files."""
 
+CACHE_BYTES = 512 * 1024
+"""How much of a database each connection has in memory: a small part of HEAP_BYTES for all of them together."""
+
 BUSY_SECONDS = 5.0
 """How long a statement waits for those that hold the database's locks."""
 
@@ -186,6 +189,7 @@ class SqliteBackend:
                 "busy_timeout=0",
                 f"synchronous={synchronous}",
                 "temp_store=MEMORY",
+                f"cache_size=-{CACHE_BYTES // 1024}",
                 "foreign_keys=ON",
                 "trusted_schema=OFF",
                 "cell_size_check=ON",

@@ -180,7 +180,7 @@ def test_a_session_leaves_nothing_behind(shared_postgres: PostgresServer) -> Non
                     " (SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory')",
                 )
             ).rows
-            assert (date, timeout[1], locks[1]) == ((Kind.DATE, "2026-11-30"), "30s", 0)
+            assert (date, timeout[1], locks[1]) == ((Kind.DATE, "2026-11-30"), "20s", 0)
             for statement in ("SELECT * FROM private", "EXECUTE private"):
                 assert type(await fails(backend, statement)) is SyntaxFault
 
