@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from bindgen.runtime import Err
@@ -28,8 +27,7 @@ from capabilities.sql import (
 )
 
 STATEMENTS_LIMIT = 64 * 1024 * 1024
-"""How much an instance may prepare, in bytes of statements and their parameters. It's all kept until the instance ends,
-as a host does not hear of it where a guest drops a statement."""
+"""How much an instance may have prepared and not dropped, in bytes of statements and their parameters."""
 
 _CASES: Final[tuple[tuple[type[CapabilityError], type[sql.SqlError]], ...]] = (
     (SyntaxFault, sql.SqlErrorSyntaxError),
@@ -82,21 +80,21 @@ class Session:
     def __init__(self, grants: Grants[Backend], number: int) -> None:
         self._grants = grants
         self._number = number
-        self._prepared_bytes = 0
+        self.prepared_bytes = 0
+        """What the instance has prepared and not dropped."""
         self._used: dict[int, Backend] = {}
         """The backends that the instance has used, by their identity."""
 
     async def statement_prepare(self, query: str, params: list[str]) -> sql.Statement:
         """Can't fail: what is wrong with a statement shows when it is run."""
-        statement = Statement(query, tuple(params))
-        size = statement.size
-        if size > STATEMENT_LIMIT + PARAMETER_LIMIT or len(params) > PARAMETERS:
-            return Statement("", (), _too_long())
-        self._prepared_bytes += size
-        if self._prepared_bytes > STATEMENTS_LIMIT:
-            text = f"this instance has prepared {STATEMENTS_LIMIT} bytes of statements, and may no more"
-            return Statement("", (), SqlError(text))
-        return statement
+        parameter_bytes = sum(len(each.encode()) for each in params)
+        size = len(query.encode()) + parameter_bytes
+        if size - parameter_bytes > STATEMENT_LIMIT or parameter_bytes > PARAMETER_LIMIT or len(params) > PARAMETERS:
+            return Statement(self, "", (), fault=_too_long())
+        if self.prepared_bytes + size > STATEMENTS_LIMIT:
+            text = f"this instance has prepared {STATEMENTS_LIMIT} bytes of statements: drop some of them first"
+            return Statement(self, "", (), fault=SqlError(text))
+        return Statement(self, query, tuple(params), size)
 
     async def sql_open(self, name: str) -> sql.Sql:
         """Raises Err[SqlError]: `unexpected-error` for a name that is not granted."""
@@ -113,18 +111,24 @@ class Session:
         await asyncio.gather(*(backend.end(self._number) for backend in self._used.values()))
 
 
-@dataclass(slots=True)
 class Statement:
-    """Implements the resource `statement`."""
+    """Implements the resource `statement`. It counts as prepared until the guest has dropped it."""
 
-    query: str
-    parameters: tuple[str, ...]
-    fault: SqlError | None = None
-    """Why it can't be run, where that is known already."""
+    __slots__ = ("_session", "_size", "fault", "parameters", "query")
 
-    @property
-    def size(self) -> int:
-        return len(self.query.encode()) + sum(len(each.encode()) for each in self.parameters)
+    def __init__(
+        self, session: Session, query: str, parameters: tuple[str, ...], size: int = 0, fault: SqlError | None = None
+    ) -> None:
+        """`size` is in bytes. `fault` is why it can't be run, where that is known already."""
+        self.query = query
+        self.parameters = parameters
+        self.fault = fault
+        self._session = session
+        self._size = size
+        session.prepared_bytes += size
+
+    def __del__(self) -> None:
+        self._session.prepared_bytes -= self._size
 
 
 class Database:
@@ -165,8 +169,6 @@ def _check(statement: Statement) -> None:
     """Raises SqlError for what no backend is asked to run."""
     if statement.fault is not None:
         raise statement.fault
-    if len(statement.query.encode()) > STATEMENT_LIMIT:
-        raise _too_long()
     if not statement.query.strip():
         raise SyntaxFault("the statement is empty")
     if "\0" in statement.query:

@@ -296,9 +296,9 @@ class _Connection:
         if state == "57014":
             return SqlError("the statement was stopped: it took too long, or somebody stopped it")
         if state.startswith(("53", "58", "F0", "XX")):
-            return SqlError(
-                f"the database is in trouble (SQLSTATE {state})", f"sql.postgres {self._server.place}: {message}"
-            )
+            # A guest can raise any error with any text: none of it is told.
+            notice = f"sql.postgres {self._server.place}: an error of class {state[:2]}; look into the server's log"
+            return SqlError(f"the database is in trouble (SQLSTATE {state})", notice)
         return SqlError(f"{message} (SQLSTATE {state})")
 
 

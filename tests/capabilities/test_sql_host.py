@@ -129,7 +129,7 @@ def test_preparing_can_not_fail_and_running_tells_why() -> None:
         ("SELECT '\0'", [], sql.SqlErrorSyntaxError, "U+0000"),
         ("SELECT $1", ["a\0b"], sql.SqlErrorUnexpectedError, "parameter 1 holds the character U+0000"),
         ("é" * STATEMENT_LIMIT, [], sql.SqlErrorUnexpectedError, "may have"),
-        ("SELECT 1", ["a" * (PARAMETER_LIMIT + STATEMENT_LIMIT)], sql.SqlErrorUnexpectedError, "may have"),
+        ("SELECT 1", ["a" * (PARAMETER_LIMIT + 1)], sql.SqlErrorUnexpectedError, "may have"),
         ("SELECT 1", [""] * (PARAMETERS + 1), sql.SqlErrorUnexpectedError, "may have"),
     ]
 
@@ -144,18 +144,25 @@ def test_preparing_can_not_fail_and_running_tells_why() -> None:
     assert backend.calls == []
 
 
-def test_an_instance_prepares_a_bounded_amount() -> None:
+def test_an_instance_keeps_a_bounded_amount_of_statements() -> None:
     async def scenario() -> None:
         session = session_of(Fake(Rows((), [])))
         database = await session.sql_open("db")
-        size = PARAMETER_LIMIT
-        for _ in range(STATEMENTS_LIMIT // size - 1):
-            await database.exec(await session.statement_prepare("SELECT $1", ["a" * size]))
-        await session.statement_prepare("SELECT $1", ["a" * size])
-        statement: Any = await session.statement_prepare("SELECT $1", ["a" * size])
-        assert statement.size == 0
-        with pytest.raises(Err, match="prepared"):
-            await database.exec(statement)
+        parameter = "a" * PARAMETER_LIMIT
+        most = STATEMENTS_LIMIT // PARAMETER_LIMIT - 1
+        for _ in range(3):
+            kept = [await session.statement_prepare("SELECT $1", [parameter]) for _ in range(most)]
+            await database.exec(kept[-1])
+            refused = await session.statement_prepare("SELECT $1", [parameter + "a" * 100])
+            one_more = await session.statement_prepare("SELECT $1", [parameter])
+            for statement, words in ((refused, "may have"), (one_more, "drop some")):
+                with pytest.raises(Err) as caught:
+                    await database.exec(statement)
+                assert words in caught.value.value.value
+            # What the guest has dropped counts no more.
+            kept.clear()
+        del statement, refused, one_more
+        assert session.prepared_bytes == 0
 
     asyncio.run(scenario())
 
