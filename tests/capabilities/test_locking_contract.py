@@ -90,10 +90,12 @@ NAMES = [b"", b"a", b"a/", b"/a", b"a/b", b"a/b/c", b"A", b"a%2Fb", b"%", b"\0",
 def test_no_two_names_are_confused(run: Run) -> None:
     async def scenario(backend: Backend) -> None:
         places = [(name, lock) for name in ("", "set", "set/a", "a", "é") for lock in NAMES]
-        for name, lock in places:
-            await backend.lock(1, name, lock, None)
-        waiting = [is_free(backend, name, lock) for name, lock in places]
-        assert not any(await asyncio.gather(*waiting))
+        for order in (places, places[::-1]):
+            for name, lock in order:
+                await backend.lock(1, name, lock, None)
+            waiting = [is_free(backend, name, lock) for name, lock in places]
+            assert not any(await asyncio.gather(*waiting))
+            await backend.end(1)
 
     run(scenario)
 
