@@ -211,8 +211,8 @@ def test_one_large_value_is_refused_and_the_next_statement_works(shared_postgres
         async with backend_at(shared_postgres.url) as backend:
             assert "too large" in str(await fails(backend, "SELECT repeat('x', 100000000)"))
             assert "too large" in str(await fails(backend, "SELECT repeat('x', 1000000) FROM generate_series(1, 1000)"))
-            (((_, text),),) = (await run(backend, "SELECT repeat('x', 60000000)")).rows
-            assert text == "x" * 60_000_000
+            (((_, text),),) = (await run(backend, "SELECT repeat('x', 10000000)")).rows
+            assert text == "x" * 10_000_000
             (((_, length),),) = (await run(backend, "SELECT length($1)", "é" * 5_000_000)).rows
             assert length == 5_000_000
 
@@ -325,7 +325,8 @@ def test_tls() -> None:
             for options in ("sslmode=require", f"sslmode=verify-full&sslrootcert={server.certificate}"):
                 async with backend_at(f"{server.url}?{options}") as backend:
                     assert (await run(backend, encrypted)).rows == [((Kind.BOOLEAN, True),)]
-                    assert "too large" in str(await fails(backend, "SELECT repeat('x', 100000000)"))
+                    (((_, text),),) = (await run(backend, "SELECT $1::text", "x" * 1_000_000)).rows
+                    assert text == "x" * 1_000_000
             other = server.directory / "other.pem"
             make_certificate(other, server.directory / "other-key.pem")
             async with backend_at(f"{server.url}?sslmode=verify-full&sslrootcert={other}") as backend:
