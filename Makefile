@@ -109,13 +109,16 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 		sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
 		$(call apt,python3-dev,The headers of Python)
 	@echo "setting up .venv for the tests"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis,aws,azure,secrets,azapp,completion]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis,aws,azure,azapp,completion,postgres,secrets]'
 	@touch $@ .venv/run .venv/redis
 
 setup-run: .venv/run
 
 setup-test: .venv/test
 	$(call need,redis-server,redis-server)
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || $(call apt,postgresql,PostgreSQL)
+	$(call need,etcd,etcd-server)
+	$(call need,etcdctl,etcd-client)
 	$(call need,openssl,openssl)
 	$(call need,wrk,wrk)
 	$(call need,clippy-driver,rust-clippy)

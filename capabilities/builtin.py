@@ -145,16 +145,48 @@ _CONFIGS_TYPES = (
 
 # Locks.
 
-_LOCKING = Family("distributed_locking", {"distributed-locking": ""}, named=True)
+_LOCKING = Family(
+    "distributed_locking",
+    {"distributed-locking": "capabilities.bindings.distributed_locking"},
+    host="capabilities.locking.host:hosts",
+    embedded="distributed_locking.memory",
+    named=True,
+)
+_ETCD = ResourceType(
+    "distributed_locking.etcd",
+    "distributed_locking",
+    required=("ETCD_ENDPOINT",),
+    optional=("ETCD_USER", "ETCD_PASSWORD", "ETCD_CACERT", "ETCD_CERT", "ETCD_KEY"),
+    load="capabilities.locking.etcd:EtcdBackend",
+)
 _LOCKING_TYPES = (
-    ResourceType("distributed_locking.etcd", "distributed_locking"),
-    ResourceType("lockd.etcd", "distributed_locking"),
+    ResourceType(
+        "distributed_locking.memory",
+        "distributed_locking",
+        load="capabilities.locking.memory:MemoryLocks",
+        shared=True,
+    ),
+    _ETCD,
+    replace(_ETCD, name="lockd.etcd"),
 )
 
 # Databases.
 
-_SQL = Family("sql", {"sql": ""}, named=True)
-_SQL_TYPES = (ResourceType("sql.postgres", "sql"),)
+_SQL = Family(
+    "sql", {"sql": "capabilities.bindings.sql"}, host="capabilities.sql.host:hosts", embedded="sql.sqlite", named=True
+)
+_SQL_TYPES = (
+    ResourceType(
+        "sql.sqlite", "sql", optional=("DIRECTORY",), load="capabilities.sql.sqlite:SqliteBackend", shared=True
+    ),
+    ResourceType(
+        "sql.postgres",
+        "sql",
+        required=("POSTGRES_CONNECTION_URL",),
+        load="capabilities.sql.postgres:PostgresBackend",
+        extra="postgres",
+    ),
+)
 
 # Containers of objects.
 

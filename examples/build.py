@@ -54,6 +54,10 @@ EXAMPLES: Mapping[str, C | Rust] = {
     ),
     "bare-c": C(("canonical_abi", "keyvalue"), ("-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry")),
     "blob-demo-c": C(("canonical_abi", "blob_types", "blob_store")),
+    "locking-demo-c": C(
+        ("canonical_abi", "http_types", "http_server", "http_handler", "keyvalue", "distributed_locking")
+    ),
+    "sql-demo-rust": Rust(),
     "kv-2022-c": C(("canonical_abi", "types", "kv")),
     "configs-demo-c": C(("canonical_abi", "configs")),
     "messaging-demo-publisher-c": C(("canonical_abi", "messaging")),

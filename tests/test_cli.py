@@ -176,7 +176,7 @@ def test_every_import_that_nothing_provides_is_named(tmp_path: Path) -> None:
       (import "wasi_snapshot_preview1" "fd_shout" (func))
       (import "keyvalue" "keyvalue::open" (func (param i32 i32 i32)))
       (import "keyvalue" "keyvalue::close" (func (param i32)))
-      (import "sql" "sql::open" (func (param i32 i32 i32)))
+      (import "own" "own::open" (func (param i32 i32 i32)))
       (import "\1b[31m" "a\0ab" (func))
       (func (export "_start")))
     """
@@ -190,7 +190,7 @@ def test_every_import_that_nothing_provides_is_named(tmp_path: Path) -> None:
             "env::memory",
             "wasi_snapshot_preview1 (fd_shout)",
             "keyvalue (keyvalue::close)",
-            "sql (sql::open)",
+            "own (own::open)",
             r"\x1b[31m (a\nb)",
         ]
     )
@@ -365,9 +365,9 @@ def test_the_slightfile_of_inspect_serves_the_module(tmp_path: Path) -> None:
 
 
 def test_inspect_names_what_nothing_provides_and_prints_no_control_characters(tmp_path: Path) -> None:
-    app = wat(tmp_path / "app.wasm", r'(module (import "\1b[31mred" "f" (func)) (import "sql" "f" (func)))')
+    app = wat(tmp_path / "app.wasm", r'(module (import "\1b[31mred" "f" (func)) (import "own" "f" (func)))')
     done = slight_py("inspect", app)
-    assert "not provided: \\x1b[31mred, sql" in done.out.splitlines()
+    assert "not provided: \\x1b[31mred, own" in done.out.splitlines()
     assert "entry point: none: this is a library" in done.out.splitlines()
     assert all(line.isprintable() for line in done.out.splitlines())
 

@@ -18,6 +18,9 @@ from tests.guests import EXAMPLES, example, slightfile
 C_OUTPUT = {"fd_write", "fd_close", "fd_seek", "fd_fdstat_get", "proc_exit"}
 """What the C library of WASI imports for stdout and stderr."""
 
+C_ERRORS = C_OUTPUT - {"fd_fdstat_get"}
+"""The same for stderr alone."""
+
 ENVIRONMENT = {"environ_get", "environ_sizes_get"}
 
 RUST_STD = {"fd_write", "proc_exit", *ENVIRONMENT}
@@ -27,6 +30,7 @@ KEYVALUE = {f"keyvalue::keyvalue::{name}" for name in ("open", "get", "set", "ke
     "canonical_abi::resource_drop_keyvalue"
 }
 KEYVALUE_OF_SERVER = KEYVALUE - {"keyvalue::keyvalue::keys", "keyvalue::keyvalue::delete"}
+KEYVALUE_OF_LOCKING = KEYVALUE_OF_SERVER - {"canonical_abi::resource_drop_keyvalue"}
 HTTP_SERVER = {
     "http-server::router::new",
     "http-server::router::get",
@@ -37,6 +41,15 @@ HTTP_SERVER = {
 MESSAGING = {f"messaging::{name}" for name in ("pub::open", "pub::publish")} | {
     *(f"messaging::sub::{name}" for name in ("open", "subscribe", "receive")),
     *(f"canonical_abi::resource_drop_{name}" for name in ("pub", "sub")),
+}
+LOCKING = {f"distributed-locking::distributed-locking::{name}" for name in ("open", "lock", "unlock")}
+SQL = {
+    "sql::sql::open",
+    "sql::sql::query",
+    "sql::sql::exec",
+    "sql::statement::prepare",
+    "canonical_abi::resource_drop_sql",
+    "canonical_abi::resource_drop_statement",
 }
 OTHER_ROUTES = {f"http-server::router::{name}" for name in ("put", "post", "delete")}
 
@@ -72,6 +85,8 @@ IMPORTS = {
     "blob-demo-c": BLOBS | wasi(C_OUTPUT),
     "messaging-demo-publisher-c": MESSAGING | wasi(C_OUTPUT | {"args_get", "args_sizes_get"}),
     "messaging-demo-receiver-rust": MESSAGING | wasi(RUST_STD),
+    "locking-demo-c": HTTP_SERVER | LOCKING | KEYVALUE_OF_LOCKING | wasi(C_ERRORS | ENVIRONMENT),
+    "sql-demo-rust": SQL | wasi(RUST_STD),
     "kv-2022-c": {f"kv::kv::{name}" for name in ("open", "get", "set", "keys", "delete")}
     | {"canonical_abi::resource_drop_kv"}
     | wasi(C_OUTPUT),
@@ -89,6 +104,8 @@ EXPORTS = {
     "blob-demo-c": ABI_EXPORTS | {"_start"},
     "messaging-demo-publisher-c": ABI_EXPORTS | {"_start"},
     "messaging-demo-receiver-rust": ABI_EXPORTS | {"_start"},
+    "locking-demo-c": ABI_EXPORTS | {"_start", "handle-count"},
+    "sql-demo-rust": ABI_EXPORTS | {"_start"},
     "kv-2022-c": ABI_EXPORTS | {"_start"},
 }
 
@@ -141,6 +158,15 @@ SIGNATURES = {
     "http-server::router::delete": ([I32] * 6, []),
     "http-server::server::serve": ([I32] * 4, []),
     "http-client::request": ([I32] * 11, []),
+    "distributed-locking::distributed-locking::open": ([I32] * 3, []),
+    "distributed-locking::distributed-locking::lock": ([I32] * 4, []),
+    "distributed-locking::distributed-locking::unlock": ([I32] * 4, []),
+    "sql::sql::open": ([I32] * 3, []),
+    "sql::sql::query": ([I32] * 3, []),
+    "sql::sql::exec": ([I32] * 3, []),
+    "sql::statement::prepare": ([I32] * 4, [I32]),
+    "canonical_abi::resource_drop_sql": ([I32], []),
+    "canonical_abi::resource_drop_statement": ([I32], []),
     "canonical_abi::resource_drop_keyvalue": ([I32], []),
     "canonical_abi::resource_drop_kv": ([I32], []),
     "canonical_abi::resource_drop_router": ([I32], []),
@@ -152,7 +178,7 @@ SIGNATURES = {
     "_initialize": ([], []),
     "on-server-init": ([], [I32]),
     "main": ([I32] * 2, [I32]),
-    **{handler: ([I32] * 10, [I32]) for handler in HANDLERS},
+    **{handler: ([I32] * 10, [I32]) for handler in (*HANDLERS, "handle-count")},
 }
 
 

@@ -27,6 +27,9 @@ TARGET = "x86_64-unknown-linux-gnu"
 
 REDIS = ("keyvalue.redis", "kv.redis")
 
+SERVERS = (*REDIS, "distributed_locking.etcd", "lockd.etcd", "sql.postgres")
+"""The resource types that connect to a server."""
+
 _PUBLIC: Mapping[str, tuple[str, ...]] = {
     **{
         name: tuple(resource.optional if (resource := registry.resource_type(name)) else ())

@@ -93,6 +93,7 @@ IMPLIED: Mapping[str, tuple[str, ...]] = {
     "_socket": ("encodings.idna",),  # every name of a host is encoded with it
     "aiohttp._http_parser": ("aiohttp.hdrs", "aiohttp.http_exceptions", "aiohttp.streams", "aiohttp.http_writer"),
     "aiohttp._http_writer": ("aiohttp.http_exceptions",),
+    "sysconfig": (f"_sysconfigdata_{sys.abiflags}_{sys.platform}_{sys.implementation._multiarch}",),
     "time": ("_strptime",),
     # What Python itself imports before it runs anything. Its encodings are found by their names at run time.
     "encodings.idna": ("encodings.punycode",),
