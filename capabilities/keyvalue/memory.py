@@ -16,19 +16,21 @@ from array import array
 from collections import deque
 from enum import IntEnum
 from struct import Struct
-from typing import ClassVar, Final, cast, get_args
+from typing import ClassVar, Final, cast
 
-from bindgen.runtime import Err
-from capabilities.bindings.keyvalue import (
-    KeyvalueError,
-    KeyvalueErrorConnectionError,
-    KeyvalueErrorUnexpectedError,
-)
 from capabilities.keyvalue import (
     KEY_LIMIT,
     LISTING_KEY_BYTES,
     LISTING_LIMIT,
     VALUE_LIMIT,
+    AuthenticationFailed,
+    ConnectionFailed,
+    InvalidKey,
+    InvalidValue,
+    IoFailed,
+    KeyNotFound,
+    StoreError,
+    TimedOut,
     check_value,
     encode,
     key_not_found,
@@ -62,7 +64,7 @@ class MemoryStores:
         self.used_bytes = 0
 
     async def open(self, name: str) -> MemoryStore:
-        """Raises Err[KeyvalueErrorInvalidKey] for a name past KEY_LIMIT."""
+        """Raises InvalidKey for a name past KEY_LIMIT."""
         return MemoryStore(self, encode(name))
 
     async def close(self) -> None:
@@ -77,7 +79,7 @@ class MemoryStores:
         return value
 
     def set(self, name: bytes, key: bytes, value: bytes) -> None:
-        """Raises Err[KeyvalueErrorUnexpectedError], and changes nothing, where the limit leaves no room."""
+        """Raises StoreError, and changes nothing, where the limit leaves no room."""
         store = self._stores.get(name)
         old = None if store is None else store.get(key)
         growth = len(value)
@@ -86,7 +88,7 @@ class MemoryStores:
             growth += len(name) + STORE_BYTES
         if growth > 0 and self.used_bytes + growth > self._limit_bytes:
             text = f"the stores in memory are full: they may take {self._limit_bytes} bytes in all"
-            raise Err(KeyvalueErrorUnexpectedError(text))
+            raise StoreError(text, f"keyvalue.memory: {text}; delete what isn't needed, or use another resource type")
         if store is None:
             store = self._stores[name] = {}
         store[key] = value
@@ -158,8 +160,10 @@ _ANSWER = Struct("=BI")
 """Status; length of what follows: the value, the listing, or the error's text."""
 
 _OK: Final = 0
-_CASES: Final[tuple[type[KeyvalueError], ...]] = get_args(KeyvalueError)
-"""Status 1 and up: the cases of the error."""
+_ERRORS: Final[tuple[type[StoreError], ...]] = (
+    *(KeyNotFound, InvalidKey, InvalidValue, ConnectionFailed, AuthenticationFailed, TimedOut, IoFailed, StoreError),
+)
+"""Status 1 and up: the classes of errors."""
 
 _COUNT = Struct("=I")
 _ANSWER_LIMIT = max(VALUE_LIMIT, LISTING_LIMIT + _COUNT.size)
@@ -170,6 +174,16 @@ _WRITE_BATCH = 64 * 1024
 def _pack_keys(keys: list[bytes]) -> bytes:
     """The number of keys, their lengths, and their bytes on end."""
     return _COUNT.pack(len(keys)) + array("I", map(len, keys)).tobytes() + b"".join(keys)
+
+
+def _pack_error(error: StoreError) -> bytes:
+    """The text for the guest and, behind a NUL, the notice, where there is one. No text of this module has a NUL."""
+    return "\0".join(filter(None, (str(error), error.notice))).encode()
+
+
+def _unpack_error(status: int, data: bytes) -> StoreError:
+    text, _, notice = data.decode().partition("\0")
+    return _ERRORS[status - 1](text, notice or None)
 
 
 def _unpack_keys(listing: bytes) -> list[bytes]:
@@ -280,8 +294,8 @@ class _Server(asyncio.Protocol):
                     return _OK, _pack_keys(self._stores.keys(name))
                 case _Operation.DELETE:
                     self._stores.delete(name, key)
-        except Err as err:
-            return 1 + _CASES.index(type(err.value)), err.value.value.encode()
+        except StoreError as error:
+            return 1 + _ERRORS.index(type(error)), _pack_error(error)
         return _OK, b""
 
 
@@ -289,7 +303,7 @@ class _Server(asyncio.Protocol):
 
 
 class RemoteMemoryStores:
-    """The parent's stores, from a worker. Where the parent is gone, every call is Err[KeyvalueErrorConnectionError]."""
+    """The parent's stores, from a worker. Where the parent is gone, every call raises ConnectionFailed."""
 
     REQUIRED: ClassVar[tuple[str, ...]] = ()
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
@@ -301,7 +315,7 @@ class RemoteMemoryStores:
         self._connecting: asyncio.Task[_Client] | None = None
 
     async def open(self, name: str) -> RemoteMemoryStore:
-        """Raises Err[KeyvalueErrorInvalidKey] for a name past KEY_LIMIT."""
+        """Raises InvalidKey for a name past KEY_LIMIT."""
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
         client = await asyncio.shield(self._connecting)
@@ -364,7 +378,7 @@ class _Client(asyncio.Protocol):
         self._transport.write(b"".join((header, name, key, value)))
         status, data = await answer
         if status != _OK:
-            raise Err(_CASES[status - 1](data.decode()))
+            raise _unpack_error(status, data)
         return data
 
     def close(self) -> None:
@@ -393,7 +407,7 @@ class _Client(asyncio.Protocol):
         start = 0
         while len(received) - start >= _ANSWER.size:
             status, length = _ANSWER.unpack_from(received, start)
-            if status > len(_CASES) or length > _ANSWER_LIMIT or not self._waiting:
+            if status > len(_ERRORS) or length > _ANSWER_LIMIT or not self._waiting:
                 self._transport.abort()
                 return
             end = start + _ANSWER.size + length
@@ -407,5 +421,5 @@ class _Client(asyncio.Protocol):
         del received[:start]
 
 
-def _parent_gone() -> Err[KeyvalueError]:
-    return Err(KeyvalueErrorConnectionError("the process that holds the stores in memory is gone"))
+def _parent_gone() -> ConnectionFailed:
+    return ConnectionFailed("the process that holds the stores in memory is gone")

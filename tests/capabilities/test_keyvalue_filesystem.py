@@ -16,16 +16,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bindgen.runtime import Err
-from capabilities.bindings.keyvalue import (
-    Keyvalue,
-    KeyvalueErrorInvalidValue,
-    KeyvalueErrorIoError,
-    KeyvalueErrorKeyNotFound,
-    KeyvalueErrorUnexpectedError,
-)
 from capabilities.errors import ConfigError
-from capabilities.keyvalue import VALUE_LIMIT
+from capabilities.keyvalue import (
+    VALUE_LIMIT,
+    InvalidValue,
+    IoFailed,
+    KeyNotFound,
+    Store,
+    StoreError,
+)
 from capabilities.keyvalue import filesystem as backend_module
 from capabilities.keyvalue.filesystem import NAME_MAX, FilesystemBackend, file_name
 
@@ -33,14 +32,14 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 AWKWARD = st.text(st.sampled_from("./%~aA0\0\n é")) | st.integers(1, 400).map(lambda length: "x" * length)
 
 
-async def open_store(directory: Path, name: str = "store") -> Keyvalue:
+async def open_store(directory: Path, name: str = "store") -> Store:
     return await FilesystemBackend({"DIRECTORY": str(directory)}).open(name)
 
 
 async def check_fails(call: Awaitable[Any], case: type[Any]) -> None:
-    with pytest.raises(Err) as caught:
+    with pytest.raises(StoreError) as caught:
         await call
-    assert type(caught.value.value) is case
+    assert type(caught.value) is case
 
 
 def every_file(directory: Path) -> set[str]:
@@ -150,7 +149,7 @@ def test_the_file_of_a_long_key_that_was_tampered_with_is_an_io_error(tmp_path: 
         store = await open_store(tmp_path)
         await store.set("z" * 300, b"value")
         (tmp_path / "store" / file_name("z" * 300)).write_bytes(b"something else")
-        await check_fails(store.get("z" * 300), KeyvalueErrorIoError)
+        await check_fails(store.get("z" * 300), IoFailed)
         assert await store.keys() == []
 
     asyncio.run(scenario())
@@ -166,8 +165,8 @@ def test_a_symbolic_link_in_the_store_is_no_value(tmp_path: Path) -> None:
         store = await open_store(tmp_path)
         await store.set("other", b"")
         (tmp_path / "store" / "key").symlink_to(outside)
-        await check_fails(store.get("key"), KeyvalueErrorKeyNotFound)
-        await check_fails(store.delete("key"), KeyvalueErrorKeyNotFound)
+        await check_fails(store.get("key"), KeyNotFound)
+        await check_fails(store.delete("key"), KeyNotFound)
         assert await store.keys() == ["other"]
         await store.set("key", b"value")
         assert await store.get("key") == b"value"
@@ -186,7 +185,7 @@ def test_the_store_itself_may_not_be_a_symbolic_link(tmp_path: Path) -> None:
         (stores / "store").symlink_to(outside)
         store = await open_store(stores)
         for call in (store.get("key"), store.set("key", b"value"), store.keys(), store.delete("key")):
-            await check_fails(call, KeyvalueErrorIoError)
+            await check_fails(call, IoFailed)
         assert (outside / "key").read_bytes() == b"secret"
         assert every_file(outside) == {"key"}
 
@@ -203,10 +202,10 @@ def test_a_pipe_a_socket_or_a_directory_is_no_value_and_nothing_waits_for_it(tmp
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(directory / "socket"))
         for key in ("pipe", "directory", "socket"):
-            await check_fails(asyncio.wait_for(store.get(key), 5), KeyvalueErrorKeyNotFound)
-            await check_fails(store.delete(key), KeyvalueErrorKeyNotFound)
+            await check_fails(asyncio.wait_for(store.get(key), 5), KeyNotFound)
+            await check_fails(store.delete(key), KeyNotFound)
         assert await store.keys() == ["other"]
-        await check_fails(store.set("directory", b"value"), KeyvalueErrorIoError)
+        await check_fails(store.set("directory", b"value"), IoFailed)
         assert sorted(every_file(directory)) == ["other", "pipe", "socket"]
 
     asyncio.run(scenario())
@@ -217,7 +216,7 @@ def test_a_file_that_is_no_directory_in_the_stores_place_is_an_io_error(tmp_path
         (tmp_path / "store").write_bytes(b"")
         store = await open_store(tmp_path)
         for call in (store.get("key"), store.set("key", b"value"), store.keys(), store.delete("key")):
-            await check_fails(call, KeyvalueErrorIoError)
+            await check_fails(call, IoFailed)
 
     asyncio.run(scenario())
 
@@ -227,7 +226,7 @@ def test_a_file_that_is_too_long_for_a_value_is_an_invalid_value(tmp_path: Path)
         store = await open_store(tmp_path)
         await store.set("key", b"")
         os.truncate(tmp_path / "store" / "key", VALUE_LIMIT + 1)
-        await check_fails(store.get("key"), KeyvalueErrorInvalidValue)
+        await check_fails(store.get("key"), InvalidValue)
 
     asyncio.run(scenario())
 
@@ -240,7 +239,7 @@ def test_a_listing_past_the_limit_is_an_error(tmp_path: Path, monkeypatch: pytes
         await store.set("x" * 900, b"")
         assert await store.keys() == ["x" * 900]
         await store.set("y" * 900, b"")
-        await check_fails(store.keys(), KeyvalueErrorUnexpectedError)
+        await check_fails(store.keys(), StoreError)
 
     asyncio.run(scenario())
 
@@ -287,7 +286,7 @@ def test_in_the_temporary_directory_another_users_directory_is_refused(
     async def scenario() -> None:
         store = await FilesystemBackend({}).open("store")
         for call in (store.get("key"), store.set("key", b"value"), store.keys(), store.delete("key")):
-            await check_fails(call, KeyvalueErrorIoError)
+            await check_fails(call, IoFailed)
         assert every_file(tmp_path / "store") == {"key"}
         assert await (await open_store(tmp_path)).get("key") == b"planted", "a DIRECTORY is its owner's affair"
 
@@ -302,7 +301,7 @@ def test_in_the_temporary_directory_a_directory_that_all_may_write_to_is_refused
     (tmp_path / "store").chmod(0o777)
 
     async def scenario() -> None:
-        await check_fails((await FilesystemBackend({}).open("store")).keys(), KeyvalueErrorIoError)
+        await check_fails((await FilesystemBackend({}).open("store")).keys(), IoFailed)
 
     asyncio.run(scenario())
 
@@ -314,8 +313,8 @@ def test_reading_makes_no_directory(tmp_path: Path) -> None:
     async def scenario() -> None:
         store = await open_store(tmp_path / "stores")
         assert await store.keys() == []
-        await check_fails(store.get("key"), KeyvalueErrorKeyNotFound)
-        await check_fails(store.delete("key"), KeyvalueErrorKeyNotFound)
+        await check_fails(store.get("key"), KeyNotFound)
+        await check_fails(store.delete("key"), KeyNotFound)
 
     asyncio.run(scenario())
     assert list(tmp_path.iterdir()) == []
@@ -327,7 +326,7 @@ def test_a_store_that_is_removed_while_it_is_open_starts_anew(tmp_path: Path) ->
         await store.set("old", b"")
         (tmp_path / "store" / "old").unlink()
         (tmp_path / "store").rmdir()
-        await check_fails(store.get("old"), KeyvalueErrorKeyNotFound)
+        await check_fails(store.get("old"), KeyNotFound)
         await store.set("new", b"")
         assert await store.keys() == ["new"]
 
@@ -367,7 +366,7 @@ def test_a_write_that_fails_leaves_the_old_value_and_no_other_file(
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "replace", replace)
-        await check_fails(store.set("key", b"new"), KeyvalueErrorIoError)
+        await check_fails(store.set("key", b"new"), IoFailed)
         assert await store.get("key") == b"old"
         assert os.listdir(tmp_path / "store") == ["key"]
 
@@ -383,8 +382,8 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
             await store.set("key", b"value")
             await store.get("key")
             await store.keys()
-            await check_fails(store.get("missing"), KeyvalueErrorKeyNotFound)
-            await check_fails(store.delete("missing"), KeyvalueErrorKeyNotFound)
+            await check_fails(store.get("missing"), KeyNotFound)
+            await check_fails(store.delete("missing"), KeyNotFound)
             await store.set("z" * 300, b"")
         assert len(os.listdir("/proc/self/fd")) == before
 
