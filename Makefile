@@ -109,7 +109,7 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 		sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
 		$(call apt,python3-dev,The headers of Python)
 	@echo "setting up .venv for the tests"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis,aws,azure]'
 	@touch $@ .venv/run .venv/redis
 
 setup-run: .venv/run
@@ -131,6 +131,8 @@ setup-test: .venv/test
 	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || \
 		$(call apt,rustc cargo libstd-rust-dev-wasm32 lld,Rust for wasm)
 	@$(BIN)/python -m tests.rust_toolchain
+	$(call need,npm,npm)
+	@$(BIN)/python -m tests.azurite_server
 
 clean:
 	rm -rf .venv build dist examples/build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,35 +1,22 @@
 """`keyvalue.filesystem`: a store is a directory, and every key a file in it.
 
-The name of a file is its key, percent-encoded as in a URL (RFC 3986); so a plain key is its own file's name. Names
-are told apart by how they start:
-
-- `.` starts no key's file (a key's leading dot is encoded): such files are values being written.
-- `%` alone is the empty key.
-- `%%` starts the file of a key whose encoded form a directory can't hold: the key's SHA-256 follows. That file has
-  the key in it, before the value.
-
-The directories of the stores have names by the same rule. Guests choose keys and names: no path is ever made from
-them otherwise, and no symbolic link in a store is followed.
+How keys become names of files, and names of stores those of directories: capabilities/filenames.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import os
 import secrets
 import stat
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import ClassVar, ParamSpec, TypeVar
-from urllib.parse import quote as percent_encode
-from urllib.parse import unquote as percent_decode
 
 from capabilities.errors import ConfigError
+from capabilities.filenames import IN_DIRECTORY, file_name, open_plain, prefix, read_name
 from capabilities.keyvalue import (
-    KEY_LIMIT,
     LISTING_KEY_BYTES,
     LISTING_LIMIT,
     VALUE_LIMIT,
@@ -43,14 +30,6 @@ from capabilities.keyvalue import (
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-NAME_MAX = 255
-"""How long a file's name may be on Linux, in bytes (`limits.h`)."""
-
-_KEY_LENGTH = struct.Struct("<I")
-"""What starts a file that has its key in it."""
-
-_IN_DIRECTORY = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FilesystemBackend:
@@ -127,19 +106,19 @@ class FilesystemStore:
 
     def _get(self, key: str) -> bytes:
         name = file_name(key)
-        prefix = _prefix(name, key)
+        start = prefix(name, key)
         try:
-            with self._open_directory() as directory, _open_value(name, directory) as file:
+            with self._open_directory() as directory, open_plain(name, directory) as file:
                 size = os.fstat(file).st_size
-                if size > VALUE_LIMIT + len(prefix):
+                if size > VALUE_LIMIT + len(start):
                     raise InvalidValue(f"the file has {size} bytes: too many for a value")
                 with open(file, "rb", closefd=False) as reader:
                     data = reader.read()
         except FileNotFoundError:
             raise key_not_found(key) from None
-        if not data.startswith(prefix):
+        if not data.startswith(start):
             raise IoFailed(f"the file {name} does not start with its key")
-        return data[len(prefix) :]
+        return data[len(start) :]
 
     def _set(self, key: str, value: bytes) -> None:
         """Writes a file of another name, then gives it the key's, so that readers see the old value or the new."""
@@ -149,11 +128,11 @@ class FilesystemStore:
         name = file_name(key)
         temporary = f".{secrets.token_hex(8)}"
         with self._open_directory() as directory:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _IN_DIRECTORY
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | IN_DIRECTORY
             file = os.open(temporary, flags, mode=0o600, dir_fd=directory)
             try:
                 with open(file, "wb") as writer:
-                    writer.write(_prefix(name, key))
+                    writer.write(prefix(name, key))
                     writer.write(value)
                 os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             except BaseException:
@@ -166,7 +145,7 @@ class FilesystemStore:
         try:
             with self._open_directory() as directory, os.scandir(directory) as entries:
                 for entry in entries:
-                    key = _read_key(entry.name, directory) if entry.is_file(follow_symlinks=False) else None
+                    key = read_name(entry.name, directory) if entry.is_file(follow_symlinks=False) else None
                     if key is None:
                         continue
                     size += len(key.encode()) + LISTING_KEY_BYTES
@@ -202,7 +181,7 @@ class FilesystemStore:
     def _open_directory(self) -> Iterator[int]:
         """A descriptor of the store's directory. Raises FileNotFoundError where there is none yet."""
         with self._open_parent() as parent:
-            directory = os.open(self._name, os.O_RDONLY | os.O_DIRECTORY | _IN_DIRECTORY, dir_fd=parent)
+            directory = os.open(self._name, os.O_RDONLY | os.O_DIRECTORY | IN_DIRECTORY, dir_fd=parent)
         try:
             if self._shared:
                 _check_own(directory, os.path.join(self._parent, self._name))
@@ -241,59 +220,3 @@ def _check_own(directory: int, path: str) -> None:
             f"keyvalue.filesystem: {path}: the directory is somebody else's, or all may write to it; name another "
             "place with DIRECTORY in the slightfile",
         )
-
-
-@contextmanager
-def _open_value(name: str, directory: int) -> Iterator[int]:
-    """A descriptor of a value's file. Whatever is not a plain file is no value: raises FileNotFoundError."""
-    try:
-        # O_NONBLOCK: opening a pipe would wait for somebody to write to it.
-        file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _IN_DIRECTORY, dir_fd=directory)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
-            raise FileNotFoundError from None
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise FileNotFoundError
-        yield file
-    finally:
-        os.close(file)
-
-
-# Keys and the names of their files.
-
-
-def file_name(key: str) -> str:
-    """The name of a key's file, which no other key has. It is no path: neither `.`, `..`, nor has it a `/`."""
-    name = percent_encode(key, safe="") or "%"
-    if name.startswith("."):
-        name = f"%2E{name[1:]}"
-    if len(name) > NAME_MAX:
-        return f"%%{hashlib.sha256(key.encode()).hexdigest()}"
-    return name
-
-
-def _prefix(name: str, key: str) -> bytes:
-    """What comes before the value in the key's file."""
-    if not name.startswith("%%"):
-        return b""
-    data = key.encode()
-    return _KEY_LENGTH.pack(len(data)) + data
-
-
-def _read_key(name: str, directory: int) -> str | None:
-    """The key of a file of this name; None where `file_name` gives no key that name, or the file has vanished."""
-    if not name.isascii() or name.startswith("."):
-        return None
-    try:
-        if name.startswith("%%"):
-            with _open_value(name, directory) as file:
-                data = os.read(file, _KEY_LENGTH.size + KEY_LIMIT)
-            (length,) = _KEY_LENGTH.unpack_from(data)
-            key = data[_KEY_LENGTH.size : _KEY_LENGTH.size + length].decode()
-        else:
-            key = "" if name == "%" else percent_decode(name, errors="strict")
-    except (FileNotFoundError, UnicodeDecodeError, struct.error):
-        return None
-    return key if file_name(key) == name else None

@@ -17,6 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from capabilities.errors import ConfigError
+from capabilities.filenames import NAME_MAX, file_name
 from capabilities.keyvalue import (
     VALUE_LIMIT,
     InvalidValue,
@@ -26,7 +27,7 @@ from capabilities.keyvalue import (
     StoreError,
 )
 from capabilities.keyvalue import filesystem as backend_module
-from capabilities.keyvalue.filesystem import NAME_MAX, FilesystemBackend, file_name
+from capabilities.keyvalue.filesystem import FilesystemBackend
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 AWKWARD = st.text(st.sampled_from("./%~aA0\0\n é")) | st.integers(1, 400).map(lambda length: "x" * length)
@@ -302,6 +303,74 @@ def test_in_the_temporary_directory_a_directory_that_all_may_write_to_is_refused
 
     async def scenario() -> None:
         await check_fails((await FilesystemBackend({}).open("store")).keys(), IoFailed)
+
+    asyncio.run(scenario())
+
+
+def test_where_the_guest_chooses_names_it_reaches_nothing_else_in_the_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "secrets").mkdir(mode=0o700)
+    (tmp_path / "secrets" / "key").write_bytes(b"secret")
+
+    async def scenario() -> None:
+        backend = FilesystemBackend({}).for_any_name()
+        for name in ("secrets", "../secrets", "..", "."):
+            store = await backend.open(name)
+            assert await store.keys() == []
+            await check_fails(store.get("key"), KeyNotFound)
+            await store.set("key", b"value")
+        assert (tmp_path / "secrets" / "key").read_bytes() == b"secret"
+        own = tmp_path / f"slight-py-{os.geteuid()}"
+        assert (own / "secrets" / "key").read_bytes() == b"value"
+        assert stat.S_IMODE(own.stat().st_mode) == 0o700
+        assert set(os.listdir(tmp_path)) == {"secrets", own.name}
+
+    asyncio.run(scenario())
+
+
+def test_where_the_guest_chooses_names_a_directory_that_another_user_made_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    own = tmp_path / f"slight-py-{os.geteuid()}"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    async def check_refused() -> None:
+        store = await FilesystemBackend({}).for_any_name().open("store")
+        for call in (store.set("key", b"value"), store.keys(), store.get("key"), store.delete("key")):
+            await check_fails(call, IoFailed)
+
+    own.symlink_to(elsewhere)
+    asyncio.run(check_refused())
+    own.unlink()
+    own.mkdir()
+    own.chmod(0o777)
+    asyncio.run(check_refused())
+    assert list(elsewhere.iterdir()) == []
+    assert list(own.iterdir()) == []
+
+
+def test_with_a_directory_of_its_own_stores_of_any_name_are_in_that(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        backend = FilesystemBackend({"DIRECTORY": str(tmp_path)}).for_any_name()
+        await (await backend.open("store")).set("key", b"value")
+        assert (tmp_path / "store" / "key").read_bytes() == b"value"
+
+    asyncio.run(scenario())
+
+
+def test_the_notice_of_an_error_names_the_directory_and_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "store").write_bytes(b"")
+
+    async def scenario() -> None:
+        with pytest.raises(IoFailed) as caught:
+            await (await open_store(tmp_path)).get("key")
+        assert str(caught.value) == "Not a directory"
+        assert str(caught.value.notice).startswith(f"keyvalue.filesystem: {tmp_path}/store: Not a directory; ")
+        assert "DIRECTORY" in str(caught.value.notice)
 
     asyncio.run(scenario())
 

@@ -570,6 +570,24 @@ def test_no_error_shows_where_redis_is() -> None:
     asyncio.run(scenario())
 
 
+def test_the_notice_of_an_error_says_where_redis_is_and_no_secret() -> None:
+    async def scenario() -> None:
+        port = free_port()
+        for address, place in (
+            (f"redis://user:{PASSWORD}@{HOST}:{port}", f"{HOST}:{port}"),
+            (f"unix://user:{PASSWORD}@/nowhere/redis.sock", "/nowhere/redis.sock"),
+        ):
+            async with stores_at(address) as stores:
+                with pytest.raises(ConnectionFailed) as caught:
+                    await (await stores.open("store")).get("key")
+                notice = str(caught.value.notice)
+                assert notice.startswith(f"redis {place}: ")
+                assert notice.endswith("; start it, or correct REDIS_ADDRESS in the slightfile")
+                assert PASSWORD not in notice
+
+    asyncio.run(scenario())
+
+
 def test_the_database_is_the_addresss(server: RedisServer) -> None:
     async def scenario() -> None:
         for number, address in enumerate(
