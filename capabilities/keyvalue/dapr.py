@@ -262,9 +262,12 @@ class DaprStore:
 
     def _cant_list(self, answer: _Answer) -> StoreError:
         code = error_code(answer)
-        if answer.status in (404, 405, 501) or "QUERY" in code or "NOT_SUPPORTED" in code:
-            notice = f"{self._backend.place}: the state store {self._name} can't list its keys: its component doesn't "
-            notice += "have Dapr's query API; use one that has, or another resource type"
+        place = f"{self._backend.place}: the state store {self._name}"
+        if answer.status in (404, 405, 501) or code in ("ERR_STATE_STORE_NOT_SUPPORTED", "ERR_METHOD_NOT_FOUND"):
+            notice = f"{place} can't list its keys: its component doesn't have Dapr's query API; use one that has, or "
+            return StoreError(_CANT_QUERY, f"{notice}another resource type")
+        if code == "ERR_STATE_QUERY":
+            notice = f"{place} can't list its keys: a query failed; see the sidecar's log, or use another resource type"
             return StoreError(_CANT_QUERY, notice)
         return self._backend.failure(answer, self._name)
 

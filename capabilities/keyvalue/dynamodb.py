@@ -1,7 +1,8 @@
 """`keyvalue.awsdynamodb`: a store is a table of DynamoDB, and every key an item in it.
 
 An item has the key in the string attribute `key`, which is the table's partition key, and the value in `value`: text
-(UTF-8) as a string, as Spiderlightning's `slight` writes and reads it, anything else as binary. Both are read.
+(UTF-8 without control characters but tabs and line ends) as a string, as Spiderlightning's `slight` writes and reads
+it, anything else as binary. Both are read.
 
 DynamoDB takes no empty key, and none of more than 2048 bytes: see `escaping`.
 """
@@ -321,10 +322,16 @@ def _make_session() -> AioSession:
 
 
 def _attribute(value: bytes) -> dict[str, str | bytes]:
+    """A control character would take six bytes on the way."""
+    if _CONTROL.search(value):
+        return {"B": value}
     try:
         return {"S": value.decode()}
     except UnicodeDecodeError:
         return {"B": value}
+
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def _word(code: str) -> str:
