@@ -47,6 +47,18 @@ DECODE_BATCH = 10_000
 """How many keys are decoded before the event loop gets its turn: about a millisecond's worth."""
 
 
+class _Entries(dict[bytes, bytes]):
+    """The keys and values of one store."""
+
+    __slots__ = ("key_bytes",)
+
+    key_bytes: int
+    """What all keys take together."""
+
+    def __init__(self) -> None:
+        self.key_bytes = 0
+
+
 class MemoryStores:
     """The stores themselves, bounded to `limit_bytes` in all.
 
@@ -60,7 +72,7 @@ class MemoryStores:
 
     def __init__(self, limit_bytes: int = 256 * 1024 * 1024) -> None:
         self._limit_bytes = limit_bytes
-        self._stores: dict[bytes, dict[bytes, bytes]] = {}
+        self._stores: dict[bytes, _Entries] = {}
         self.used_bytes = 0
 
     async def open(self, name: str) -> MemoryStore:
@@ -90,21 +102,26 @@ class MemoryStores:
             text = f"the stores in memory are full: they may take {self._limit_bytes} bytes in all"
             raise StoreError(text, f"keyvalue.memory: {text}; delete what isn't needed, or use another resource type")
         if store is None:
-            store = self._stores[name] = {}
+            store = self._stores[name] = _Entries()
+        if old is None:
+            store.key_bytes += len(key)
         store[key] = value
         self.used_bytes += growth
 
     def keys(self, name: bytes) -> list[bytes]:
-        keys = list(self._stores.get(name, ()))
-        if sum(map(len, keys)) + LISTING_KEY_BYTES * len(keys) > LISTING_LIMIT:
+        store = self._stores.get(name)
+        if store is None:
+            return []
+        if store.key_bytes + LISTING_KEY_BYTES * len(store) > LISTING_LIMIT:
             raise too_many_keys()
-        return keys
+        return list(store)
 
     def delete(self, name: bytes, key: bytes) -> None:
         store = self._stores.get(name)
         value = None if store is None else store.pop(key, None)
         if store is None or value is None:
             raise key_not_found(key.decode())
+        store.key_bytes -= len(key)
         self.used_bytes -= len(key) + len(value) + ENTRY_BYTES
         if not store:
             del self._stores[name]
@@ -135,11 +152,13 @@ class MemoryStore:
 
 
 async def _decode_all(keys: list[bytes]) -> list[str]:
+    """Empties the list as it goes: to let go of all at once takes a while."""
     decoded: list[str] = []
-    for start in range(0, len(keys), DECODE_BATCH):
-        if start:
+    while keys:
+        decoded.extend(map(bytes.decode, keys[-DECODE_BATCH:]))
+        del keys[-DECODE_BATCH:]
+        if keys:
             await asyncio.sleep(0)
-        decoded.extend(map(bytes.decode, keys[start : start + DECODE_BATCH]))
     return decoded
 
 

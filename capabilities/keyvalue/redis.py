@@ -55,6 +55,9 @@ BATCH_BYTES = 256 * 1024
 SCAN_COUNT = 1_000
 """How many of Redis's keys one SCAN looks at."""
 
+LIST_BATCH = 10_000
+"""How many keys are moved before the event loop gets its turn: about a millisecond's worth."""
+
 _SCHEMES = ("redis", "rediss", "unix")
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
@@ -183,12 +186,22 @@ class RedisStore:
             if size > LISTING_LIMIT:
                 raise too_many_keys()
             if cursor == b"0":
-                return list(found)
+                return await _as_list(found)
 
     async def delete(self, key: str) -> None:
         """Not repeatable: the second DEL would not find what the first one removed."""
         if not await self._redis.run("DEL", self._prefix + encode(key), repeatable=False):
             raise key_not_found(key)
+
+
+async def _as_list(found: set[str]) -> list[str]:
+    """The same, emptied as it goes: a million at once take 50 ms."""
+    keys: list[str] = []
+    while found:
+        keys += [found.pop() for _ in range(min(len(found), LIST_BATCH))]
+        if found:
+            await asyncio.sleep(0)
+    return keys
 
 
 def key_prefix(name: str) -> bytes:
