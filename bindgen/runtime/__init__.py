@@ -394,7 +394,7 @@ class Lower:
     when all else is allocated, and others have their turn in between.
     """
 
-    PIECE = 2000
+    PIECE = 4096
     """How many texts are noted, allocated and filled at a time, at most. A list with more is a long one."""
 
     __slots__ = ("_tables", "_taken", "blocks", "guest", "later", "memory", "take", "where")

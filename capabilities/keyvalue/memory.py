@@ -6,11 +6,16 @@ an AF_UNIX stream socket that the worker inherited, so nobody else can connect; 
 A request is a header (operation, lengths of name, key and value), then the three; an answer is a header (status,
 length), then that many bytes. Answers come in the order of the requests, of which any number may be under way. Both
 ends run on one machine: integers are in its own byte order.
+
+Keys are listed in pages, since a million at once would hold up both ends. The first answer to KEYS has a number, by
+which the parent knows the rest of the listing, and 0 where there is none; KEYS with that number as its value asks for
+the next page, FORGET with it ends the listing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from array import array
 from collections import deque
@@ -170,6 +175,7 @@ class _Operation(IntEnum):
     SET = 1
     KEYS = 2
     DELETE = 3
+    FORGET = 4
 
 
 _REQUEST = Struct("=BIII")
@@ -188,6 +194,15 @@ _COUNT = Struct("=I")
 _ANSWER_LIMIT = max(VALUE_LIMIT, LISTING_LIMIT + _COUNT.size)
 _WRITE_BATCH = 64 * 1024
 """Short answers are gathered up to this many bytes: a system call each would cost more than the answers."""
+
+PAGE_KEYS = 10_000
+"""How many keys are listed in one page, at most: some milliseconds' worth."""
+
+PAGE_BYTES = 1024 * 1024
+"""How much their bytes may be, if all are of average length."""
+
+LISTINGS = 4
+"""How many listings a worker has under way, at most. Further ones wait."""
 
 
 def _pack_keys(keys: list[bytes]) -> bytes:
@@ -235,6 +250,9 @@ class _Server(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stores = stores
         self._received = bytearray()
+        self._listings: dict[int, list[bytes]] = {}
+        """What is left to list, by the listings' numbers."""
+        self._numbers = itertools.count(1)
         self._paused = False
         self._transport: asyncio.Transport
 
@@ -310,12 +328,34 @@ class _Server(asyncio.Protocol):
                 case _Operation.SET:
                     self._stores.set(name, key, value)
                 case _Operation.KEYS:
-                    return _OK, _pack_keys(self._stores.keys(name))
+                    return _OK, self._next_page(name, value)
+                case _Operation.FORGET:
+                    self._listings.pop(_number(value), None)
                 case _Operation.DELETE:
                     self._stores.delete(name, key)
         except StoreError as error:
             return 1 + _ERRORS.index(type(error)), _pack_error(error)
         return _OK, b""
+
+    def _next_page(self, name: bytes, value: bytes) -> bytes:
+        number = _number(value)
+        keys = self._listings.pop(number, []) if number else self._stores.keys(name)
+        average = sum(map(len, keys[-100:])) // 100 + 1
+        count = min(PAGE_KEYS, PAGE_BYTES // average + 1)
+        page = keys[-count:]
+        del keys[-count:]
+        number = 0
+        if keys and len(self._listings) < LISTINGS:
+            number = next(self._numbers)
+            self._listings[number] = keys
+        elif keys:
+            raise StoreError("too many listings are under way")
+        return _COUNT.pack(number) + _pack_keys(page)
+
+
+def _number(value: bytes) -> int:
+    """Which listing is meant; 0 for a new one."""
+    return _COUNT.unpack(value)[0] if len(value) == _COUNT.size else 0
 
 
 # A worker's end.
@@ -369,7 +409,19 @@ class RemoteMemoryStore:
         await self._client.ask(_Operation.SET, self._name, encode(key), value)
 
     async def keys(self) -> list[str]:
-        return await _decode_all(_unpack_keys(await self._client.ask(_Operation.KEYS, self._name)))
+        keys: list[str] = []
+        number = b""
+        async with self._client.listings:
+            try:
+                while True:
+                    page = await self._client.ask(_Operation.KEYS, self._name, b"", number)
+                    number = page[: _COUNT.size]
+                    keys += await _decode_all(_unpack_keys(page[_COUNT.size :]))
+                    if not any(number):
+                        return keys
+            finally:
+                if any(number):
+                    self._client.forget(number)
 
     async def delete(self, key: str) -> None:
         await self._client.ask(_Operation.DELETE, self._name, encode(key))
@@ -385,20 +437,29 @@ class _Client(asyncio.Protocol):
         self._writable.set()
         self._lost = False
         self._transport: asyncio.Transport
+        self.listings = asyncio.Semaphore(LISTINGS)
 
     async def ask(self, operation: _Operation, name: bytes, key: bytes = b"", value: bytes = b"") -> bytes:
         while not self._writable.is_set():
             await self._writable.wait()
         if self._lost:
             raise _parent_gone()
+        status, data = await self._send(operation, name, key, value)
+        if status != _OK:
+            raise _unpack_error(status, data)
+        return data
+
+    def _send(self, operation: _Operation, name: bytes, key: bytes, value: bytes) -> asyncio.Future[tuple[int, bytes]]:
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
         header = _REQUEST.pack(operation, len(name), len(key), len(value))
         self._transport.write(b"".join((header, name, key, value)))
-        status, data = await answer
-        if status != _OK:
-            raise _unpack_error(status, data)
-        return data
+        return answer
+
+    def forget(self, number: bytes) -> None:
+        """Ends a listing. Nobody waits for the answer."""
+        if not self._lost:
+            self._send(_Operation.FORGET, b"", b"", number).cancel()
 
     def close(self) -> None:
         self._transport.abort()

@@ -55,8 +55,8 @@ BATCH_BYTES = 256 * 1024
 SCAN_COUNT = 1_000
 """How many of Redis's keys one SCAN looks at."""
 
-LIST_BATCH = 10_000
-"""How many keys are moved before the event loop gets its turn: about a millisecond's worth."""
+SETS = 256
+"""How many sets the keys of a listing are in."""
 
 _SCHEMES = ("redis", "rediss", "unix")
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -176,17 +176,24 @@ class RedisStore:
         """Those that aren't UTF-8, which others may have put there, are left out: a guest has no name for them."""
         pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", self._prefix) + b"*"
         cursor = b"0"
-        found: set[str] = set()  # SCAN may return a key more than once
+        # SCAN may return a key more than once. One set would take a while to grow: hence many.
+        seen: list[set[str]] = [set() for _ in range(SETS)]
+        found: list[str] = []
         size = 0
         while True:
             command = ("SCAN", cursor, "MATCH", pattern, "COUNT", str(SCAN_COUNT))
             cursor, batch = await self._redis.run(*command, repeatable=True)
-            found.update(_decoded(batch, len(self._prefix)))
+            for key in _decoded(batch, len(self._prefix)):
+                same = seen[hash(key) % SETS]
+                if key not in same:
+                    same.add(key)
+                    found.append(key)
             size += sum(map(len, batch)) + LISTING_KEY_BYTES * len(batch)
             if size > LISTING_LIMIT:
                 raise too_many_keys()
             if cursor == b"0":
-                return await _as_list(found)
+                await _clear(seen)
+                return found
 
     async def delete(self, key: str) -> None:
         """Not repeatable: the second DEL would not find what the first one removed."""
@@ -194,14 +201,12 @@ class RedisStore:
             raise key_not_found(key)
 
 
-async def _as_list(found: set[str]) -> list[str]:
-    """The same, emptied as it goes: a million at once take 50 ms."""
-    keys: list[str] = []
-    while found:
-        keys += [found.pop() for _ in range(min(len(found), LIST_BATCH))]
-        if found:
+async def _clear(sets: list[set[str]]) -> None:
+    """Lets go of what a long listing took in pieces."""
+    if sum(map(len, sets)) > SCAN_COUNT:
+        for some in sets:
+            some.clear()
             await asyncio.sleep(0)
-    return keys
 
 
 def key_prefix(name: str) -> bytes:

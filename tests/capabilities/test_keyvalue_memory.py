@@ -316,7 +316,7 @@ def test_writers_that_wait_for_a_parent_to_read_are_told_when_it_is_gone() -> No
 @pytest.mark.parametrize(
     "garbage",
     [
-        REQUEST.pack(4, 0, 0, 0),
+        REQUEST.pack(5, 0, 0, 0),
         REQUEST.pack(255, 0, 0, 0),
         REQUEST.pack(GET, KEY_LIMIT + 1, 0, 0),
         REQUEST.pack(GET, 0, KEY_LIMIT + 1, 0),
