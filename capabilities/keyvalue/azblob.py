@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
-from capabilities.errors import ConfigError
+from capabilities.errors import CapabilityError, ConfigError
 from capabilities.grants import quote
 from capabilities.keyvalue import (
     LISTING_KEY_BYTES,
@@ -35,7 +35,6 @@ from capabilities.keyvalue import (
 from capabilities.keyvalue.escaping import Escaping
 
 if TYPE_CHECKING:
-    from azure.core.exceptions import AzureError
     from azure.storage.blob.aio import BlobServiceClient
 
 NAME_CHARACTERS = 1024
@@ -149,10 +148,14 @@ class AzureBlobBackend:
             if getattr(error, "error_code", None) == "BlobNotFound" and key is not None:
                 raise key_not_found(key) from None
             raise self._described(error, container) from None
+        except CapabilityError:
+            raise
         except OSError:
             raise self._broken() from None
+        except Exception as error:  # the client fails in many ways where what answers is something else
+            raise self._described(error, container) from None
 
-    def _described(self, error: AzureError, container: str) -> StoreError:
+    def _described(self, error: Exception, container: str) -> StoreError:
         from azure.core import exceptions as azure
 
         match error:

@@ -140,20 +140,23 @@ class DynamoDbBackend:
 
     async def call(self, operation: str, table: str, **parameters: Any) -> Any:
         """What an operation answers. Raises StoreError; botocore's ClientError for a condition that fails."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import ClientError
 
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 client = self._client or await self._open_client()
-                return await getattr(client, operation)(TableName=table, **parameters)
+                answer = await getattr(client, operation)(TableName=table, **parameters)
         except ClientError as error:
             if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
                 raise
             raise self._refusal(error, table) from None
         except TimeoutError:
             raise self._timed_out() from None
-        except (BotoCoreError, OSError) as error:
+        except Exception as error:  # botocore fails in many ways where what answers is something else
             raise self._broken(error) from None
+        if "json" not in answer["ResponseMetadata"]["HTTPHeaders"].get("content-type", ""):
+            raise self._broken(ValueError("no JSON"))  # which botocore takes for an empty answer
+        return answer
 
     async def _open_client(self) -> Any:
         """The client, made by whoever comes first. A caller that is cancelled leaves the others theirs."""
@@ -220,7 +223,7 @@ class DynamoDbBackend:
 
         if isinstance(error, boto.ReadTimeoutError | boto.ConnectTimeoutError):
             return self._timed_out()
-        if isinstance(error, boto.HTTPClientError | OSError):
+        if isinstance(error, boto.ConnectionError | boto.HTTPClientError | OSError):
             notice = "it can't be reached, or the connection broke; correct AWS_REGION or AWS_ENDPOINT_URL"
             return ConnectionFailed("DynamoDB can't be reached", f"{self.place}: {notice}")
         text = "what answers is not a DynamoDB"
