@@ -114,7 +114,6 @@ def test_the_http_server_has_the_config_keys_of_its_cors_rules() -> None:
 @pytest.mark.parametrize(
     ("family", "names"),
     {
-        "keyvalue": "keyvalue.awsdynamodb keyvalue.azblob keyvalue.dapr kv.awsdynamodb kv.azblob",
         "http-client": "http-client",
         "messaging": "messaging.filesystem messaging.mosquitto messaging.nats messaging.confluent_apache_kafka "
         "messaging.azsbus mq.filesystem mq.azsbus",
@@ -169,7 +168,14 @@ def test_an_embedded_backend_needs_no_configuration() -> None:
 
 def test_what_is_available_is_listed_without_former_names() -> None:
     names = [resource.name for resource in registry.available("keyvalue")]
-    assert names == ["keyvalue.memory", "keyvalue.filesystem", "keyvalue.redis"]
+    assert names == [
+        "keyvalue.memory",
+        "keyvalue.filesystem",
+        "keyvalue.redis",
+        "keyvalue.awsdynamodb",
+        "keyvalue.azblob",
+        "keyvalue.dapr",
+    ]
     assert registry.available("messaging") == ()
 
 
@@ -352,7 +358,7 @@ def test_a_broken_entry_point_harms_only_who_asks_for_it(install: Install) -> No
     install("queue_package", QUEUE_PACKAGE, **{"queue": "QUEUE", "queue.local": "LOCAL"})
     assert registry.resource_type("keyvalue.redis") is not None
     assert registry.resource_type("keyvalue.unknown") is None
-    assert len(registry.available("keyvalue")) == 3
+    assert "keyvalue.redis" in {resource.name for resource in registry.available("keyvalue")}
     found = registry.family_of("work-queue")
     assert found is not None
     assert found.name == "queue"

@@ -101,8 +101,8 @@ def test_a_module_that_finds_no_redis_is_told_so() -> None:
     """It ends with its own exit code."""
     env = {"REDIS_ADDRESS": "redis://127.0.0.1:1"}
     done = slight_py("run", example("keyvalue-demo-c"), "-c", slightfile("keyvalue-demo-c", "redis"), env=env)
-    guest, notice = done.stderr.splitlines()[-1], done.stderr.splitlines()[0]
-    assert (done.code, done.stdout) == (1, "")
+    guest, notice = done.err.splitlines()[-1], done.err.splitlines()[0]
+    assert (done.code, done.out) == (1, "")
     assert guest == "set: Redis can't be reached: Connection refused"
     assert notice.endswith(
         "redis 127.0.0.1:1: connection refused; start it, or correct REDIS_ADDRESS in the slightfile"

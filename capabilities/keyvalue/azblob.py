@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -96,6 +97,8 @@ class AzureBlobBackend:
         except ImportError:
             text = "keyvalue.azblob needs the Python package azure-storage-blob: pip install 'slight-py[azure]'"
             raise ConfigError(text) from None
+        # Else it tells of each request, and shows where it goes.
+        logging.getLogger("azure").setLevel(logging.ERROR)
         self._client: BlobServiceClient | None = None
         self.place = f"azure blob storage {urlsplit(self._endpoint).netloc}"
         """Where it is, in notices."""
