@@ -12,6 +12,10 @@ import pytest
 
 from capabilities import custom, registry
 from capabilities.http import cors
+from capabilities.keyvalue import Backend
+from capabilities.keyvalue.azblob import AzureBlobBackend
+from capabilities.keyvalue.dapr import DaprBackend
+from capabilities.keyvalue.dynamodb import DynamoDbBackend
 from capabilities.keyvalue.filesystem import FilesystemBackend
 from capabilities.keyvalue.memory import MemoryStores
 from capabilities.keyvalue.redis import RedisBackend
@@ -92,11 +96,14 @@ for name in sorted(sys.modules):
         ("keyvalue.redis", RedisBackend),
         ("kv.filesystem", FilesystemBackend),
         ("kv.redis", RedisBackend),
+        ("keyvalue.awsdynamodb", DynamoDbBackend),
+        ("kv.awsdynamodb", DynamoDbBackend),
+        ("keyvalue.azblob", AzureBlobBackend),
+        ("kv.azblob", AzureBlobBackend),
+        ("keyvalue.dapr", DaprBackend),
     ],
 )
-def test_a_resource_type_has_the_config_keys_of_its_backend(
-    name: str, backend: type[MemoryStores | FilesystemBackend | RedisBackend]
-) -> None:
+def test_a_resource_type_has_the_config_keys_of_its_backend(name: str, backend: type[Backend]) -> None:
     resource = registry.resource_type(name)
     assert resource is not None
     assert registry.load_backend(resource) is backend
