@@ -51,8 +51,7 @@ class _Handler(logging.Handler):
 
 
 def configure(verbose: bool) -> None:
-    level = logging.DEBUG if verbose else logging.INFO
+    # What the libraries say of their own accord is of no use to whoever runs a module; their details may hold secrets.
+    level = logging.WARNING if verbose else logging.CRITICAL
     logging.basicConfig(level=level, format="slight-py: %(message)s", handlers=[_Handler()])
-    # What the libraries say of their own accord is of no use to whoever runs a module.
-    for library in ("asyncio", "aiohttp", "redis"):
-        logging.getLogger(library).setLevel(logging.DEBUG if verbose else logging.CRITICAL)
+    logging.getLogger("slight_py").setLevel(logging.DEBUG if verbose else logging.INFO)
