@@ -112,6 +112,10 @@ _STAYS_HERE = {
 """The resource types that mean something on this machine alone."""
 
 
+_NOT_REACHED = ("keyvalue.awsdynamodb", "kv.awsdynamodb", "keyvalue.azblob", "kv.azblob", "keyvalue.dapr")
+"""The resource types whose services an image has neither the packages nor the network for."""
+
+
 def _refuse_what_stays_here(slightfile: Slightfile) -> None:
     """Raises UsageError with a line for each capability that can't be in an image."""
     problems = [
@@ -119,6 +123,12 @@ def _refuse_what_stays_here(slightfile: Slightfile) -> None:
         "configs.memory or configs.azapp"
         for grant in slightfile.grants
         if grant.resource.name in _STAYS_HERE
+    ]
+    problems += [
+        f"{slightfile.place(grant)}{grant.resource.name} can't be used in images of this version; for an image, use "
+        "keyvalue.redis or keyvalue.filesystem"
+        for grant in slightfile.grants
+        if grant.resource.name in _NOT_REACHED
     ]
     if problems:
         raise UsageError(*problems)
