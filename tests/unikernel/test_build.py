@@ -313,7 +313,7 @@ def test_settings_that_are_no_secrets_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["dynamodb", "azblob", "dapr"])
 def test_a_service_that_no_image_reaches_is_refused(backend: str) -> None:
-    with pytest.raises(UsageError, match="can't be used in images of this version; for an image, use keyvalue.redis"):
+    with pytest.raises(UsageError, match=r"can't be used in images of this version; for an image, use keyvalue\.redis"):
         application.load(example("keyvalue-demo-c"), slightfile("keyvalue-demo-c", backend))
 
 
