@@ -6,6 +6,7 @@ share: their Protocols, and the limits and errors that make them answer alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Protocol
 
 from capabilities.errors import CapabilityError
@@ -99,6 +100,24 @@ class Store(Protocol):
     async def delete(self, key: str) -> None:
         """Removes the key and its value. Raises KeyNotFound."""
         ...
+
+
+class Listing:
+    """The keys that a store is found to have, page by page, up to LISTING_LIMIT."""
+
+    __slots__ = ("_size", "keys")
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self._size = 0
+
+    def add(self, keys: Iterable[str | None]) -> None:
+        """Adds those that are keys. Raises StoreError past the limit."""
+        found = [key for key in keys if key is not None]
+        self.keys += found
+        self._size += sum(len(key.encode()) + LISTING_KEY_BYTES for key in found)
+        if self._size > LISTING_LIMIT:
+            raise too_many_keys()
 
 
 def encode(text: str) -> bytes:

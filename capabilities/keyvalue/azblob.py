@@ -19,19 +19,17 @@ from urllib.parse import urlsplit
 from capabilities.errors import CapabilityError, ConfigError
 from capabilities.grants import quote
 from capabilities.keyvalue import (
-    LISTING_KEY_BYTES,
-    LISTING_LIMIT,
     VALUE_LIMIT,
     AuthenticationFailed,
     ConnectionFailed,
     InvalidKey,
     InvalidValue,
+    Listing,
     StoreError,
     TimedOut,
     check_value,
     encode,
     key_not_found,
-    too_many_keys,
 )
 from capabilities.keyvalue.escaping import Escaping
 
@@ -229,19 +227,14 @@ class AzureBlobStore:
         """Blobs whose names are none of `escaping`, which others may have put there, are left out."""
         container = self._backend.client.get_container_client(self._container)
         pages = container.list_blob_names(results_per_page=LIST_BLOBS).by_page()
-        found: list[str] = []
-        size = 0
+        listing = Listing()
         while True:
             async with self._backend.call(self._container):
                 try:
                     names = [name async for name in await anext(pages)]
                 except StopAsyncIteration:
-                    return found
-            keys = [key for name in names if (key := _KEYS.unescape(name)) is not None]
-            found += keys
-            size += sum(len(key.encode()) + LISTING_KEY_BYTES for key in keys)
-            if size > LISTING_LIMIT:
-                raise too_many_keys()
+                    return listing.keys
+            listing.add(map(_KEYS.unescape, names))
 
     async def delete(self, key: str) -> None:
         """Not sent again: the second request would not find what the first one removed."""

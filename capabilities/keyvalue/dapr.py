@@ -25,18 +25,16 @@ from urllib.parse import urlsplit
 from capabilities.errors import ConfigError
 from capabilities.grants import quote
 from capabilities.keyvalue import (
-    LISTING_KEY_BYTES,
-    LISTING_LIMIT,
     AuthenticationFailed,
     ConnectionFailed,
     InvalidKey,
     InvalidValue,
+    Listing,
     StoreError,
     TimedOut,
     check_value,
     encode,
     key_not_found,
-    too_many_keys,
 )
 from capabilities.keyvalue.escaping import Escaping
 
@@ -230,33 +228,28 @@ class DaprStore:
 
     async def keys(self) -> list[str]:
         """Dapr lists keys for the state stores alone that can be queried, and calls its query API an alpha."""
-        found: list[str] = []
-        size = 0
+        listing = Listing()
         page: dict[str, Any] = {"limit": PAGE_KEYS}
         while True:
             body = json.dumps({"filter": {}, "page": page}).encode()
             path = f"v1.0-alpha1/state/{percent_encode(self._name, safe='')}/query"
             answer = await self._backend.request("POST", path, self._name, body=body)
             if answer.status == 204:  # there is nothing
-                return found
+                return listing.keys
             if answer.status != 200:
                 raise self._cant_list(answer)
-            keys, token = self._page(answer)
-            found += keys
-            size += sum(len(key.encode()) + LISTING_KEY_BYTES for key in keys)
-            if size > LISTING_LIMIT:
-                raise too_many_keys()
+            stored, token = self._page(answer)
+            listing.add(map(_KEYS.unescape, stored))
             if not token or token == page.get("token"):
-                return found
+                return listing.keys
             page = {"limit": PAGE_KEYS, "token": token}
 
     def _page(self, answer: _Answer) -> tuple[list[str], str]:
-        """Keys of one page, and what asks for the next one. Keys that others put there in no form of ours are left
-        out."""
+        """The keys of one page as they are stored, and what asks for the next one."""
         try:
             content = json.loads(answer.body)
             stored = [str(result["key"]) for result in content.get("results") or []]
-            return [key for each in stored if (key := _KEYS.unescape(each)) is not None], content.get("token") or ""
+            return stored, content.get("token") or ""
         except (ValueError, TypeError, KeyError, AttributeError):
             raise self._backend.failure(answer, self._name) from None
 

@@ -19,18 +19,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from capabilities.errors import ConfigError
 from capabilities.grants import quote
 from capabilities.keyvalue import (
-    LISTING_KEY_BYTES,
-    LISTING_LIMIT,
     AuthenticationFailed,
     ConnectionFailed,
     InvalidKey,
     InvalidValue,
+    Listing,
     StoreError,
     TimedOut,
     check_value,
     encode,
     key_not_found,
-    too_many_keys,
 )
 from capabilities.keyvalue.escaping import Escaping
 
@@ -266,8 +264,7 @@ class DynamoDbStore:
 
     async def keys(self) -> list[str]:
         """Items whose key is none of `escaping`, which others may have put there, are left out."""
-        found: list[str] = []
-        size = 0
+        listing = Listing()
         start: dict[str, Any] = {}
         while True:
             page = await self._backend.call(
@@ -278,15 +275,9 @@ class DynamoDbStore:
                 ExpressionAttributeNames={"#k": _KEY},
                 **start,
             )
-            for item in page["Items"]:
-                key = _KEYS.unescape(item[_KEY].get("S", "")) if _KEY in item else None
-                if key is not None:
-                    found.append(key)
-                    size += len(key.encode()) + LISTING_KEY_BYTES
-            if size > LISTING_LIMIT:
-                raise too_many_keys()
+            listing.add(_KEYS.unescape(item.get(_KEY, {}).get("S", "")) for item in page["Items"])
             if "LastEvaluatedKey" not in page:
-                return found
+                return listing.keys
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     async def delete(self, key: str) -> None:
