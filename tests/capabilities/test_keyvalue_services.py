@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capabilities import keyvalue
 from capabilities.errors import ConfigError
 from capabilities.keyvalue import (
     AuthenticationFailed,
@@ -579,3 +580,12 @@ def test_dapr_is_used_again_when_it_is_back() -> None:
 
     with DaprServer() as server:
         asyncio.run(scenario(server))
+
+
+def test_a_listing_past_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyvalue, "LISTING_LIMIT", 100)
+    listing = keyvalue.Listing()
+    listing.add(["a", None, "b"])
+    assert listing.keys == ["a", "b"]
+    with pytest.raises(StoreError, match="more keys than can be listed"):
+        listing.add(["x" * 10])
