@@ -33,17 +33,38 @@ _REDIS = ResourceType(
     load="capabilities.keyvalue.redis:RedisBackend",
     extra="redis",
 )
+_DYNAMODB = ResourceType(
+    "keyvalue.awsdynamodb",
+    "keyvalue",
+    required=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    optional=("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"),
+    load="capabilities.keyvalue.dynamodb:DynamoDbBackend",
+    extra="aws",
+)
+_KEYVALUE_AZBLOB = ResourceType(
+    "keyvalue.azblob",
+    "keyvalue",
+    required=("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY"),
+    optional=("AZURE_STORAGE_BLOB_ENDPOINT",),
+    load="capabilities.keyvalue.azblob:AzureBlobBackend",
+    extra="azure",
+)
 _KEYVALUE_TYPES = (
     ResourceType("keyvalue.memory", "keyvalue", load="capabilities.keyvalue.memory:MemoryStores"),
     _FILESYSTEM,
     _REDIS,
-    ResourceType("keyvalue.awsdynamodb", "keyvalue"),
-    ResourceType("keyvalue.azblob", "keyvalue"),
-    ResourceType("keyvalue.dapr", "keyvalue"),
+    _DYNAMODB,
+    _KEYVALUE_AZBLOB,
+    ResourceType(
+        "keyvalue.dapr",
+        "keyvalue",
+        optional=("DAPR_HTTP_ENDPOINT", "DAPR_ADDRESS", "DAPR_API_TOKEN"),
+        load="capabilities.keyvalue.dapr:DaprBackend",
+    ),
     replace(_FILESYSTEM, name="kv.filesystem"),
     replace(_REDIS, name="kv.redis"),
-    ResourceType("kv.awsdynamodb", "keyvalue"),
-    ResourceType("kv.azblob", "keyvalue"),
+    replace(_DYNAMODB, name="kv.awsdynamodb"),
+    replace(_KEYVALUE_AZBLOB, name="kv.azblob"),
 )
 
 # The HTTP server.

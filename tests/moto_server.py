@@ -51,6 +51,15 @@ class MotoServer(Server):
     def create_bucket(self, name: str) -> None:
         self.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
 
+    def create_table(self, name: str) -> None:
+        """A table of DynamoDB whose partition key is the string `key`."""
+        self.client("dynamodb").create_table(
+            TableName=name,
+            AttributeDefinitions=[{"AttributeName": "key", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "key", "KeyType": "HASH"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+
     def create_user(self, *actions: str) -> dict[str, str]:
         """A user who may do these actions (`s3:*`), as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+from tests.azurite_server import AzuriteServer
 from tests.command import Done, at_once, build_guest, guest, running, scratch, slight_py
+from tests.dapr_server import DaprServer
 from tests.guests import example, slightfile
+from tests.moto_server import MotoServer
 from tests.redis_server import RedisServer
 
 DEMO_OUTPUT = """\
@@ -98,7 +101,40 @@ def test_a_module_that_finds_no_redis_is_told_so() -> None:
     """It ends with its own exit code."""
     env = {"REDIS_ADDRESS": "redis://127.0.0.1:1"}
     done = slight_py("run", example("keyvalue-demo-c"), "-c", slightfile("keyvalue-demo-c", "redis"), env=env)
-    assert done == (1, "", "set: Redis can't be reached: Connection refused\n")
+    guest, notice = done.err.splitlines()[-1], done.err.splitlines()[0]
+    assert (done.code, done.out) == (1, "")
+    assert guest == "set: Redis can't be reached: Connection refused"
+    assert notice.endswith(
+        "redis 127.0.0.1:1: connection refused; start it, or correct REDIS_ADDRESS in the slightfile"
+    )
+
+
+DEMOS = [name for name in KEYVALUE_EXAMPLES if name.startswith("keyvalue-demo")]
+
+
+def run_demos(backend: str, env: Mapping[str, str]) -> None:
+    for name in DEMOS:  # one after the other: their keys are the same
+        assert slight_py("run", example(name), "-c", slightfile(name, backend), env=env) == (0, DEMO_OUTPUT, "")
+
+
+def test_modules_keep_their_values_in_dynamodb() -> None:
+    with MotoServer() as moto:
+        for table in ("my-container", "my-container2"):
+            moto.create_table(table)
+        run_demos("dynamodb", moto.configs())
+
+
+def test_modules_keep_their_values_in_azure() -> None:
+    with AzuriteServer() as azurite:
+        for container in ("my-container", "my-container2"):
+            azurite.create_container(container)
+        run_demos("azblob", azurite.configs())
+
+
+def test_modules_keep_their_values_in_dapr() -> None:
+    with DaprServer("my-container", "my-container2") as dapr:
+        run_demos("dapr", dapr.configs())
+        assert dapr.violations == []
 
 
 # Where the slightfile comes from.

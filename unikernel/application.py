@@ -122,7 +122,14 @@ _STAYS_HERE = {
 }
 """The resource types that mean something on this machine alone."""
 
-_NEED_PACKAGES = ("blobstore.aws_s3", "blobstore.azblob")
+_NEED_PACKAGES = (
+    *("keyvalue.awsdynamodb", "kv.awsdynamodb", "keyvalue.azblob", "kv.azblob", "keyvalue.dapr"),
+    *("blobstore.aws_s3", "blobstore.azblob"),
+)
+"""The resource types whose libraries this version does not put into images."""
+
+_IN_IMAGES = {"keyvalue": "keyvalue.redis or keyvalue.filesystem", "blob": "blobstore.filesystem"}
+"""What can stand in their places, by family."""
 
 
 def _refuse_what_stays_here(slightfile: Slightfile) -> None:
@@ -135,7 +142,7 @@ def _refuse_what_stays_here(slightfile: Slightfile) -> None:
     ]
     problems += [
         f"{slightfile.place(grant)}{grant.resource.name} needs Python packages that this version does not put into "
-        "images; for an image, use blobstore.filesystem"
+        f"images; for an image, use {_IN_IMAGES[grant.family.name]}"
         for grant in slightfile.grants
         if grant.resource.name in _NEED_PACKAGES
     ]

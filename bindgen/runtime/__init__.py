@@ -16,7 +16,7 @@ import functools
 import os
 import struct
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from struct import Struct, pack_into
@@ -89,7 +89,8 @@ class Guest(Protocol):
         """
 
     async def allocate(self, lower: Lower) -> None:
-        """Asks the guest's `canonical_abi_realloc` for every block of `lower`, which `place`s them.
+        """Asks the guest's `canonical_abi_realloc` for every block of `lower`, which `place`s them, and then for the
+        texts of its `later`, which `place_later` does.
 
         Raises GuestFault where the guest returns memory that it doesn't have.
         """
@@ -388,9 +389,15 @@ class Lower:
     A generated module walks a value twice in the same order. The first walk notes the blocks; `Guest.allocate` has the
     guest allocate them, and fills those whose content is known; the second takes the addresses, one after the other,
     with `take` or `put`. So a guest is asked once however many texts there are, and nothing is computed while it runs.
+
+    But for the texts of long lists: to note, allocate and fill a million takes seconds. Those are handed over in pieces
+    when all else is allocated, and others have their turn in between.
     """
 
-    __slots__ = ("_tables", "_taken", "blocks", "guest", "memory", "take", "where")
+    PIECE = 4096
+    """How many texts are noted, allocated and filled at a time, at most. A list with more is a long one."""
+
+    __slots__ = ("_tables", "_taken", "blocks", "guest", "later", "memory", "take", "where")
 
     memory: memoryview
     """The guest's memory, once the blocks are allocated."""
@@ -407,6 +414,9 @@ class Lower:
         """What the second walk takes: the number of the block, and the length."""
         self._tables: builtins.list[tuple[int, int]] = []
         """The numbers of blocks that hold pointers and lengths of others, which come next, and of how many."""
+        self.later: builtins.list[tuple[int, Sequence[Any], int]] | None = None
+        """The long lists: the number of the block, the texts or rows of them, and how many are in a row, or 0. What is
+        in them must not change until the call is done."""
 
     def block(self, size: int, align: int) -> None:
         """Notes a block that the second walk fills."""
@@ -430,15 +440,22 @@ class Lower:
 
     def texts(self, texts: Sequence[str]) -> None:
         """Notes a list of strings: its block and theirs. The second walk finds all of them filled, and takes one."""
-        self._table(len(texts), 1, texts)
+        if len(texts) > self.PIECE:
+            self._long(texts, 0)
+        else:
+            self._table(len(texts), 1, texts)
 
     def rows(self, rows: Sequence[Sequence[str]], width: int) -> None:
         """Notes a list of tuples of `width` strings each, as `texts` does."""
-        length = len(rows)
-        for row in rows:
-            if len(row) != width:
-                raise ValueError(f"{len(row)} values where {width} are expected")
-        self._table(length, width, chain.from_iterable(rows))
+        if len(rows) * width > self.PIECE:
+            self._long(rows, width)
+        else:
+            self._table(len(rows), width, chain.from_iterable(_checked(rows, width)))
+
+    def _long(self, rows: Sequence[Any], width: int) -> None:
+        size = 8 * (width or 1)
+        self.later = [*(self.later or ()), (len(self.blocks), rows, width)]
+        self.list(size, size, 4, len(rows))
 
     def _table(self, length: int, width: int, texts: Iterable[str]) -> None:
         number = len(self.blocks)
@@ -475,6 +492,39 @@ class Lower:
                 at += _PAIR.size
         self.take = iter([(pointers[number], length) for number, length in self._taken]).__next__
 
+    async def place_later(
+        self, pointers: Sequence[int], allocate: Callable[[builtins.list[int]], Awaitable[Sequence[int]]]
+    ) -> None:
+        """Hands over the long lists, whose blocks are among those of `pointers`.
+
+        `allocate` gives others their turn, and has the guest allocate texts of such sizes; it returns the addresses.
+        Raises GuestFault for a useless one, RuntimeError where a list changes its length meanwhile.
+        """
+        for number, rows, width in self.later or ():
+            at, length = pointers[number], len(rows)
+            step = self.PIECE // (width or 1) or 1
+            for start in range(0, length, step):
+                piece = rows[start : start + step]
+                texts = chain.from_iterable(_checked(piece, width)) if width else piece
+                encoded = [text.encode() for text in texts]
+                self._place_texts(at, encoded, await allocate([len(data) for data in encoded]))
+                at += _PAIR.size * len(encoded)
+                if len(rows) != length:
+                    raise RuntimeError("the list changed while it was read")
+
+    def _place_texts(self, at: int, texts: Sequence[builtins.bytes], pointers: Sequence[int]) -> None:
+        """Writes texts, and where they are into the block at `at`, which `place` found to be the guest's."""
+        memory = self.memory = memory_of(self.guest, self.where)
+        end = len(memory)
+        pairs: builtins.list[int] = []
+        for data, pointer in zip(texts, pointers, strict=True):
+            size = len(data)
+            if pointer + size > end or (size and not pointer):
+                self._refuse(size, 1, pointer)
+            memory[pointer : pointer + size] = data
+            pairs += (pointer, size)
+        pack_numbers(memory, at, "I", pairs)
+
     def put(self, at: int) -> int:
         """Writes address and length of the next block into memory at `at`; returns the address."""
         pointer, length = self.take()
@@ -485,6 +535,13 @@ class Lower:
         raise GuestFault(
             f"{self.where}: canonical_abi_realloc returned {pointer:#x} for {size} bytes aligned to {align}"
         )
+
+
+def _checked(rows: Iterable[Sequence[str]], width: int) -> Iterable[Sequence[str]]:
+    for row in rows:
+        if len(row) != width:
+            raise ValueError(f"{len(row)} values where {width} are expected")
+        yield row
 
 
 # Handles: the resources of the host that a guest holds.

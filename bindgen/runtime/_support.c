@@ -17,7 +17,7 @@
 
 /* Of bindgen/runtime, handed over by `setup`. */
 static PyObject *python_lift, *python_lower, *memory_of;
-static long long text_cost, element_cost, limit;
+static long long text_cost, element_cost, limit, piece;
 
 /* Names of attributes. */
 static PyObject *memory_name, *reused_name;
@@ -459,6 +459,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *guest, *where, *memory;
     PyObject *blocks; /* as a list, once it was asked for */
+    PyObject *later;  /* the long lists: tuples of the number of their block, their rows, and the width of those */
     Block *noted;
     Py_ssize_t count, room;
     Py_ssize_t next; /* to be taken */
@@ -473,6 +474,7 @@ static void forget(Lower *self)
     self->noted = NULL;
     self->count = self->room = self->next = 0;
     Py_CLEAR(self->blocks);
+    Py_CLEAR(self->later);
     for (Py_ssize_t n = 0; n < count; n++)
         Py_XDECREF(noted[n].data);
     PyMem_Free(noted);
@@ -582,6 +584,22 @@ static PyObject *items(PyObject *sequence)
     return PyObject_Size(sequence) < 0 ? NULL : PySequence_List(sequence);
 }
 
+/* Notes a list that is handed over in pieces, later. */
+static PyObject *note_later(Lower *self, PyObject *rows, Py_ssize_t width, Py_ssize_t texts)
+{
+    if (self->later == NULL && (self->later = PyList_New(0)) == NULL)
+        return NULL;
+    PyObject *list = Py_BuildValue("(nOn)", self->count, rows, width);
+    if (list == NULL || PyList_Append(self->later, list) < 0) {
+        Py_XDECREF(list);
+        return NULL;
+    }
+    Py_DECREF(list);
+    if (note(self, NULL, 8 * (uint64_t)texts, 4, (uint64_t)PySequence_Fast_GET_SIZE(rows)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 /* Notes a list of rows of `width` texts, or of texts alone where `width` is 0. */
 static PyObject *note_table(Lower *self, PyObject *table, Py_ssize_t width)
 {
@@ -594,6 +612,11 @@ static PyObject *note_table(Lower *self, PyObject *table, Py_ssize_t width)
     if (__builtin_mul_overflow(length, columns, &texts) || texts > PY_SSIZE_T_MAX / 16) {
         PyErr_Format(PyExc_OverflowError, "the list is too long");
         fine = false;
+    }
+    if (fine && texts > piece) {
+        PyObject *noted = note_later(self, rows, width, texts);
+        Py_DECREF(rows);
+        return noted;
     }
     fine = fine && note(self, NULL, 8 * (uint64_t)texts, 4, (uint64_t)length) == 0;
     for (Py_ssize_t n = 0; fine && n < length && n < PySequence_Fast_GET_SIZE(rows); n++) {
@@ -756,6 +779,7 @@ static int Lower_traverse(Lower *self, visitproc visit, void *arg)
     Py_VISIT(self->where);
     Py_VISIT(self->memory);
     Py_VISIT(self->blocks);
+    Py_VISIT(self->later);
     return 0;
 }
 
@@ -791,7 +815,8 @@ static PyMethodDef Lower_methods[] = {
 static PyMemberDef Lower_members[] = {
     FIELD(Lower, guest, READONLY),
     FIELD(Lower, where, READONLY),
-    FIELD(Lower, memory, READONLY),
+    FIELD(Lower, memory, 0),
+    {"later", T_OBJECT, offsetof(Lower, later), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -832,7 +857,7 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "OOO", &lift, &lower, &memory))
         return NULL;
     if (constant(lift, "LIMIT", &limit) < 0 || constant(lift, "TEXT", &text_cost) < 0 ||
-        constant(lift, "ELEMENT", &element_cost) < 0)
+        constant(lift, "ELEMENT", &element_cost) < 0 || constant(lower, "PIECE", &piece) < 0)
         return NULL;
     Py_XSETREF(python_lift, Py_NewRef(lift));
     Py_XSETREF(python_lower, Py_NewRef(lower));

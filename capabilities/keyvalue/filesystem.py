@@ -14,17 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import ClassVar, ParamSpec, TypeVar
 
-from bindgen.runtime import Err
-from capabilities.bindings.keyvalue import (
-    KeyvalueErrorInvalidValue,
-    KeyvalueErrorIoError,
-)
 from capabilities.errors import ConfigError
 from capabilities.filenames import IN_DIRECTORY, file_name, open_plain, prefix, read_name
 from capabilities.keyvalue import (
     LISTING_KEY_BYTES,
     LISTING_LIMIT,
     VALUE_LIMIT,
+    InvalidValue,
+    IoFailed,
     check_value,
     encode,
     key_not_found,
@@ -39,28 +36,40 @@ class FilesystemBackend:
     """Stores under the directory DIRECTORY, or else under the system's temporary directory.
 
     DIRECTORY may be relative to the directory that the process was started in; it is made when the first value is
-    written. In the temporary directory, which others write to as well, a store's directory must be the user's own.
+    written. In the temporary directory, which others write to as well, a store's directory must be the user's own; and
+    where a guest chooses the names of stores, those are in a directory there that has nothing else in it.
     """
 
     REQUIRED: ClassVar[tuple[str, ...]] = ()
     OPTIONAL: ClassVar[tuple[str, ...]] = ("DIRECTORY",)
 
-    __slots__ = ("_directory", "_shared")
+    __slots__ = ("_directory", "_own", "_shared")
 
     def __init__(self, configs: Mapping[str, str]) -> None:
         """Raises ConfigError."""
         directory = configs.get("DIRECTORY")
         self._shared = directory is None
+        self._own = False
         if directory is None:
             directory = os.environ.get("TMPDIR") or "/tmp"
         elif not directory or "\0" in directory:
             raise ConfigError("DIRECTORY is not a path: give the directory that the stores are kept in", "DIRECTORY")
         self._directory = os.path.abspath(directory)
 
+    def for_any_name(self) -> FilesystemBackend:
+        """The backend for names that a guest chooses. Without DIRECTORY it has a directory of the user's own: the guest
+        could name any other program's directory in the temporary one."""
+        if not self._shared:
+            return self
+        own = FilesystemBackend({})
+        own._own = True
+        own._directory = os.path.join(self._directory, f"slight-py-{os.geteuid()}")
+        return own
+
     async def open(self, name: str) -> FilesystemStore:
-        """Raises Err[KeyvalueErrorInvalidKey] for a name past KEY_LIMIT."""
+        """Raises InvalidKey for a name past KEY_LIMIT."""
         encode(name)
-        return FilesystemStore(os.path.join(self._directory, file_name(name)), self._shared)
+        return FilesystemStore(self._directory, file_name(name), self._shared, self._own)
 
     async def close(self) -> None:
         pass
@@ -69,27 +78,31 @@ class FilesystemBackend:
 class FilesystemStore:
     """One store. Every call opens its directory anew, so it may be removed and made again while guests run."""
 
-    __slots__ = ("_path", "_shared")
+    __slots__ = ("_name", "_own", "_parent", "_shared")
 
-    def __init__(self, path: str, shared: bool) -> None:
-        self._path = path
+    def __init__(self, parent: str, name: str, shared: bool, own: bool) -> None:
+        """The directory `name` in the directory `parent`. With `shared`, it must be the user's own, and with `own`, so
+        must `parent`."""
+        self._parent = parent
+        self._name = name
         self._shared = shared
+        self._own = own
 
     async def get(self, key: str) -> bytes:
         encode(key)
-        return await _in_thread(self._get, key)
+        return await self._in_thread(self._get, key)
 
     async def set(self, key: str, value: bytes) -> None:
         encode(key)
         check_value(value)
-        await _in_thread(self._set, key, value)
+        await self._in_thread(self._set, key, value)
 
     async def keys(self) -> list[str]:
-        return await _in_thread(self._keys)
+        return await self._in_thread(self._keys)
 
     async def delete(self, key: str) -> None:
         encode(key)
-        await _in_thread(self._delete, key)
+        await self._in_thread(self._delete, key)
 
     def _get(self, key: str) -> bytes:
         name = file_name(key)
@@ -98,20 +111,20 @@ class FilesystemStore:
             with self._open_directory() as directory, open_plain(name, directory) as file:
                 size = os.fstat(file).st_size
                 if size > VALUE_LIMIT + len(start):
-                    raise Err(KeyvalueErrorInvalidValue(f"the file has {size} bytes: too many for a value"))
+                    raise InvalidValue(f"the file has {size} bytes: too many for a value")
                 with open(file, "rb", closefd=False) as reader:
                     data = reader.read()
         except FileNotFoundError:
             raise key_not_found(key) from None
         if not data.startswith(start):
-            raise Err(KeyvalueErrorIoError(f"the file {name} does not start with its key"))
+            raise IoFailed(f"the file {name} does not start with its key")
         return data[len(start) :]
 
     def _set(self, key: str, value: bytes) -> None:
         """Writes a file of another name, then gives it the key's, so that readers see the old value or the new."""
-        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-        with suppress(FileExistsError):
-            os.mkdir(self._path, mode=0o700)
+        os.makedirs(self._parent, mode=0o700, exist_ok=True)
+        with self._open_parent() as parent, suppress(FileExistsError):
+            os.mkdir(self._name, mode=0o700, dir_fd=parent)
         name = file_name(key)
         temporary = f".{secrets.token_hex(8)}"
         with self._open_directory() as directory:
@@ -154,26 +167,56 @@ class FilesystemStore:
             raise key_not_found(key) from None
 
     @contextmanager
+    def _open_parent(self) -> Iterator[int]:
+        """A descriptor of the directory that the store's is in. Raises FileNotFoundError where there is none yet."""
+        parent = os.open(self._parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if self._own else 0))
+        try:
+            if self._own:
+                _check_own(parent, self._parent)
+            yield parent
+        finally:
+            os.close(parent)
+
+    @contextmanager
     def _open_directory(self) -> Iterator[int]:
         """A descriptor of the store's directory. Raises FileNotFoundError where there is none yet."""
-        directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | IN_DIRECTORY)
+        with self._open_parent() as parent:
+            directory = os.open(self._name, os.O_RDONLY | os.O_DIRECTORY | IN_DIRECTORY, dir_fd=parent)
         try:
             if self._shared:
-                _check_own(directory)
+                _check_own(directory, os.path.join(self._parent, self._name))
             yield directory
         finally:
             os.close(directory)
 
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await asyncio.to_thread(function, *args, **kwargs)
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+            mend = _MENDS.get(error.errno or errno.EIO, "name another place with DIRECTORY in the slightfile")
+            notice = f"keyvalue.filesystem: {os.path.join(self._parent, self._name)}: {reason}; {mend}"
+            raise IoFailed(reason, notice) from None
 
-def _check_own(directory: int) -> None:
+
+_ALLOW = "let the user that runs slight-py read and write it, or name another place with DIRECTORY in the slightfile"
+_MAKE_ROOM = "make room, or name another place with DIRECTORY in the slightfile"
+_MENDS = {
+    errno.EACCES: _ALLOW,
+    errno.EPERM: _ALLOW,
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
+    errno.EMFILE: "allow the process more open files (ulimit -n)",
+}
+"""What to do about an error of the system."""
+
+
+def _check_own(directory: int, path: str) -> None:
     """Anyone may have made a directory of this name in the temporary directory."""
     status = os.fstat(directory)
     if status.st_uid != os.geteuid() or status.st_mode & stat.S_IWOTH:
-        raise Err(KeyvalueErrorIoError("the store's directory in the temporary directory is not the user's own"))
-
-
-async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    try:
-        return await asyncio.to_thread(function, *args, **kwargs)
-    except OSError as error:
-        raise Err(KeyvalueErrorIoError(os.strerror(error.errno or errno.EIO))) from None
+        raise IoFailed(
+            "the store's directory in the temporary directory is not the user's own",
+            f"keyvalue.filesystem: {path}: the directory is somebody else's, or all may write to it; name another "
+            "place with DIRECTORY in the slightfile",
+        )

@@ -3,16 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bindgen.runtime import Err
-from capabilities.bindings.keyvalue import Keyvalue, KeyvalueErrorUnexpectedError
+from capabilities import notices
+from capabilities.bindings.keyvalue import (
+    Keyvalue,
+    KeyvalueError,
+    KeyvalueErrorAuthenticationError,
+    KeyvalueErrorConnectionError,
+    KeyvalueErrorInvalidKey,
+    KeyvalueErrorInvalidValue,
+    KeyvalueErrorIoError,
+    KeyvalueErrorKeyNotFound,
+    KeyvalueErrorTimeoutError,
+    KeyvalueErrorUnexpectedError,
+)
 from capabilities.bindings.kv import Kv
 from capabilities.bindings.types import ErrorErrorWithDescription
-from capabilities.grants import Grants, NotGranted
-from capabilities.keyvalue import Backend
+from capabilities.errors import CapabilityError
+from capabilities.grants import Grants
+from capabilities.keyvalue import (
+    AuthenticationFailed,
+    Backend,
+    ConnectionFailed,
+    InvalidKey,
+    InvalidValue,
+    IoFailed,
+    KeyNotFound,
+    Store,
+    TimedOut,
+)
 
 T = TypeVar("T")
+
+_CASES: tuple[tuple[type[CapabilityError], type[KeyvalueError]], ...] = (
+    (KeyNotFound, KeyvalueErrorKeyNotFound),
+    (InvalidKey, KeyvalueErrorInvalidKey),
+    (InvalidValue, KeyvalueErrorInvalidValue),
+    (ConnectionFailed, KeyvalueErrorConnectionError),
+    (AuthenticationFailed, KeyvalueErrorAuthenticationError),
+    (TimedOut, KeyvalueErrorTimeoutError),
+    (IoFailed, KeyvalueErrorIoError),
+)
+"""The interface's case for each class of errors. Any other is `unexpected-error`."""
 
 
 def hosts(grants: Mapping[str, Backend]) -> dict[str, object]:
@@ -31,15 +65,64 @@ class KeyvalueStores:
     __slots__ = ("_grants",)
 
     def __init__(self, grants: Mapping[str, Backend]) -> None:
-        self._grants = Grants("keyvalue", "store", grants)
+        backends = dict(grants)
+        if "*" in backends:
+            backends["*"] = _for_any_name(backends["*"])
+        self._grants = Grants("keyvalue", "store", backends)
 
     async def keyvalue_open(self, name: str) -> Keyvalue:
         """Raises Err[KeyvalueError]: `unexpected-error` for a name that is not granted."""
         try:
-            backend = self._grants.of(name)
-        except NotGranted as error:
-            raise Err(KeyvalueErrorUnexpectedError(str(error))) from None
-        return await backend.open(name)
+            return _Keyvalue(await self._grants.of(name).open(name))
+        except CapabilityError as error:
+            raise _answer(error) from None
+
+
+def _for_any_name(backend: Any) -> Any:
+    return backend.for_any_name() if hasattr(backend, "for_any_name") else backend
+
+
+class _Keyvalue:
+    """A store as guests know it. An Err passes as it is: backends of other packages may raise the interface's own."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def get(self, key: str) -> bytes:
+        try:
+            return await self._store.get(key)
+        except CapabilityError as error:
+            raise _answer(error) from None
+
+    async def set(self, key: str, value: bytes) -> None:
+        try:
+            await self._store.set(key, value)
+        except CapabilityError as error:
+            raise _answer(error) from None
+
+    async def keys(self) -> list[str]:
+        try:
+            return await self._store.keys()
+        except CapabilityError as error:
+            raise _answer(error) from None
+
+    async def delete(self, key: str) -> None:
+        try:
+            await self._store.delete(key)
+        except CapabilityError as error:
+            raise _answer(error) from None
+
+
+def _answer(error: CapabilityError) -> Err[KeyvalueError]:
+    """What the guest is told; whoever runs it is told the notice."""
+    if error.notice is not None:
+        notices.tell(error.notice)
+    for kind, case in _CASES:
+        if isinstance(error, kind):
+            return Err(case(str(error)))
+    return Err(KeyvalueErrorUnexpectedError(str(error)))
 
 
 class KvStores:

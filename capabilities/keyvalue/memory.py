@@ -6,29 +6,36 @@ an AF_UNIX stream socket that the worker inherited, so nobody else can connect; 
 A request is a header (operation, lengths of name, key and value), then the three; an answer is a header (status,
 length), then that many bytes. Answers come in the order of the requests, of which any number may be under way. Both
 ends run on one machine: integers are in its own byte order.
+
+Keys are listed in pages, since a million at once would hold up both ends. The first answer to KEYS has a number, by
+which the parent knows the rest of the listing, and 0 where there is none; KEYS with that number as its value asks for
+the next page, FORGET with it ends the listing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from array import array
 from collections import deque
 from enum import IntEnum
 from struct import Struct
-from typing import ClassVar, Final, cast, get_args
+from typing import ClassVar, Final, cast
 
-from bindgen.runtime import Err
-from capabilities.bindings.keyvalue import (
-    KeyvalueError,
-    KeyvalueErrorConnectionError,
-    KeyvalueErrorUnexpectedError,
-)
 from capabilities.keyvalue import (
     KEY_LIMIT,
     LISTING_KEY_BYTES,
     LISTING_LIMIT,
     VALUE_LIMIT,
+    AuthenticationFailed,
+    ConnectionFailed,
+    InvalidKey,
+    InvalidValue,
+    IoFailed,
+    KeyNotFound,
+    StoreError,
+    TimedOut,
     check_value,
     encode,
     key_not_found,
@@ -45,6 +52,18 @@ DECODE_BATCH = 10_000
 """How many keys are decoded before the event loop gets its turn: about a millisecond's worth."""
 
 
+class _Entries(dict[bytes, bytes]):
+    """The keys and values of one store."""
+
+    __slots__ = ("key_bytes",)
+
+    key_bytes: int
+    """What all keys take together."""
+
+    def __init__(self) -> None:
+        self.key_bytes = 0
+
+
 class MemoryStores:
     """The stores themselves, bounded to `limit_bytes` in all.
 
@@ -58,11 +77,11 @@ class MemoryStores:
 
     def __init__(self, limit_bytes: int = 256 * 1024 * 1024) -> None:
         self._limit_bytes = limit_bytes
-        self._stores: dict[bytes, dict[bytes, bytes]] = {}
+        self._stores: dict[bytes, _Entries] = {}
         self.used_bytes = 0
 
     async def open(self, name: str) -> MemoryStore:
-        """Raises Err[KeyvalueErrorInvalidKey] for a name past KEY_LIMIT."""
+        """Raises InvalidKey for a name past KEY_LIMIT."""
         return MemoryStore(self, encode(name))
 
     async def close(self) -> None:
@@ -77,7 +96,7 @@ class MemoryStores:
         return value
 
     def set(self, name: bytes, key: bytes, value: bytes) -> None:
-        """Raises Err[KeyvalueErrorUnexpectedError], and changes nothing, where the limit leaves no room."""
+        """Raises StoreError, and changes nothing, where the limit leaves no room."""
         store = self._stores.get(name)
         old = None if store is None else store.get(key)
         growth = len(value)
@@ -86,23 +105,28 @@ class MemoryStores:
             growth += len(name) + STORE_BYTES
         if growth > 0 and self.used_bytes + growth > self._limit_bytes:
             text = f"the stores in memory are full: they may take {self._limit_bytes} bytes in all"
-            raise Err(KeyvalueErrorUnexpectedError(text))
+            raise StoreError(text, f"keyvalue.memory: {text}; delete what isn't needed, or use another resource type")
         if store is None:
-            store = self._stores[name] = {}
+            store = self._stores[name] = _Entries()
+        if old is None:
+            store.key_bytes += len(key)
         store[key] = value
         self.used_bytes += growth
 
     def keys(self, name: bytes) -> list[bytes]:
-        keys = list(self._stores.get(name, ()))
-        if sum(map(len, keys)) + LISTING_KEY_BYTES * len(keys) > LISTING_LIMIT:
+        store = self._stores.get(name)
+        if store is None:
+            return []
+        if store.key_bytes + LISTING_KEY_BYTES * len(store) > LISTING_LIMIT:
             raise too_many_keys()
-        return keys
+        return list(store)
 
     def delete(self, name: bytes, key: bytes) -> None:
         store = self._stores.get(name)
         value = None if store is None else store.pop(key, None)
         if store is None or value is None:
             raise key_not_found(key.decode())
+        store.key_bytes -= len(key)
         self.used_bytes -= len(key) + len(value) + ENTRY_BYTES
         if not store:
             del self._stores[name]
@@ -133,11 +157,13 @@ class MemoryStore:
 
 
 async def _decode_all(keys: list[bytes]) -> list[str]:
+    """Empties the list as it goes: to let go of all at once takes a while."""
     decoded: list[str] = []
-    for start in range(0, len(keys), DECODE_BATCH):
-        if start:
+    while keys:
+        decoded.extend(map(bytes.decode, keys[-DECODE_BATCH:]))
+        del keys[-DECODE_BATCH:]
+        if keys:
             await asyncio.sleep(0)
-        decoded.extend(map(bytes.decode, keys[start : start + DECODE_BATCH]))
     return decoded
 
 
@@ -149,6 +175,7 @@ class _Operation(IntEnum):
     SET = 1
     KEYS = 2
     DELETE = 3
+    FORGET = 4
 
 
 _REQUEST = Struct("=BIII")
@@ -158,18 +185,39 @@ _ANSWER = Struct("=BI")
 """Status; length of what follows: the value, the listing, or the error's text."""
 
 _OK: Final = 0
-_CASES: Final[tuple[type[KeyvalueError], ...]] = get_args(KeyvalueError)
-"""Status 1 and up: the cases of the error."""
+_ERRORS: Final[tuple[type[StoreError], ...]] = (
+    *(KeyNotFound, InvalidKey, InvalidValue, ConnectionFailed, AuthenticationFailed, TimedOut, IoFailed, StoreError),
+)
+"""Status 1 and up: the classes of errors."""
 
 _COUNT = Struct("=I")
 _ANSWER_LIMIT = max(VALUE_LIMIT, LISTING_LIMIT + _COUNT.size)
 _WRITE_BATCH = 64 * 1024
 """Short answers are gathered up to this many bytes: a system call each would cost more than the answers."""
 
+PAGE_KEYS = 10_000
+"""How many keys are listed in one page, at most: some milliseconds' worth."""
+
+PAGE_BYTES = 1024 * 1024
+"""How much their bytes may be, if all are of average length."""
+
+LISTINGS = 4
+"""How many listings a worker has under way, at most. Further ones wait."""
+
 
 def _pack_keys(keys: list[bytes]) -> bytes:
     """The number of keys, their lengths, and their bytes on end."""
     return _COUNT.pack(len(keys)) + array("I", map(len, keys)).tobytes() + b"".join(keys)
+
+
+def _pack_error(error: StoreError) -> bytes:
+    """The text for the guest and, behind a NUL, the notice, where there is one. No text of this module has a NUL."""
+    return "\0".join(filter(None, (str(error), error.notice))).encode()
+
+
+def _unpack_error(status: int, data: bytes) -> StoreError:
+    text, _, notice = data.decode().partition("\0")
+    return _ERRORS[status - 1](text, notice or None)
 
 
 def _unpack_keys(listing: bytes) -> list[bytes]:
@@ -202,6 +250,9 @@ class _Server(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stores = stores
         self._received = bytearray()
+        self._listings: dict[int, list[bytes]] = {}
+        """What is left to list, by the listings' numbers."""
+        self._numbers = itertools.count(1)
         self._paused = False
         self._transport: asyncio.Transport
 
@@ -277,19 +328,41 @@ class _Server(asyncio.Protocol):
                 case _Operation.SET:
                     self._stores.set(name, key, value)
                 case _Operation.KEYS:
-                    return _OK, _pack_keys(self._stores.keys(name))
+                    return _OK, self._next_page(name, value)
+                case _Operation.FORGET:
+                    self._listings.pop(_number(value), None)
                 case _Operation.DELETE:
                     self._stores.delete(name, key)
-        except Err as err:
-            return 1 + _CASES.index(type(err.value)), err.value.value.encode()
+        except StoreError as error:
+            return 1 + _ERRORS.index(type(error)), _pack_error(error)
         return _OK, b""
+
+    def _next_page(self, name: bytes, value: bytes) -> bytes:
+        number = _number(value)
+        keys = self._listings.pop(number, []) if number else self._stores.keys(name)
+        average = sum(map(len, keys[-100:])) // 100 + 1
+        count = min(PAGE_KEYS, PAGE_BYTES // average + 1)
+        page = keys[-count:]
+        del keys[-count:]
+        number = 0
+        if keys and len(self._listings) < LISTINGS:
+            number = next(self._numbers)
+            self._listings[number] = keys
+        elif keys:
+            raise StoreError("too many listings are under way")
+        return _COUNT.pack(number) + _pack_keys(page)
+
+
+def _number(value: bytes) -> int:
+    """Which listing is meant; 0 for a new one."""
+    return _COUNT.unpack(value)[0] if len(value) == _COUNT.size else 0
 
 
 # A worker's end.
 
 
 class RemoteMemoryStores:
-    """The parent's stores, from a worker. Where the parent is gone, every call is Err[KeyvalueErrorConnectionError]."""
+    """The parent's stores, from a worker. Where the parent is gone, every call raises ConnectionFailed."""
 
     REQUIRED: ClassVar[tuple[str, ...]] = ()
     OPTIONAL: ClassVar[tuple[str, ...]] = ()
@@ -301,7 +374,7 @@ class RemoteMemoryStores:
         self._connecting: asyncio.Task[_Client] | None = None
 
     async def open(self, name: str) -> RemoteMemoryStore:
-        """Raises Err[KeyvalueErrorInvalidKey] for a name past KEY_LIMIT."""
+        """Raises InvalidKey for a name past KEY_LIMIT."""
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
         client = await asyncio.shield(self._connecting)
@@ -336,7 +409,19 @@ class RemoteMemoryStore:
         await self._client.ask(_Operation.SET, self._name, encode(key), value)
 
     async def keys(self) -> list[str]:
-        return await _decode_all(_unpack_keys(await self._client.ask(_Operation.KEYS, self._name)))
+        keys: list[str] = []
+        number = b""
+        async with self._client.listings:
+            try:
+                while True:
+                    page = await self._client.ask(_Operation.KEYS, self._name, b"", number)
+                    number = page[: _COUNT.size]
+                    keys += await _decode_all(_unpack_keys(page[_COUNT.size :]))
+                    if not any(number):
+                        return keys
+            finally:
+                if any(number):
+                    self._client.forget(number)
 
     async def delete(self, key: str) -> None:
         await self._client.ask(_Operation.DELETE, self._name, encode(key))
@@ -352,20 +437,29 @@ class _Client(asyncio.Protocol):
         self._writable.set()
         self._lost = False
         self._transport: asyncio.Transport
+        self.listings = asyncio.Semaphore(LISTINGS)
 
     async def ask(self, operation: _Operation, name: bytes, key: bytes = b"", value: bytes = b"") -> bytes:
         while not self._writable.is_set():
             await self._writable.wait()
         if self._lost:
             raise _parent_gone()
+        status, data = await self._send(operation, name, key, value)
+        if status != _OK:
+            raise _unpack_error(status, data)
+        return data
+
+    def _send(self, operation: _Operation, name: bytes, key: bytes, value: bytes) -> asyncio.Future[tuple[int, bytes]]:
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
         header = _REQUEST.pack(operation, len(name), len(key), len(value))
         self._transport.write(b"".join((header, name, key, value)))
-        status, data = await answer
-        if status != _OK:
-            raise Err(_CASES[status - 1](data.decode()))
-        return data
+        return answer
+
+    def forget(self, number: bytes) -> None:
+        """Ends a listing. Nobody waits for the answer."""
+        if not self._lost:
+            self._send(_Operation.FORGET, b"", b"", number).cancel()
 
     def close(self) -> None:
         self._transport.abort()
@@ -393,7 +487,7 @@ class _Client(asyncio.Protocol):
         start = 0
         while len(received) - start >= _ANSWER.size:
             status, length = _ANSWER.unpack_from(received, start)
-            if status > len(_CASES) or length > _ANSWER_LIMIT or not self._waiting:
+            if status > len(_ERRORS) or length > _ANSWER_LIMIT or not self._waiting:
                 self._transport.abort()
                 return
             end = start + _ANSWER.size + length
@@ -407,5 +501,5 @@ class _Client(asyncio.Protocol):
         del received[:start]
 
 
-def _parent_gone() -> Err[KeyvalueError]:
-    return Err(KeyvalueErrorConnectionError("the process that holds the stores in memory is gone"))
+def _parent_gone() -> ConnectionFailed:
+    return ConnectionFailed("the process that holds the stores in memory is gone")

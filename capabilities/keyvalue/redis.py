@@ -19,19 +19,15 @@ from os import strerror
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from bindgen.runtime import Err
-from capabilities.bindings.keyvalue import (
-    KeyvalueError,
-    KeyvalueErrorAuthenticationError,
-    KeyvalueErrorConnectionError,
-    KeyvalueErrorInvalidValue,
-    KeyvalueErrorTimeoutError,
-    KeyvalueErrorUnexpectedError,
-)
 from capabilities.errors import ConfigError
 from capabilities.keyvalue import (
     LISTING_KEY_BYTES,
     LISTING_LIMIT,
+    AuthenticationFailed,
+    ConnectionFailed,
+    InvalidValue,
+    StoreError,
+    TimedOut,
     check_value,
     encode,
     key_not_found,
@@ -58,6 +54,9 @@ BATCH_BYTES = 256 * 1024
 
 SCAN_COUNT = 1_000
 """How many of Redis's keys one SCAN looks at."""
+
+SETS = 256
+"""How many sets the keys of a listing are in."""
 
 _SCHEMES = ("redis", "rediss", "unix")
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -94,7 +93,7 @@ class RedisBackend:
         self._batches: set[asyncio.Task[None]] = set()
 
     async def open(self, name: str) -> RedisStore:
-        """Raises Err[KeyvalueErrorInvalidKey] for a name past KEY_LIMIT."""
+        """Raises InvalidKey for a name past KEY_LIMIT."""
         return RedisStore(self, key_prefix(name))
 
     async def close(self) -> None:
@@ -108,7 +107,7 @@ class RedisBackend:
                 await self._pool.aclose()
 
     async def run(self, *command: str | bytes, repeatable: bool) -> Any:
-        """Redis's answer to a command. Raises Err[KeyvalueError].
+        """Redis's answer to a command. Raises StoreError.
 
         A connection that broke unnoticed is replaced, and a `repeatable` command is then sent a second time.
         """
@@ -120,7 +119,7 @@ class RedisBackend:
         try:
             return await call.answer
         except Exception as error:
-            raise _mapped(error) from None
+            raise _mapped(error, self._address.place) from None
 
     def _send(self) -> None:
         """Sends what waits: guests that ask in the same turn of the event loop share a connection and a packet."""
@@ -177,22 +176,37 @@ class RedisStore:
         """Those that aren't UTF-8, which others may have put there, are left out: a guest has no name for them."""
         pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", self._prefix) + b"*"
         cursor = b"0"
-        found: set[str] = set()  # SCAN may return a key more than once
+        # SCAN may return a key more than once. One set would take a while to grow: hence many.
+        seen: list[set[str]] = [set() for _ in range(SETS)]
+        found: list[str] = []
         size = 0
         while True:
             command = ("SCAN", cursor, "MATCH", pattern, "COUNT", str(SCAN_COUNT))
             cursor, batch = await self._redis.run(*command, repeatable=True)
-            found.update(_decoded(batch, len(self._prefix)))
+            for key in _decoded(batch, len(self._prefix)):
+                same = seen[hash(key) % SETS]
+                if key not in same:
+                    same.add(key)
+                    found.append(key)
             size += sum(map(len, batch)) + LISTING_KEY_BYTES * len(batch)
             if size > LISTING_LIMIT:
                 raise too_many_keys()
             if cursor == b"0":
-                return list(found)
+                await _clear(seen)
+                return found
 
     async def delete(self, key: str) -> None:
         """Not repeatable: the second DEL would not find what the first one removed."""
         if not await self._redis.run("DEL", self._prefix + encode(key), repeatable=False):
             raise key_not_found(key)
+
+
+async def _clear(sets: list[set[str]]) -> None:
+    """Lets go of what a long listing took in pieces."""
+    if sum(map(len, sets)) > SCAN_COUNT:
+        for some in sets:
+            some.clear()
+            await asyncio.sleep(0)
 
 
 def key_prefix(name: str) -> bytes:
@@ -224,6 +238,13 @@ class Address:
     database: int
     tls: Mapping[str, str] | None
     """Files for TLS by the names of _TLS_OPTIONS; None without TLS."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, without the credentials."""
+        if self.path is not None:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in (self.host or "") else f"{self.host}:{self.port}"
 
 
 def parse_address(address: str) -> Address:
@@ -320,13 +341,14 @@ async def _resolvable(host: str) -> str:
 
 
 def _make_tls_context(files: Mapping[str, str]) -> ssl.SSLContext:
-    """Raises Err[KeyvalueErrorConnectionError]."""
+    """Raises ConnectionFailed."""
     try:
         context = ssl.create_default_context(cafile=files.get("ssl_ca_certs"))
         if "ssl_certfile" in files:
             context.load_cert_chain(files["ssl_certfile"], files.get("ssl_keyfile"))
-    except OSError:
-        raise Err(KeyvalueErrorConnectionError("REDIS_ADDRESS names TLS files that can't be used")) from None
+    except OSError as error:
+        text = "REDIS_ADDRESS names TLS files that can't be used"
+        raise ConnectionFailed(text, f"keyvalue.redis: {text}: {error.strerror}") from None
     return context
 
 
@@ -380,14 +402,14 @@ async def _exchange(pool: ConnectionPool, calls: list[_Call]) -> None:
         await pool.release(connection)
 
 
-# Errors. Their texts are the guest's to read: none has a part of the address, or of what Redis says about it.
+# Errors. What they say to the guest has no part of the address, or of what Redis says about it.
 
 
-def _mapped(error: Exception) -> Exception:
-    """What a guest is told of what redis-py and the system raise; an error of ours stays what it is."""
+def _mapped(error: Exception, place: str) -> Exception:
+    """What a guest and its user are told of what redis-py and the system raise; an error of ours stays what it is."""
     from redis.exceptions import RedisError
 
-    return Err(_describe(error)) if isinstance(error, RedisError | OSError | ValueError) else error
+    return _describe(error, place) if isinstance(error, RedisError | OSError | ValueError) else error
 
 
 def _is_broken_connection(error: Exception) -> bool:
@@ -397,24 +419,35 @@ def _is_broken_connection(error: Exception) -> bool:
     return type(error) is redis.ConnectionError and not isinstance(error.__cause__, redis.RedisError)
 
 
-def _describe(error: Exception) -> KeyvalueError:
+def _describe(error: Exception, place: str) -> StoreError:
     from redis import exceptions as redis
 
     # Over a Unix socket, redis-py wraps what Redis says to the first commands.
     if type(error) is redis.ConnectionError and isinstance(error.__cause__, redis.RedisError):
         error = error.__cause__
+    notice = f"redis {place}: "
     match error:
         case TimeoutError() | redis.TimeoutError():
-            return KeyvalueErrorTimeoutError("Redis did not answer in time")
-        case redis.AuthenticationError() | redis.AuthorizationError() | redis.NoPermissionError():
-            return KeyvalueErrorAuthenticationError("Redis refuses the user and password of REDIS_ADDRESS")
+            notice += "no answer in time; look whether it runs and isn't overloaded, or correct REDIS_ADDRESS"
+            return TimedOut("Redis did not answer in time", notice)
+        case redis.NoPermissionError():
+            notice += "the user may not run this command or use this key; change its ACL, or REDIS_ADDRESS"
+            return AuthenticationFailed("Redis refuses the user and password of REDIS_ADDRESS", notice)
+        case redis.AuthenticationError() | redis.AuthorizationError():
+            notice += "it refuses the user and password; correct REDIS_ADDRESS"
+            return AuthenticationFailed("Redis refuses the user and password of REDIS_ADDRESS", notice)
         case redis.BusyLoadingError():
-            return KeyvalueErrorConnectionError("Redis can't be used yet: it is loading its data")
+            return ConnectionFailed(
+                "Redis can't be used yet: it is loading its data", f"{notice}it is loading its data"
+            )
         case redis.ConnectionError() | OSError():
-            return KeyvalueErrorConnectionError(f"Redis can't be reached: {_reason(error)}")
+            reason = _reason(error)
+            notice += f"{reason[0].lower()}{reason[1:]}; start it, or correct REDIS_ADDRESS in the slightfile"
+            return ConnectionFailed(f"Redis can't be reached: {reason}", notice)
         case redis.ResponseError():
-            return _describe_answer(error)
-    return KeyvalueErrorUnexpectedError("what answers at REDIS_ADDRESS is not a Redis")
+            return _describe_answer(error, notice)
+    text = "what answers at REDIS_ADDRESS is not a Redis"
+    return StoreError(text, f"{notice}what answers is not a Redis; correct REDIS_ADDRESS in the slightfile")
 
 
 def _reason(error: Exception) -> str:
@@ -430,14 +463,27 @@ def _reason(error: Exception) -> str:
     return "the connection broke"
 
 
-def _describe_answer(error: Exception) -> KeyvalueError:
+def _describe_answer(error: Exception, notice: str) -> StoreError:
     """For an error that Redis answered with: its first word says which, the rest may quote the command."""
     text = str(error)
     code = getattr(error, "status_code", None) or text.partition(" ")[0]
     if code == "WRONGTYPE":
-        return KeyvalueErrorInvalidValue("Redis holds something other than a value under this key")
+        notice += "a key of a store holds something other than a string; remove it, or have the module use another key"
+        return InvalidValue("Redis holds something other than a value under this key", notice)
     if "DB index" in text:
-        return KeyvalueErrorUnexpectedError("REDIS_ADDRESS names a database that Redis doesn't have")
+        notice += "there is no such database; correct REDIS_ADDRESS in the slightfile"
+        return StoreError("REDIS_ADDRESS names a database that Redis doesn't have", notice)
     if not re.fullmatch("[A-Z]{2,20}", code):
         code = "ERR"
-    return KeyvalueErrorUnexpectedError(f"Redis answered with an error: {code}")
+    text = f"Redis answered with an error: {code}"
+    return StoreError(text, f"{notice}it answers with the error {code}{_MENDS.get(code, '; see its log')}")
+
+
+_MENDS = {
+    "OOM": ": it has no memory left; raise its maxmemory, or remove keys",
+    "MISCONF": ": it can't write to its disk; see its log",
+    "READONLY": ": it is a replica; give the address of its master in REDIS_ADDRESS",
+    "MOVED": ": it is a Redis Cluster, which is not supported",
+    "CROSSSLOT": ": it is a Redis Cluster, which is not supported",
+}
+"""What to do about errors that Redis answers with."""

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bindgen import runtime
-from bindgen.runtime import GuestFault, Handles, Resources, rest
+from bindgen.runtime import GuestFault, Handles, PureLower, Resources, rest
 from tests.bindgen.roundtrip import FORMS, lift_and_lower
 
 SIZE = 512
@@ -197,6 +197,89 @@ def test_a_table_may_have_thousands_of_columns(form: tuple[Any, Any]) -> None:
     lowering = form[1](Memory(), "test: rows")
     lowering.rows([("",) * 2000] * 2, 2000)
     assert [block[0] for block in lowering.blocks] == [8 * 2000 * 2, *[0] * 4000]
+
+
+class Growing(Memory):
+    """A guest whose memory is another one whenever it was asked for something."""
+
+    def allocate(self, sizes: list[int], align: int) -> list[int]:
+        start = -(-len(self.bytes) // align) * align
+        found = []
+        for size in sizes:
+            found.append(start)
+            start += -(-size // align) * align
+        self.memory.release()
+        self.bytes = bytearray(bytes(self.bytes).ljust(start, b"\0"))
+        self.memory = memoryview(self.bytes)
+        return found
+
+
+LONG = [f"text {number} é" for number in range(2 * PureLower.PIECE + 100)]
+
+
+@pytest.mark.parametrize("width", [0, 3])
+def test_a_long_list_is_handed_over_in_pieces(form: tuple[Any, Any], width: int) -> None:
+    lift, lower = form
+    guest = Growing()
+    asked = []
+
+    async def allocate(sizes: list[int]) -> list[int]:
+        asked.append(len(sizes))
+        return guest.allocate(sizes, 1)
+
+    rows = list(zip(LONG, [*LONG[1:], "last"], [""] * len(LONG), strict=True))
+    lowering = lower(guest, "test: long")
+    lowering.string("before")
+    if width:
+        lowering.rows(rows, width)
+    else:
+        lowering.texts(LONG)
+    lowering.texts(["x"])
+    assert len(lowering.blocks) == 4
+    pointers = guest.allocate([block[0] for block in lowering.blocks], 4)
+    lowering.place(pointers)
+    asyncio.run(lowering.place_later(pointers, allocate))
+    assert max(asked) <= PureLower.PIECE
+    assert sum(asked) == len(LONG) * (width or 1)
+    lifting = lift(guest, "test: long")
+    lifting.left = 1 << 40
+    assert lifting.string(*lowering.take()) == "before"
+    lowering.put(0)
+    assert (lifting.rows(width, *lifting.pair(0)) if width else lifting.texts(*lifting.pair(0))) == (
+        rows if width else LONG
+    )
+    assert lifting.texts(*lowering.take()) == ["x"]
+
+
+@pytest.mark.parametrize("useless", [0, 2**32 - 1])
+def test_useless_memory_for_a_text_of_a_long_list_is_refused(form: tuple[Any, Any], useless: int) -> None:
+    guest = Growing()
+
+    async def allocate(sizes: list[int]) -> list[int]:
+        return [useless, *guest.allocate(sizes[1:], 1)]
+
+    lowering = form[1](guest, "test: long")
+    lowering.texts(LONG)
+    pointers = guest.allocate([block[0] for block in lowering.blocks], 4)
+    lowering.place(pointers)
+    with pytest.raises(GuestFault, match=r"^test: long: canonical_abi_realloc returned 0x"):
+        asyncio.run(lowering.place_later(pointers, allocate))
+
+
+def test_a_long_list_that_changes_meanwhile_is_refused(form: tuple[Any, Any]) -> None:
+    guest = Growing()
+    texts = list(LONG)
+
+    async def allocate(sizes: list[int]) -> list[int]:
+        texts.append("another")
+        return guest.allocate(sizes, 1)
+
+    lowering = form[1](guest, "test: long")
+    lowering.texts(texts)
+    pointers = guest.allocate([block[0] for block in lowering.blocks], 4)
+    lowering.place(pointers)
+    with pytest.raises(RuntimeError, match="the list changed"):
+        asyncio.run(lowering.place_later(pointers, allocate))
 
 
 def test_a_row_of_another_width_is_refused(form: tuple[Any, Any]) -> None:

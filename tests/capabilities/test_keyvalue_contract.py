@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,17 @@ from capabilities.bindings.keyvalue import (
 )
 from capabilities.bindings.kv import Kv
 from capabilities.bindings.types import ErrorErrorWithDescription
-from capabilities.keyvalue import KEY_LIMIT, VALUE_LIMIT, Backend
+from capabilities.keyvalue import KEY_LIMIT, VALUE_LIMIT, Backend, azblob, dapr, dynamodb
+from capabilities.keyvalue.azblob import AzureBlobBackend
+from capabilities.keyvalue.dapr import DaprBackend
+from capabilities.keyvalue.dynamodb import DynamoDbBackend
 from capabilities.keyvalue.filesystem import FilesystemBackend
 from capabilities.keyvalue.host import KeyvalueStores, KvStores
 from capabilities.keyvalue.memory import MemoryStores, RemoteMemoryStores, serve
 from capabilities.keyvalue.redis import RedisBackend
+from tests.azurite_server import AzuriteServer
+from tests.dapr_server import DaprServer
+from tests.moto_server import MotoServer
 from tests.redis_server import RedisServer
 
 KEYS = [
@@ -99,13 +106,36 @@ NAMES = [
 ]
 
 
+PREPARED = [f"store-{number}" for number in range(5)]
+"""Names that every service allows."""
+
+
+@dataclass(slots=True)
+class Subject:
+    """A backend, and what it allows."""
+
+    make: Callable[[], Any]
+    prepare: Callable[[str], None] = lambda name: None
+    """Makes the store of a name, where there must be something of that name first."""
+    names: list[str] = field(default_factory=lambda: NAMES)
+    keys: list[str] = field(default_factory=lambda: KEYS)
+    value_limit: int = VALUE_LIMIT
+    many: int = 1_200
+    """So many keys need several pages of a listing."""
+
+
 @dataclass(slots=True)
 class Stores:
     """A backend behind one of the two interfaces."""
 
-    open: Callable[[str], Awaitable[Keyvalue | Kv]]
+    subject: Subject
+    open_named: Callable[[str], Awaitable[Keyvalue | Kv]]
     described: bool
     """Whether errors are texts alone."""
+
+    async def open(self, name: str) -> Keyvalue | Kv:
+        self.subject.prepare(name)
+        return await self.open_named(name)
 
     async def check_fails(self, call: Awaitable[Any], case: type[Any]) -> None:
         with pytest.raises(Err) as caught:
@@ -140,31 +170,114 @@ async def closing(backend: Backend) -> AsyncIterator[Backend]:
     await backend.close()
 
 
-@pytest.fixture(params=["memory", "remote memory", "filesystem", "redis"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Any]:
-    match request.param:
+@pytest.fixture(scope="module")
+def moto_server() -> Iterator[MotoServer]:
+    with MotoServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def azurite_server() -> Iterator[AzuriteServer]:
+    with AzuriteServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def dapr_server() -> Iterator[DaprServer]:
+    with DaprServer() as server:
+        yield server
+        assert server.violations == []
+
+
+ANY_NAME = ["memory", "remote memory", "filesystem", "redis"]
+"""Those where any text is the name of a store."""
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def subject(kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
+    match kind:
         case "memory":
-            return lambda: closing(MemoryStores())
+            return Subject(lambda: closing(MemoryStores()))
         case "remote memory":
-            return remote_memory
+            return Subject(remote_memory)
         case "filesystem":
-            return lambda: closing(FilesystemBackend({"DIRECTORY": str(tmp_path / "stores")}))
-    server: RedisServer = request.getfixturevalue("redis_server")
-    server.cli("FLUSHALL")
-    return lambda: closing(RedisBackend({"REDIS_ADDRESS": server.address}))
+            return Subject(lambda: closing(FilesystemBackend({"DIRECTORY": str(tmp_path / "stores")})))
+        case "redis":
+            server: RedisServer = request.getfixturevalue("redis_server")
+            server.cli("FLUSHALL")
+            return Subject(lambda: closing(RedisBackend({"REDIS_ADDRESS": server.address})))
+    monkeypatch.setattr(dynamodb, "SCAN_ITEMS", 50)
+    monkeypatch.setattr(azblob, "LIST_BLOBS", 50)
+    monkeypatch.setattr(dapr, "PAGE_KEYS", 50)
+    return service(kind, request, f"-{next(_numbers)}")
+
+
+def service(kind: str, request: pytest.FixtureRequest, suffix: str) -> Subject:
+    """A backend whose names are chosen by the service. Each test has stores of its own, by the suffix."""
+    prepared: set[str] = set()
+
+    def prepare(create: Callable[[str], None]) -> Callable[[str], None]:
+        def once(name: str) -> None:
+            if name not in prepared and len(name) <= KEY_LIMIT:
+                prepared.add(name)
+                create(f"{plain(name)}{suffix}")
+
+        return once
+
+    @asynccontextmanager
+    async def renamed(backend: Any) -> AsyncIterator[Any]:
+        class Renamed:
+            async def open(self, name: str) -> Any:
+                return await backend.open(f"{plain(name)}{suffix}")
+
+        yield Renamed()
+        await backend.close()
+
+    match kind:
+        case "dynamodb":
+            moto: MotoServer = request.getfixturevalue("moto_server")
+            keys = [key for key in KEYS if len(key.encode()) <= dynamodb.KEY_BYTES]
+            limit = 300_000  # moto counts an item's bytes as base64, and refuses one of 405,000
+            return Subject(
+                lambda: renamed(DynamoDbBackend(moto.configs())), prepare(moto.create_table), PREPARED, keys, limit, 120
+            )
+        case "azblob":
+            azurite: AzuriteServer = request.getfixturevalue("azurite_server")
+            keys = [key for key in KEYS if len(key) <= azblob.NAME_CHARACTERS]
+            return Subject(
+                lambda: renamed(AzureBlobBackend(azurite.configs())),
+                prepare(azurite.create_container),
+                *(PREPARED, keys, VALUE_LIMIT, 120),
+            )
+    server: DaprServer = request.getfixturevalue("dapr_server")
+    # Each byte of what isn't plain takes three.
+    keys = [key for key in KEYS if 3 * len(key.encode()) <= dapr.KEY_BYTES]
+    return Subject(lambda: renamed(DaprBackend(server.configs())), lambda name: None, PREPARED, keys, dapr.VALUE_BYTES)
+
+
+def plain(name: str) -> str:
+    """The same name where it's one that every service allows."""
+    return name if len(name) > KEY_LIMIT else name.replace(" ", "-")
+
+
+@pytest.fixture(params=[*ANY_NAME, "dynamodb", "azblob", "dapr"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(params=["keyvalue", "kv"])
-def run(request: pytest.FixtureRequest, backend: Callable[[], Any]) -> Callable[[Scenario], None]:
+def run(request: pytest.FixtureRequest, subject: Subject) -> Callable[[Scenario], None]:
     """Runs a scenario against a backend behind an interface."""
 
     async def main(scenario: Scenario) -> None:
-        async with backend() as opened:
+        async with subject.make() as opened:
             stores = KeyvalueStores({"*": opened})
             if request.param == "kv":
-                await scenario(Stores(KvStores(stores).kv_open, described=True))
+                await scenario(Stores(subject, KvStores(stores).kv_open, described=True))
             else:
-                await scenario(Stores(stores.keyvalue_open, described=False))
+                await scenario(Stores(subject, stores.keyvalue_open, described=False))
 
     return lambda scenario: asyncio.run(main(scenario))
 
@@ -175,7 +288,13 @@ Run = Callable[[Scenario], None]
 def test_a_value_comes_back_byte_for_byte(run: Run) -> None:
     async def scenario(stores: Stores) -> None:
         store = await stores.open("store")
-        for value in (bytes(range(256)), b"\r\n", b"\0", b"\xff\xfe", bytes(1_000_003)):
+        for value in (
+            bytes(range(256)),
+            b"\r\n",
+            b"\0",
+            b"\xff\xfe",
+            bytes(min(1_000_003, stores.subject.value_limit)),
+        ):
             await store.set("key", value)
             assert await store.get("key") == value
 
@@ -239,14 +358,15 @@ def test_an_empty_store_lists_no_keys(run: Run) -> None:
 def test_any_text_is_a_key_of_its_own(run: Run) -> None:
     async def scenario(stores: Stores) -> None:
         store = await stores.open("store")
-        for number, key in enumerate(KEYS):
+        keys = stores.subject.keys
+        for number, key in enumerate(keys):
             await store.set(key, f"value {number}".encode())
-        assert sorted(await store.keys()) == sorted(KEYS)
-        for number, key in enumerate(KEYS):
+        assert sorted(await store.keys()) == sorted(keys)
+        for number, key in enumerate(keys):
             assert await store.get(key) == f"value {number}".encode()
-        for number, key in enumerate(KEYS):
+        for number, key in enumerate(keys):
             await store.delete(key)
-            assert sorted(await store.keys()) == sorted(KEYS[number + 1 :])
+            assert sorted(await store.keys()) == sorted(keys[number + 1 :])
 
     run(scenario)
 
@@ -254,7 +374,7 @@ def test_any_text_is_a_key_of_its_own(run: Run) -> None:
 def test_keys_are_listed_exactly_when_they_are_many(run: Run) -> None:
     async def scenario(stores: Stores) -> None:
         store, other = await stores.open("store"), await stores.open("store2")
-        keys = [f"key {number}" for number in range(1_200)]
+        keys = [f"key {number}" for number in range(stores.subject.many)]
         await asyncio.gather(*(store.set(key, b"") for key in keys), *(other.set(key, b"") for key in keys[:100]))
         assert sorted(await store.keys()) == sorted(keys)
 
@@ -275,7 +395,7 @@ def test_a_key_may_repeat_the_name_of_its_store(run: Run) -> None:
 def test_stores_of_other_names_see_nothing_of_each_other(run: Run) -> None:
     async def scenario(stores: Stores) -> None:
         keys = ["key", "b:key", ":key", "3Ab:key", "b/key", "a/key"]
-        opened = {name: await stores.open(name) for name in NAMES}
+        opened = {name: await stores.open(name) for name in stores.subject.names}
         for name, store in opened.items():
             assert await store.keys() == []
             for key in keys:
@@ -310,6 +430,7 @@ def test_a_key_past_the_limit_is_invalid(run: Run) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("kind", ANY_NAME)
 def test_the_longest_name_is_a_name(run: Run) -> None:
     async def scenario(stores: Stores) -> None:
         store = await stores.open("n" * KEY_LIMIT)
@@ -330,12 +451,14 @@ def test_a_value_past_the_limit_is_invalid(run: Run) -> None:
     run(scenario)
 
 
-def test_the_longest_value_is_kept(backend: Callable[[], Any]) -> None:
+def test_the_longest_value_is_kept(subject: Subject) -> None:
     async def scenario() -> None:
-        async with backend() as opened:
+        subject.prepare("store")
+        async with subject.make() as opened:
             store = await opened.open("store")
-            await store.set("key", bytes(VALUE_LIMIT))
-            assert await store.get("key") == bytes(VALUE_LIMIT)
+            value = b"\xff" * subject.value_limit
+            await store.set("key", value)
+            assert await store.get("key") == value
 
     asyncio.run(scenario())
 
@@ -343,7 +466,7 @@ def test_the_longest_value_is_kept(backend: Callable[[], Any]) -> None:
 def test_a_thousand_gets_at_once_are_all_answered(run: Run) -> None:
     async def scenario(stores: Stores) -> None:
         store = await stores.open("store")
-        keys = [f"key {number}" for number in range(1_000)]
+        keys = [f"key {number}" for number in range(min(1_000, stores.subject.many))]
         await asyncio.gather(*(store.set(key, key.encode()) for key in keys))
         values = await asyncio.gather(*(store.get(key) for key in keys))
         assert values == [key.encode() for key in keys]

@@ -16,17 +16,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bindgen.runtime import Err
-from capabilities.bindings.keyvalue import (
-    Keyvalue,
-    KeyvalueErrorInvalidValue,
-    KeyvalueErrorIoError,
-    KeyvalueErrorKeyNotFound,
-    KeyvalueErrorUnexpectedError,
-)
 from capabilities.errors import ConfigError
 from capabilities.filenames import NAME_MAX, file_name
-from capabilities.keyvalue import VALUE_LIMIT
+from capabilities.keyvalue import (
+    VALUE_LIMIT,
+    InvalidValue,
+    IoFailed,
+    KeyNotFound,
+    Store,
+    StoreError,
+)
 from capabilities.keyvalue import filesystem as backend_module
 from capabilities.keyvalue.filesystem import FilesystemBackend
 
@@ -34,14 +33,14 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 AWKWARD = st.text(st.sampled_from("./%~aA0\0\n é")) | st.integers(1, 400).map(lambda length: "x" * length)
 
 
-async def open_store(directory: Path, name: str = "store") -> Keyvalue:
+async def open_store(directory: Path, name: str = "store") -> Store:
     return await FilesystemBackend({"DIRECTORY": str(directory)}).open(name)
 
 
 async def check_fails(call: Awaitable[Any], case: type[Any]) -> None:
-    with pytest.raises(Err) as caught:
+    with pytest.raises(StoreError) as caught:
         await call
-    assert type(caught.value.value) is case
+    assert type(caught.value) is case
 
 
 def every_file(directory: Path) -> set[str]:
@@ -151,7 +150,7 @@ def test_the_file_of_a_long_key_that_was_tampered_with_is_an_io_error(tmp_path: 
         store = await open_store(tmp_path)
         await store.set("z" * 300, b"value")
         (tmp_path / "store" / file_name("z" * 300)).write_bytes(b"something else")
-        await check_fails(store.get("z" * 300), KeyvalueErrorIoError)
+        await check_fails(store.get("z" * 300), IoFailed)
         assert await store.keys() == []
 
     asyncio.run(scenario())
@@ -167,8 +166,8 @@ def test_a_symbolic_link_in_the_store_is_no_value(tmp_path: Path) -> None:
         store = await open_store(tmp_path)
         await store.set("other", b"")
         (tmp_path / "store" / "key").symlink_to(outside)
-        await check_fails(store.get("key"), KeyvalueErrorKeyNotFound)
-        await check_fails(store.delete("key"), KeyvalueErrorKeyNotFound)
+        await check_fails(store.get("key"), KeyNotFound)
+        await check_fails(store.delete("key"), KeyNotFound)
         assert await store.keys() == ["other"]
         await store.set("key", b"value")
         assert await store.get("key") == b"value"
@@ -187,7 +186,7 @@ def test_the_store_itself_may_not_be_a_symbolic_link(tmp_path: Path) -> None:
         (stores / "store").symlink_to(outside)
         store = await open_store(stores)
         for call in (store.get("key"), store.set("key", b"value"), store.keys(), store.delete("key")):
-            await check_fails(call, KeyvalueErrorIoError)
+            await check_fails(call, IoFailed)
         assert (outside / "key").read_bytes() == b"secret"
         assert every_file(outside) == {"key"}
 
@@ -204,10 +203,10 @@ def test_a_pipe_a_socket_or_a_directory_is_no_value_and_nothing_waits_for_it(tmp
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(directory / "socket"))
         for key in ("pipe", "directory", "socket"):
-            await check_fails(asyncio.wait_for(store.get(key), 5), KeyvalueErrorKeyNotFound)
-            await check_fails(store.delete(key), KeyvalueErrorKeyNotFound)
+            await check_fails(asyncio.wait_for(store.get(key), 5), KeyNotFound)
+            await check_fails(store.delete(key), KeyNotFound)
         assert await store.keys() == ["other"]
-        await check_fails(store.set("directory", b"value"), KeyvalueErrorIoError)
+        await check_fails(store.set("directory", b"value"), IoFailed)
         assert sorted(every_file(directory)) == ["other", "pipe", "socket"]
 
     asyncio.run(scenario())
@@ -218,7 +217,7 @@ def test_a_file_that_is_no_directory_in_the_stores_place_is_an_io_error(tmp_path
         (tmp_path / "store").write_bytes(b"")
         store = await open_store(tmp_path)
         for call in (store.get("key"), store.set("key", b"value"), store.keys(), store.delete("key")):
-            await check_fails(call, KeyvalueErrorIoError)
+            await check_fails(call, IoFailed)
 
     asyncio.run(scenario())
 
@@ -228,7 +227,7 @@ def test_a_file_that_is_too_long_for_a_value_is_an_invalid_value(tmp_path: Path)
         store = await open_store(tmp_path)
         await store.set("key", b"")
         os.truncate(tmp_path / "store" / "key", VALUE_LIMIT + 1)
-        await check_fails(store.get("key"), KeyvalueErrorInvalidValue)
+        await check_fails(store.get("key"), InvalidValue)
 
     asyncio.run(scenario())
 
@@ -241,7 +240,7 @@ def test_a_listing_past_the_limit_is_an_error(tmp_path: Path, monkeypatch: pytes
         await store.set("x" * 900, b"")
         assert await store.keys() == ["x" * 900]
         await store.set("y" * 900, b"")
-        await check_fails(store.keys(), KeyvalueErrorUnexpectedError)
+        await check_fails(store.keys(), StoreError)
 
     asyncio.run(scenario())
 
@@ -288,7 +287,7 @@ def test_in_the_temporary_directory_another_users_directory_is_refused(
     async def scenario() -> None:
         store = await FilesystemBackend({}).open("store")
         for call in (store.get("key"), store.set("key", b"value"), store.keys(), store.delete("key")):
-            await check_fails(call, KeyvalueErrorIoError)
+            await check_fails(call, IoFailed)
         assert every_file(tmp_path / "store") == {"key"}
         assert await (await open_store(tmp_path)).get("key") == b"planted", "a DIRECTORY is its owner's affair"
 
@@ -303,7 +302,75 @@ def test_in_the_temporary_directory_a_directory_that_all_may_write_to_is_refused
     (tmp_path / "store").chmod(0o777)
 
     async def scenario() -> None:
-        await check_fails((await FilesystemBackend({}).open("store")).keys(), KeyvalueErrorIoError)
+        await check_fails((await FilesystemBackend({}).open("store")).keys(), IoFailed)
+
+    asyncio.run(scenario())
+
+
+def test_where_the_guest_chooses_names_it_reaches_nothing_else_in_the_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "secrets").mkdir(mode=0o700)
+    (tmp_path / "secrets" / "key").write_bytes(b"secret")
+
+    async def scenario() -> None:
+        backend = FilesystemBackend({}).for_any_name()
+        for name in ("secrets", "../secrets", "..", "."):
+            store = await backend.open(name)
+            assert await store.keys() == []
+            await check_fails(store.get("key"), KeyNotFound)
+            await store.set("key", b"value")
+        assert (tmp_path / "secrets" / "key").read_bytes() == b"secret"
+        own = tmp_path / f"slight-py-{os.geteuid()}"
+        assert (own / "secrets" / "key").read_bytes() == b"value"
+        assert stat.S_IMODE(own.stat().st_mode) == 0o700
+        assert set(os.listdir(tmp_path)) == {"secrets", own.name}
+
+    asyncio.run(scenario())
+
+
+def test_where_the_guest_chooses_names_a_directory_that_another_user_made_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    own = tmp_path / f"slight-py-{os.geteuid()}"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    async def check_refused() -> None:
+        store = await FilesystemBackend({}).for_any_name().open("store")
+        for call in (store.set("key", b"value"), store.keys(), store.get("key"), store.delete("key")):
+            await check_fails(call, IoFailed)
+
+    own.symlink_to(elsewhere)
+    asyncio.run(check_refused())
+    own.unlink()
+    own.mkdir()
+    own.chmod(0o777)
+    asyncio.run(check_refused())
+    assert list(elsewhere.iterdir()) == []
+    assert list(own.iterdir()) == []
+
+
+def test_with_a_directory_of_its_own_stores_of_any_name_are_in_that(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        backend = FilesystemBackend({"DIRECTORY": str(tmp_path)}).for_any_name()
+        await (await backend.open("store")).set("key", b"value")
+        assert (tmp_path / "store" / "key").read_bytes() == b"value"
+
+    asyncio.run(scenario())
+
+
+def test_the_notice_of_an_error_names_the_directory_and_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "store").write_bytes(b"")
+
+    async def scenario() -> None:
+        with pytest.raises(IoFailed) as caught:
+            await (await open_store(tmp_path)).get("key")
+        assert str(caught.value) == "Not a directory"
+        assert str(caught.value.notice).startswith(f"keyvalue.filesystem: {tmp_path}/store: Not a directory; ")
+        assert "DIRECTORY" in str(caught.value.notice)
 
     asyncio.run(scenario())
 
@@ -315,8 +382,8 @@ def test_reading_makes_no_directory(tmp_path: Path) -> None:
     async def scenario() -> None:
         store = await open_store(tmp_path / "stores")
         assert await store.keys() == []
-        await check_fails(store.get("key"), KeyvalueErrorKeyNotFound)
-        await check_fails(store.delete("key"), KeyvalueErrorKeyNotFound)
+        await check_fails(store.get("key"), KeyNotFound)
+        await check_fails(store.delete("key"), KeyNotFound)
 
     asyncio.run(scenario())
     assert list(tmp_path.iterdir()) == []
@@ -328,7 +395,7 @@ def test_a_store_that_is_removed_while_it_is_open_starts_anew(tmp_path: Path) ->
         await store.set("old", b"")
         (tmp_path / "store" / "old").unlink()
         (tmp_path / "store").rmdir()
-        await check_fails(store.get("old"), KeyvalueErrorKeyNotFound)
+        await check_fails(store.get("old"), KeyNotFound)
         await store.set("new", b"")
         assert await store.keys() == ["new"]
 
@@ -368,7 +435,7 @@ def test_a_write_that_fails_leaves_the_old_value_and_no_other_file(
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "replace", replace)
-        await check_fails(store.set("key", b"new"), KeyvalueErrorIoError)
+        await check_fails(store.set("key", b"new"), IoFailed)
         assert await store.get("key") == b"old"
         assert os.listdir(tmp_path / "store") == ["key"]
 
@@ -384,8 +451,8 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
             await store.set("key", b"value")
             await store.get("key")
             await store.keys()
-            await check_fails(store.get("missing"), KeyvalueErrorKeyNotFound)
-            await check_fails(store.delete("missing"), KeyvalueErrorKeyNotFound)
+            await check_fails(store.get("missing"), KeyNotFound)
+            await check_fails(store.delete("missing"), KeyNotFound)
             await store.set("z" * 300, b"")
         assert len(os.listdir("/proc/self/fd")) == before
 

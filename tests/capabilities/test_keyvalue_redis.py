@@ -15,16 +15,15 @@ from typing import Any
 import pytest
 import uvloop
 
-from bindgen.runtime import Err
-from capabilities.bindings.keyvalue import (
-    KeyvalueErrorAuthenticationError,
-    KeyvalueErrorConnectionError,
-    KeyvalueErrorInvalidValue,
-    KeyvalueErrorKeyNotFound,
-    KeyvalueErrorTimeoutError,
-    KeyvalueErrorUnexpectedError,
-)
 from capabilities.errors import ConfigError
+from capabilities.keyvalue import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    InvalidValue,
+    KeyNotFound,
+    StoreError,
+    TimedOut,
+)
 from capabilities.keyvalue import redis as backend_module
 from capabilities.keyvalue.redis import BATCH_BYTES, BATCH_COMMANDS, MAX_CONNECTIONS, RedisBackend, parse_address
 from tests.redis_server import RedisServer
@@ -55,13 +54,13 @@ async def stores_at(address: str) -> AsyncIterator[RedisBackend]:
 
 async def check_fails(call: Awaitable[Any], case: type[Any]) -> str:
     """The text of the error that the call ends with."""
-    with pytest.raises(Err) as caught:
+    with pytest.raises(StoreError) as caught:
         await asyncio.wait_for(call, 20)
-    error: Any = caught.value.value
+    error = caught.value
     assert type(error) is case, error
-    assert error.value
-    assert PASSWORD not in error.value
-    return str(error.value)
+    assert str(error)
+    assert PASSWORD not in f"{error} {error.notice}"
+    return str(error)
 
 
 @asynccontextmanager
@@ -163,7 +162,7 @@ def test_a_listing_past_the_limit_is_an_error(server: RedisServer, monkeypatch: 
             await store.set("x" * 900, b"")
             assert await store.keys() == ["x" * 900]
             await store.set("y" * 900, b"")
-            await check_fails(store.keys(), KeyvalueErrorUnexpectedError)
+            await check_fails(store.keys(), StoreError)
 
     asyncio.run(scenario())
 
@@ -173,7 +172,7 @@ def test_what_is_no_value_of_redis_is_an_invalid_value(server: RedisServer) -> N
         server.cli("LPUSH", "store:list", "item")
         async with stores_at(server.address) as stores:
             store = await stores.open("store")
-            await check_fails(store.get("list"), KeyvalueErrorInvalidValue)
+            await check_fails(store.get("list"), InvalidValue)
             await store.set("list", b"value")
             assert await store.get("list") == b"value"
 
@@ -184,8 +183,8 @@ def test_a_full_redis_is_an_unexpected_error() -> None:
     async def scenario(address: str) -> None:
         async with stores_at(address) as stores:
             store = await stores.open("store")
-            assert "OOM" in await check_fails(store.set("key", b"value"), KeyvalueErrorUnexpectedError)
-            await check_fails(store.get("key"), KeyvalueErrorKeyNotFound)
+            assert "OOM" in await check_fails(store.set("key", b"value"), StoreError)
+            await check_fails(store.get("key"), KeyNotFound)
 
     with RedisServer("--maxmemory", "1") as full:
         asyncio.run(scenario(full.address))
@@ -208,7 +207,7 @@ def test_opening_a_store_does_not_touch_the_network() -> None:
             store = await stores.open("store")
             await asyncio.sleep(0.05)
             assert connections == 0
-            await check_fails(store.get("key"), KeyvalueErrorConnectionError)
+            await check_fails(store.get("key"), ConnectionFailed)
             assert connections > 0
         listener.close()
 
@@ -290,10 +289,8 @@ def test_in_a_batch_each_command_has_an_answer_of_its_own(server: RedisServer) -
                 *(store.get(key) for key in ("here", "missing", "list", "here")), return_exceptions=True
             )
             assert here == again == b"value"
-            assert isinstance(missing, Err)
-            assert isinstance(missing.value, KeyvalueErrorKeyNotFound)
-            assert isinstance(wrong, Err)
-            assert isinstance(wrong.value, KeyvalueErrorInvalidValue)
+            assert isinstance(missing, KeyNotFound)
+            assert isinstance(wrong, InvalidValue)
 
     asyncio.run(scenario())
 
@@ -354,7 +351,7 @@ def test_errors_last_only_while_redis_is_away() -> None:
             server.kill()
             for _ in range(3):
                 answers = await asyncio.gather(*(store.get(f"{n}") for n in range(200)), return_exceptions=True)
-                assert {type(getattr(answer, "value", None)) for answer in answers} == {KeyvalueErrorConnectionError}
+                assert {type(answer) for answer in answers} == {ConnectionFailed}
             server.start()
             await asyncio.gather(*(store.set(f"{number}", b"new") for number in range(200)))
             assert await asyncio.gather(*(store.get(f"{number}") for number in range(200))) == [b"new"] * 200
@@ -373,7 +370,7 @@ def test_a_restart_between_two_calls_goes_unnoticed() -> None:
             await asyncio.gather(*(store.set(f"{number}", b"") for number in range(100)))
             server.restart()
             await asyncio.sleep(0.01)  # a DEL isn't repeated, so the loop must have seen the connections end
-            await check_fails(store.delete("1"), KeyvalueErrorKeyNotFound)
+            await check_fails(store.delete("1"), KeyNotFound)
 
     with RedisServer() as server:
         asyncio.run(scenario(server))
@@ -383,7 +380,7 @@ def test_a_redis_that_is_not_there_yet_is_used_once_it_is() -> None:
     async def scenario(server: RedisServer) -> None:
         async with stores_at(server.address) as stores:
             store = await stores.open("store")
-            await check_fails(store.set("key", b""), KeyvalueErrorConnectionError)
+            await check_fails(store.set("key", b""), ConnectionFailed)
             server.start()
             await store.set("key", b"value")
             assert await store.get("key") == b"value"
@@ -405,7 +402,7 @@ def test_calls_under_way_when_redis_dies_end_with_a_connection_error() -> None:
             assert not any(call.done() for call in calls)
             server.kill()
             for call in calls:
-                await check_fails(call, KeyvalueErrorConnectionError)
+                await check_fails(call, ConnectionFailed)
 
     with RedisServer() as server:
         asyncio.run(scenario(server))
@@ -422,7 +419,7 @@ def test_a_redis_that_hangs_is_a_timeout_error_for_all_that_wait(monkeypatch: py
             start = time.monotonic()
             answers = await asyncio.gather(*(store.get("key") for _ in range(1_000)), return_exceptions=True)
             assert time.monotonic() - start < 3
-            assert {type(getattr(answer, "value", None)) for answer in answers} == {KeyvalueErrorTimeoutError}
+            assert {type(answer) for answer in answers} == {TimedOut}
             os.kill(server.pid, signal.SIGCONT)
             monkeypatch.undo()
             assert await asyncio.gather(*(store.get("key") for _ in range(100))) == [b"value"] * 100
@@ -442,7 +439,7 @@ def test_a_host_that_does_not_accept_is_a_timeout_error(monkeypatch: pytest.Monk
                 filler.setblocking(False)
                 filler.connect_ex(listener.getsockname())
             async with stores_at(f"redis://{HOST}:{listener.getsockname()[1]}") as stores:
-                await check_fails((await stores.open("store")).get("key"), KeyvalueErrorTimeoutError)
+                await check_fails((await stores.open("store")).get("key"), TimedOut)
 
     asyncio.run(scenario())
 
@@ -471,7 +468,7 @@ def test_a_delete_on_a_connection_that_broke_is_not_sent_again() -> None:
 
     async def scenario() -> None:
         async with fake_redis(answer) as address, stores_at(address) as stores:
-            await check_fails((await stores.open("s")).delete("key"), KeyvalueErrorConnectionError)
+            await check_fails((await stores.open("s")).delete("key"), ConnectionFailed)
         assert commands == [[b"DEL", b"s:key"]]
 
     asyncio.run(scenario())
@@ -482,7 +479,7 @@ def test_a_connection_that_always_breaks_is_given_up_after_the_second_try() -> N
 
     async def scenario() -> None:
         async with fake_redis(commands.append) as address, stores_at(address) as stores:
-            await check_fails((await stores.open("s")).get("key"), KeyvalueErrorConnectionError)
+            await check_fails((await stores.open("s")).get("key"), ConnectionFailed)
         assert len(commands) == 2
 
     asyncio.run(scenario())
@@ -492,7 +489,7 @@ def test_a_redis_that_loads_its_data_is_a_connection_error() -> None:
     async def scenario() -> None:
         loading = b"-LOADING Redis is loading the dataset in memory\r\n"
         async with fake_redis(lambda _: loading) as address, stores_at(address) as stores:
-            text = await check_fails((await stores.open("s")).get("key"), KeyvalueErrorConnectionError)
+            text = await check_fails((await stores.open("s")).get("key"), ConnectionFailed)
             assert "loading" in text
 
     asyncio.run(scenario())
@@ -502,7 +499,7 @@ def test_a_redis_that_loads_its_data_is_a_connection_error() -> None:
 def test_something_that_is_no_redis_is_an_unexpected_error(reply: bytes) -> None:
     async def scenario() -> None:
         async with fake_redis(lambda _: reply) as address, stores_at(address) as stores:
-            await check_fails((await stores.open("s")).get("key"), KeyvalueErrorUnexpectedError)
+            await check_fails((await stores.open("s")).get("key"), StoreError)
 
     asyncio.run(scenario())
 
@@ -519,7 +516,7 @@ def test_a_password_opens_the_store_and_a_wrong_one_is_an_authentication_error()
                 assert await store.get("key") == b"value"
             for wrong in (f":{PASSWORD}x@", f"nobody:{PASSWORD}x@", ""):
                 async with stores_at(address.replace(f":{PASSWORD}@", wrong)) as stores:
-                    await check_fails((await stores.open("store")).get("key"), KeyvalueErrorAuthenticationError)
+                    await check_fails((await stores.open("store")).get("key"), AuthenticationFailed)
 
     with RedisServer(password=PASSWORD, unix_socket=True) as server:
         asyncio.run(scenario(server))
@@ -528,7 +525,7 @@ def test_a_password_opens_the_store_and_a_wrong_one_is_an_authentication_error()
 def test_a_password_that_redis_does_not_ask_for_is_an_authentication_error(server: RedisServer) -> None:
     async def scenario() -> None:
         async with stores_at(f"redis://:{PASSWORD}@{HOST}:{server.port}") as stores:
-            await check_fails((await stores.open("store")).get("key"), KeyvalueErrorAuthenticationError)
+            await check_fails((await stores.open("store")).get("key"), AuthenticationFailed)
 
     asyncio.run(scenario())
 
@@ -541,9 +538,9 @@ def test_a_user_without_the_permission_is_an_authentication_error() -> None:
         server.cli("ACL", "SETUSER", "reader", "on", f">{password}", "~store:*", "+get")
         async with stores_at(f"redis://reader:{encoded}@{HOST}:{server.port}") as stores:
             store = await stores.open("store")
-            await check_fails(store.get("key"), KeyvalueErrorKeyNotFound)
-            await check_fails(store.set("key", b""), KeyvalueErrorAuthenticationError)
-            await check_fails((await stores.open("other")).get("key"), KeyvalueErrorAuthenticationError)
+            await check_fails(store.get("key"), KeyNotFound)
+            await check_fails(store.set("key", b""), AuthenticationFailed)
+            await check_fails((await stores.open("other")).get("key"), AuthenticationFailed)
 
     with RedisServer() as server:
         asyncio.run(scenario(server))
@@ -555,7 +552,7 @@ def test_a_server_that_repeats_the_password_in_its_error_does_not_give_it_away(e
         async with fake_redis(lambda _: f"-{error}\r\n".format(PASSWORD).encode()) as address:
             address = address.replace("redis://", f"redis://:{PASSWORD}@")
             async with stores_at(address) as stores:
-                await check_fails((await stores.open("s")).get("key"), KeyvalueErrorUnexpectedError)
+                await check_fails((await stores.open("s")).get("key"), StoreError)
 
     asyncio.run(scenario())
 
@@ -564,11 +561,29 @@ def test_no_error_shows_where_redis_is() -> None:
     async def scenario() -> None:
         port = free_port()
         async with stores_at(f"redis://{HOST}:{port}") as stores:
-            text = await check_fails((await stores.open("store")).get("key"), KeyvalueErrorConnectionError)
+            text = await check_fails((await stores.open("store")).get("key"), ConnectionFailed)
             assert text == "Redis can't be reached: Connection refused"
         async with stores_at("unix:///nowhere/redis.sock") as stores:
-            text = await check_fails((await stores.open("store")).get("key"), KeyvalueErrorConnectionError)
+            text = await check_fails((await stores.open("store")).get("key"), ConnectionFailed)
             assert text == "Redis can't be reached: No such file or directory"
+
+    asyncio.run(scenario())
+
+
+def test_the_notice_of_an_error_says_where_redis_is_and_no_secret() -> None:
+    async def scenario() -> None:
+        port = free_port()
+        for address, place in (
+            (f"redis://user:{PASSWORD}@{HOST}:{port}", f"{HOST}:{port}"),
+            (f"unix://user:{PASSWORD}@/nowhere/redis.sock", "/nowhere/redis.sock"),
+        ):
+            async with stores_at(address) as stores:
+                with pytest.raises(ConnectionFailed) as caught:
+                    await (await stores.open("store")).get("key")
+                notice = str(caught.value.notice)
+                assert notice.startswith(f"redis {place}: ")
+                assert notice.endswith("; start it, or correct REDIS_ADDRESS in the slightfile")
+                assert PASSWORD not in notice
 
     asyncio.run(scenario())
 
@@ -589,7 +604,7 @@ def test_the_database_is_the_addresss(server: RedisServer) -> None:
 def test_a_database_that_redis_does_not_have_is_named_as_the_cause(server: RedisServer) -> None:
     async def scenario() -> None:
         async with stores_at(f"{server.address}/99") as stores:
-            text = await check_fails((await stores.open("store")).get("key"), KeyvalueErrorUnexpectedError)
+            text = await check_fails((await stores.open("store")).get("key"), StoreError)
             assert "database" in text
 
     asyncio.run(scenario())
@@ -668,7 +683,7 @@ def test_closing_gives_up_on_a_redis_that_hangs(monkeypatch: pytest.MonkeyPatch)
 def test_a_certificate_that_nobody_vouches_for_is_refused(tls_server: RedisServer) -> None:
     async def scenario() -> None:
         async with stores_at(f"rediss://:{PASSWORD}@{HOST}:{tls_server.port}") as stores:
-            text = await check_fails((await stores.open("store")).get("key"), KeyvalueErrorConnectionError)
+            text = await check_fails((await stores.open("store")).get("key"), ConnectionFailed)
             assert "not trusted" in text
 
     asyncio.run(scenario())
@@ -677,7 +692,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tls_server: RedisServe
 def test_a_certificate_of_another_host_is_refused(tls_server: RedisServer) -> None:
     async def scenario() -> None:
         async with stores_at(tls_server.address.replace(HOST, "localhost")) as stores:
-            text = await check_fails((await stores.open("store")).get("key"), KeyvalueErrorConnectionError)
+            text = await check_fails((await stores.open("store")).get("key"), ConnectionFailed)
             assert "not trusted" in text
 
     asyncio.run(scenario())
@@ -689,9 +704,9 @@ def test_tls_files_that_cannot_be_used_are_a_connection_error_until_they_can(tls
         late = tls_server.directory / "late.pem"
         async with stores_at(tls_server.address.replace("certificate.pem", "late.pem")) as stores:
             store = await stores.open("store")
-            assert "TLS files" in await check_fails(store.get("key"), KeyvalueErrorConnectionError)
+            assert "TLS files" in await check_fails(store.get("key"), ConnectionFailed)
             late.write_text("no certificate")
-            assert "TLS files" in await check_fails(store.get("key"), KeyvalueErrorConnectionError)
+            assert "TLS files" in await check_fails(store.get("key"), ConnectionFailed)
             late.write_bytes(tls_server.certificate.read_bytes())
             await store.set("key", b"value")
 
@@ -703,7 +718,7 @@ def test_tls_with_a_redis_that_does_not_speak_it_fails(server: RedisServer, monk
 
     async def scenario() -> None:
         async with stores_at(f"rediss://{HOST}:{server.port}") as stores:  # Redis waits for the rest of a command
-            await check_fails((await stores.open("store")).get("key"), KeyvalueErrorTimeoutError)
+            await check_fails((await stores.open("store")).get("key"), TimedOut)
 
     asyncio.run(scenario())
 
@@ -711,7 +726,7 @@ def test_tls_with_a_redis_that_does_not_speak_it_fails(server: RedisServer, monk
 def test_a_redis_that_speaks_tls_only_is_a_connection_error_without_it(tls_server: RedisServer) -> None:
     async def scenario() -> None:
         async with stores_at(f"redis://{HOST}:{tls_server.port}") as stores:
-            await check_fails((await stores.open("store")).get("key"), KeyvalueErrorConnectionError)
+            await check_fails((await stores.open("store")).get("key"), ConnectionFailed)
 
     asyncio.run(scenario())
 
@@ -722,7 +737,7 @@ def test_a_server_that_asks_for_a_certificate_gets_the_clients() -> None:
         async with stores_at(server.address + with_key) as stores:
             await (await stores.open("store")).set("key", b"value")
         async with stores_at(server.address) as stores:
-            await check_fails((await stores.open("store")).set("key", b"value"), KeyvalueErrorConnectionError)
+            await check_fails((await stores.open("store")).set("key", b"value"), ConnectionFailed)
 
     with RedisServer("--tls-auth-clients", "yes", "--tls-ca-cert-file", "certificate.pem", tls=True) as server:
         asyncio.run(scenario(server))

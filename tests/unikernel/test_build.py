@@ -319,6 +319,12 @@ def test_settings_that_are_no_secrets_stay(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("backend", ["dynamodb", "azblob", "dapr"])
+def test_a_service_that_no_image_reaches_is_refused(backend: str) -> None:
+    with pytest.raises(UsageError, match=r"does not put into images; for an image, use keyvalue\.redis"):
+        application.load(example("keyvalue-demo-c"), slightfile("keyvalue-demo-c", backend))
+
+
 # Capabilities of the user's own.
 
 
