@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bindgen.runtime import CANONICAL_ABI, Err, Import, guest_resource_imports, host_resource_imports
 from capabilities import registry
 from capabilities.errors import ConfigError
+from capabilities.grants import Granted
 from capabilities.registry import Family, RegistryError
 from slight_py import sessions, wasi
 from slight_py.engine import DROP, WASI, ModuleInfo, Trap
@@ -69,7 +70,11 @@ class Backends:
         """
         if family.name not in self.hosts:
             grants = slightfile.grants_for(family.name)
-            self.hosts[family.name] = _hosts(family, {grant.name: self.of(grant, slightfile) for grant in grants})
+            backends = {grant.name: self.of(grant, slightfile) for grant in grants}
+            if slightfile.path is not None:
+                lines = {grant.name: grant.line for grant in grants}
+                backends = Granted(backends, str(slightfile.path), lines, grants[0].resource)
+            self.hosts[family.name] = _hosts(family, backends)
         host = self.hosts[family.name].get(interface)
         if family not in registry.families():
             _check_host(host, family, interface, slightfile)
@@ -223,10 +228,15 @@ def link(
         hosts |= dict.fromkeys(own, (http or _NoServers)())
     definitions = _definitions(info, served)
     links: dict[tuple[str, str], tuple[Import, Any]] = {}
+    traced = log.isEnabledFor(logging.DEBUG)
     for each in info.imports:
         definition = definitions.get((each.module, each.name))
         if definition is not None:
             host = hosts.get(each.module)
+            if traced and each.module in hosts:
+                from slight_py import trace
+
+                definition = trace.traced(definition)
             if hasattr(host, "session"):
                 definition = _in_session(definition)
             guarded = each.module in hosts and each.module not in own

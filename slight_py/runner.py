@@ -21,7 +21,7 @@ from bindgen.runtime import Err, GuestFault
 from capabilities.errors import ConfigError
 from capabilities.http.cors import Cors
 from capabilities.http.settings import HttpSettings
-from slight_py import linker, modules, wasi
+from slight_py import linker, logs, modules, wasi
 from slight_py.compilation import CompileLimits
 from slight_py.engine import (
     Engine,
@@ -228,6 +228,9 @@ class Run:
         each write, and as it may in all it does. A signal ends it before that.
         """
         code = await self._outcome()
+        if code and logs.silent():
+            more = "" if self._config.verbose else "; --verbose shows what it asked for"
+            log.error("%s ended with code %d and said nothing%s", self._config.app.name, code, more)
         await wasi.printed()
         return code
 
