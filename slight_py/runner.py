@@ -229,7 +229,8 @@ class Run:
         """
         code = await self._outcome()
         if code and logs.silent():
-            more = "" if self._config.verbose else "; --verbose shows what it asked for"
+            asked = linker.interfaces(self._loaded.info) and not self._config.verbose
+            more = "; --verbose shows what it asked for" if asked else ""
             log.error("%s ended with code %d and said nothing%s", self._config.app.name, code, more)
         await wasi.printed()
         return code

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
-from functools import cache, partial
+from functools import partial
 from types import ModuleType
 from typing import Any, get_args
 
@@ -67,7 +67,7 @@ class _Lent:
 
     def __init__(self, handles: Any, definition: Import, arguments: tuple[Any, ...]) -> None:
         self._handles = handles
-        self._handle = arguments[0] if arguments else None
+        self._handle = arguments[0] if arguments else -1
         self._resource: Any = None
         # What is no handle of that resource belongs to a function that is no method, or the call refuses it.
         with suppress(GuestFault):
@@ -156,12 +156,12 @@ class _Shown:
 
     def _record(self, value: Any) -> str:
         case = _case(type(value))
-        values = {
-            each.name: self._value(getattr(value, each.name), each.name, str(each.type)) for each in fields(value)
-        }
+        named = [
+            (each.name, self._value(getattr(value, each.name), each.name, str(each.type))) for each in fields(value)
+        ]
         if case is None:
-            return f"{{{', '.join(f'{name}: {shown}' for name, shown in values.items())}}}"
-        return f"{case}({', '.join(values.values())})" if values else case
+            return f"{{{', '.join(f'{name}: {shown}' for name, shown in named)}}}"
+        return f"{case}({', '.join(shown for _, shown in named)})" if named else case
 
 
 def _plain(value: Any, name: str) -> str:
@@ -225,8 +225,7 @@ def _signature(definition: Import, method: str) -> tuple[list[tuple[str, str]], 
     return [], "resource"
 
 
-@cache
-def _case(kind: type) -> str | None:
+def _case(kind: type[Any]) -> str | None:
     """The name of the variant's case that a class stands for; None for a record's."""
     module: ModuleType | None = sys.modules.get(kind.__module__)
     for name, value in vars(module).items() if module else ():
