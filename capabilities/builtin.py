@@ -25,6 +25,7 @@ _FILESYSTEM = ResourceType(
     "keyvalue",
     optional=("DIRECTORY",),
     load="capabilities.keyvalue.filesystem:FilesystemBackend",
+    local=True,
 )
 _REDIS = ResourceType(
     "keyvalue.redis",
@@ -34,7 +35,7 @@ _REDIS = ResourceType(
     extra="redis",
 )
 _KEYVALUE_TYPES = (
-    ResourceType("keyvalue.memory", "keyvalue", load="capabilities.keyvalue.memory:MemoryStores"),
+    ResourceType("keyvalue.memory", "keyvalue", load="capabilities.keyvalue.memory:MemoryStores", local=True),
     _FILESYSTEM,
     _REDIS,
     ResourceType("keyvalue.awsdynamodb", "keyvalue"),
@@ -62,6 +63,7 @@ _HTTP_TYPES = (
             "CORS_ALLOW_CREDENTIALS",
         ),
         load="capabilities.http.cors:Cors.from_configs",
+        local=True,
     ),
 )
 

@@ -19,6 +19,8 @@ class ResourceType:
 
     `shared` is whether all workers of one run share what it keeps: it is made in the main process alone, and has a
     method `connect`, whose result is the backend, for the main process and for each worker (slight_py/sharing.py).
+
+    `local` is whether it works without a network, as an image's machine has none unless the user opens it.
     """
 
     name: str
@@ -28,6 +30,7 @@ class ResourceType:
     load: str = ""
     extra: str = ""
     shared: bool = False
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
