@@ -109,7 +109,7 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 		sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
 		$(call apt,python3-dev,The headers of Python)
 	@echo "setting up .venv for the tests"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis,secrets,azapp,completion]'
 	@touch $@ .venv/run .venv/redis
 
 setup-run: .venv/run

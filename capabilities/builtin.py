@@ -87,11 +87,40 @@ _MESSAGING_TYPES = (
 
 # Settings.
 
-_CONFIGS = Family("configs", {"configs": ""}, named=True)
+_CONFIGS = Family(
+    "configs",
+    {"configs": "capabilities.bindings.configs"},
+    host="capabilities.configs.host:hosts",
+    embedded="configs.memory",
+    named=True,
+)
 _CONFIGS_TYPES = (
-    ResourceType("configs.envvars", "configs"),
-    ResourceType("configs.usersecrets", "configs"),
-    ResourceType("configs.azapp", "configs"),
+    ResourceType(
+        "configs.memory", "configs", load="capabilities.configs.memory:MemoryConfigs", shared=True, local=True
+    ),
+    ResourceType(
+        "configs.envvars",
+        "configs",
+        optional=("VARIABLES",),
+        load="capabilities.configs.envvars:EnvironmentConfigs",
+        shared=True,
+        local=True,
+    ),
+    ResourceType(
+        "configs.usersecrets",
+        "configs",
+        load="capabilities.configs.usersecrets:UserSecrets",
+        extra="secrets",
+        secrets=True,
+        local=True,
+    ),
+    ResourceType(
+        "configs.azapp",
+        "configs",
+        optional=("AZAPPCONFIG_ENDPOINT", "AZAPPCONFIG_KEYID", "AZAPPCONFIG_KEYSECRET"),
+        load="capabilities.configs.azapp:AppConfiguration",
+        extra="azapp",
+    ),
 )
 
 # Locks.

@@ -21,6 +21,8 @@ class ResourceType:
     method `connect`, whose result is the backend, for the main process and for each worker (slight_py/sharing.py).
 
     `local` is whether it works without a network, as an image's machine has none unless the user opens it.
+
+    `secrets` is whether its configs are the slightfile's [[secret_settings]], still encrypted, beside its config keys.
     """
 
     name: str
@@ -31,6 +33,7 @@ class ResourceType:
     extra: str = ""
     shared: bool = False
     local: bool = False
+    secrets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ EXAMPLES: Mapping[str, C | Rust] = {
     ),
     "bare-c": C(("canonical_abi", "keyvalue"), ("-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry")),
     "kv-2022-c": C(("canonical_abi", "types", "kv")),
+    "configs-demo-c": C(("canonical_abi", "configs")),
     "custom-capability": C(()),
 }
 

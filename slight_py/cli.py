@@ -100,6 +100,11 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_bindgen(commands, "bindgen" in words)
     _add_image(commands, "image" in words)
+    _add_secret(commands)
+    _add_add(commands)
+    _add_new(commands)
+    _add_doctor(commands)
+    _add_completion(commands)
     return parser
 
 
@@ -181,7 +186,138 @@ def _add_image(commands: Commands, meant: bool) -> None:
         image.add_arguments(command)
 
 
+def _add_secret(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "secret",
+        "keep a secret in a slightfile, encrypted with a key of yours",
+        "slight-py secret -c slightfile.toml -k REDIS_ADDRESS    (asks for the value)\n"
+        "  slight-py secret list -c slightfile.toml\n"
+        "  slight-py secret remove -c slightfile.toml -k REDIS_ADDRESS",
+    )
+    command.set_defaults(command=_secret)
+    command.add_argument(
+        "action", nargs="?", default="set", choices=("set", "list", "remove"), metavar="ACTION",
+        help="set (which needs not be said), list or remove",
+    )  # fmt: skip
+    command.add_argument(
+        "-c", "--config", dest="config", metavar="FILE", type=Path, default=argparse.SUPPRESS, help="the slightfile"
+    )
+    command.add_argument("-k", "--key", metavar="KEY", help="the secret's name, as in ${usersecrets.KEY}")
+    command.add_argument(
+        "-v", "--value", metavar="VALUE",
+        help="the secret; without it, or as `-`, it is read from standard input, and is in no shell's history",
+    )  # fmt: skip
+
+
+def _add_add(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "add",
+        "write an interface's WIT files into a folder, to build a guest against",
+        "slight-py add keyvalue    (into keyvalue_0.5.1)",
+    )
+    command.set_defaults(command=_add)
+    command.add_argument("interface", metavar="INTERFACE[@vX.Y.Z]", help="an interface of Spiderlightning 0.5.1")
+    command.add_argument(
+        "--out-dir", type=Path, default=Path(), metavar="DIR", help="where the folder goes (the current directory)"
+    )
+
+
+def _add_new(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "new",
+        "make a project for a guest, which builds and runs at once",
+        "slight-py new -n visits rust",
+    )
+    command.set_defaults(command=_new)
+    command.add_argument("-n", "--name", required=True, metavar="NAME[@vX.Y.Z]", help="the project, and its folder")
+    command.add_argument("language", choices=("rust", "c"), help="the language of the guest")
+
+
+def _add_doctor(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "doctor",
+        "say what this machine is ready for, and what to type for what it lacks",
+        "slight-py doctor",
+    )
+    command.set_defaults(command=_doctor)
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_completion(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "completion",
+        "print what completes commands and options in a shell",
+        'eval "$(slight-py completion bash)"    (in ~/.bashrc)',
+    )
+    command.set_defaults(command=_completion)
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell")
+
+
 # Commands.
+
+
+def _add(options: argparse.Namespace) -> int:
+    from slight_py import interfaces
+
+    print(interfaces.add(options.interface, options.out_dir), flush=True)
+    return 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    from slight_py import new
+
+    print(new.new(options.name, options.language, Path()), flush=True)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from slight_py import doctor
+    from slight_py.progress import progress
+    from unikernel import doctor as machines
+
+    with progress("looking at this machine"):
+        findings = [*doctor.examine(), *machines.examine()]
+    print(doctor.as_json(findings) if options.json else doctor.as_text(findings), flush=True)
+    return 0 if doctor.is_fit(findings) else 1
+
+
+def _completion(options: argparse.Namespace) -> int:
+    try:
+        import shtab
+    except ModuleNotFoundError:
+        raise UsageError("completion needs the Python package shtab: pip install 'slight-py[completion]'") from None
+    parser = _parser(("bindgen", "image"))  # with all of their options
+    print(shtab.complete(parser, shell=options.shell), flush=True)
+    return 0
+
+
+def _secret(options: argparse.Namespace) -> int:
+    from slight_py import secret
+
+    if options.config is None:
+        raise UsageError("secret needs a slightfile; give it with -c")
+    if options.action == "list":
+        old = secret.old_secrets(options.config)
+        for name in secret.secret_names(options.config):
+            print(f"{name}  (written by slight, to be set again)" if name in old else name, flush=True)
+        return 0
+    if options.key is None:
+        raise UsageError(f"secret {options.action} needs the secret's name; give it with -k")
+    if options.action == "remove":
+        secret.remove_secret(options.config, options.key)
+    else:
+        secret.set_secret(options.config, options.key, secret.value_from(options.value))
+        for name in secret.old_secrets(options.config):
+            logging.getLogger("slight_py").warning(
+                "%s: the secret %r was written by slight and can't be read here; set it again: "
+                "slight-py secret -c %s -k %s", options.config, name, options.config, name,
+            )  # fmt: skip
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -76,8 +76,6 @@ def silent() -> bool:
 
 
 def configure(verbose: bool) -> None:
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=level, handlers=[_handler])
-    # What the libraries say of their own accord is of no use to whoever runs a module.
-    for library in ("asyncio", "aiohttp", "redis"):
-        logging.getLogger(library).setLevel(logging.DEBUG if verbose else logging.CRITICAL)
+    # What the libraries say of their own accord is of no use to whoever runs a module; their details may hold secrets.
+    logging.basicConfig(level=logging.WARNING if verbose else logging.CRITICAL, handlers=[_handler])
+    logging.getLogger("slight_py").setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from capabilities import registry
 from capabilities.registry import Family, RegistryError, ResourceType
 from slight_py.errors import UsageError
+from slight_py.stores import STORES, StoreError, Stores
 
 if TYPE_CHECKING:
     import tomllib
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 Place: TypeAlias = tuple[str | int, ...]
 """A place in a TOML document: ("capability", 0, "name") is the name in the first [[capability]]."""
 
-_SECRET_STORES = ("configs.envvars", "configs.local", "configs.azapp", "configs.usersecrets")
+_SECRET_STORES = {
+    "configs.envvars": "envvars",
+    "configs.local": "usersecrets",
+    "configs.azapp": "azapp",
+    "configs.usersecrets": "usersecrets",
+}
+"""What may be a `secret_store`, and the store that is meant: `configs.local` is an older name of the users' secrets."""
 _REFERENCE = re.compile(r"\$\{([^.{}]+)\.([^{}]+)\}")
 _REFERENCE_START = re.compile(r"\$\{(envvars|azapp|usersecrets)\.")
 
@@ -80,8 +87,16 @@ def embedded() -> Slightfile:
     return Slightfile(None, "0.2", _embedded_grants(registry.families()))
 
 
-def load(path: str | os.PathLike[str], environment: Mapping[str, str] = os.environ) -> Slightfile:
-    """Read and check the slightfile at `path`, with the values that it refers to from `environment`.
+def load(
+    path: str | os.PathLike[str],
+    environment: Mapping[str, str] = os.environ,
+    look_up: Callable[[str, str], str] | None = None,
+) -> Slightfile:
+    """Read and check the slightfile at `path`, with the values that it refers to from `environment`, from the secrets
+    in the file, and from Azure App Configuration.
+
+    `look_up`, where it is given, says what stands for a value of the latter two, by the store and the name: nothing is
+    then decrypted, and asked of nobody.
 
     Raises UsageError with a line for every mistake, each beginning with `PATH:LINE: `; with `PATH: ` if there is
     nothing to read.
@@ -102,7 +117,9 @@ def load(path: str | os.PathLike[str], environment: Mapping[str, str] = os.envir
     misplaced = dict.fromkeys(_CAPABILITY_KEYS, "inside a [[capability]]")
     _check_keys(document, (), "a slightfile", _TOP_KEYS, misplaced, errors)
     specversion = _specversion(document, errors)
-    grants = _grants(document, specversion, environment, errors) if specversion else ()
+    secrets = _secret_settings(document, errors)
+    stores = Stores(path, environment, secrets, look_up)
+    grants = _grants(document, specversion, stores, errors) if specversion else ()
     errors.check()
     return Slightfile(path, specversion, grants)
 
@@ -267,20 +284,28 @@ def _specversion(document: Mapping[str, Any], errors: _Errors) -> str:
     return ""
 
 
-def _grants(
-    document: Mapping[str, Any], specversion: str, environment: Mapping[str, str], errors: _Errors
-) -> tuple[Grant, ...]:
-    store = _secret_store(document, specversion, errors)
+def _secret_settings(document: Mapping[str, Any], errors: _Errors) -> dict[str, str]:
+    """The user's secrets, still encrypted, by their names."""
+    secrets: dict[str, str] = {}
     for place, entry in _tables(document, "secret_settings", errors):
         _check_keys(entry, place, "secret_settings", ("name", "value"), {}, errors)
+        name, value = (_text(entry, key, place, errors) for key in ("name", "value"))
         for key in ("name", "value"):
-            _text(entry, key, place, errors)
+            if key not in entry:
+                errors.add(place, f"secret_settings without {key}; write secrets with `slight-py secret`")
+        if name is not None and value is not None:
+            secrets[name] = value  # slight adds a secret that is set again, so the last one counts
+    return secrets
+
+
+def _grants(document: Mapping[str, Any], specversion: str, stores: Stores, errors: _Errors) -> tuple[Grant, ...]:
+    store = _secret_store(document, specversion, errors)
     grants: dict[Place, Grant] = {}
     for place, entry in _tables(document, "capability", errors):
         if specversion == "0.1":
-            grant = _grant_of_first_version(entry, place, store, environment, errors)
+            grant = _grant_of_first_version(entry, place, store, stores, errors)
         else:
-            grant = _grant(entry, place, environment, errors)
+            grant = _grant(entry, place, stores, errors)
         if grant is not None:
             grants[place] = grant
     _check_names(grants, specversion, errors)
@@ -318,7 +343,7 @@ def _secret_store(document: Mapping[str, Any], specversion: str, errors: _Errors
     return store
 
 
-def _grant(entry: Mapping[str, Any], place: Place, environment: Mapping[str, str], errors: _Errors) -> Grant | None:
+def _grant(entry: Mapping[str, Any], place: Place, stores: Stores, errors: _Errors) -> Grant | None:
     """The grant of a [[capability]] of specversion 0.2; None if an error leaves it without a resource or a name."""
     resource, family = None, None
     if "resource" not in entry:
@@ -338,7 +363,7 @@ def _grant(entry: Mapping[str, Any], place: Place, environment: Mapping[str, str
         return None
     if resource is None or family is None:
         return None
-    values = _config_values(resource, configs, (*place, "configs"), environment, errors) if resource.load else {}
+    values = _config_values(resource, configs, (*place, "configs"), stores, errors) if resource.load else {}
     return Grant(resource, family, name, values, errors.line(place)) if name is not None else None
 
 
@@ -352,7 +377,7 @@ def _no_resource(name: object) -> str:
 
 
 def _grant_of_first_version(
-    entry: Mapping[str, Any], place: Place, store: str | None, environment: Mapping[str, str], errors: _Errors
+    entry: Mapping[str, Any], place: Place, store: str | None, stores: Stores, errors: _Errors
 ) -> Grant | None:
     """The grant of a [[capability]] of specversion 0.1; None if an error leaves it without a resource."""
     later = [key for key in ("resource", "configs") if key in entry]
@@ -369,7 +394,7 @@ def _grant_of_first_version(
     resource, family = _resource(entry, "name", place, errors)
     if resource is None or family is None:
         return None
-    values = _stored_values(resource, store, (*place, "name"), environment, errors) if resource.load else {}
+    values = _stored_values(resource, store, (*place, "name"), stores, errors) if resource.load else {}
     return Grant(resource, family, "*", values, errors.line(place))
 
 
@@ -398,8 +423,7 @@ def _resource(
         errors.add((*place, key), str(error))
         return None, None
     if resource is None:
-        choices = [choice.name for family in registry.families() for choice in registry.available(family.name)]
-        hint = _did_you_mean(name, registry.names()) or f"available: {', '.join(choices)}"
+        hint = _did_you_mean(name, registry.names()) or "docs/slightfile.md lists those that there are"
         errors.add((*place, key), f"unknown resource type {name!r}; {hint}")
     elif not resource.load:
         choices = [choice.name for choice in registry.available(resource.family)]
@@ -495,7 +519,7 @@ def _config_values(
     resource: ResourceType,
     configs: Mapping[str, Any],
     place: Place,
-    environment: Mapping[str, str],
+    stores: Stores,
     errors: _Errors,
 ) -> dict[str, str]:
     """The values of a [capability.configs], looked up; those in error are left out."""
@@ -505,16 +529,16 @@ def _config_values(
         what += ", whose class names them in REQUIRED and OPTIONAL"
     _check_keys(configs, place, what, _config_keys(resource), misplaced, errors)
     written = {key: configs[key] for key in _config_keys(resource) if key in configs}
-    values = {key: _resolve(key, value, (*place, key), environment, errors) for key, value in written.items()}
+    values = {key: _resolve(key, value, (*place, key), stores, errors) for key, value in written.items()}
     for key in resource.required:
         if key not in configs:
             errors.add(place, f"{resource.name} needs {key}; add under [capability.configs]: {_example(key)}")
         elif values[key] == "":
             errors.add((*place, key), f"{key} is empty; give it a value")
-    return {key: value for key, value in values.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None} | _own_secrets(resource, stores)
 
 
-def _resolve(key: str, written: object, place: Place, environment: Mapping[str, str], errors: _Errors) -> str | None:
+def _resolve(key: str, written: object, place: Place, stores: Stores, errors: _Errors) -> str | None:
     """The value that is meant by what is written; None after an error. No message shows it: it may be a secret."""
     if not isinstance(written, str):
         errors.add(place, _not_text(key, written))
@@ -528,54 +552,48 @@ def _resolve(key: str, written: object, place: Place, environment: Mapping[str, 
             return None
         return written
     store, name = reference.groups()
-    if store == "envvars":
-        return _environment(key, name, place, environment, errors)
-    if store in ("azapp", "usersecrets"):
-        unavailable = f"configs.{store}, which is not available in this version of slight-py"
-        errors.add(place, f"{key} is to come from {unavailable}; use {_example(key)}")
-    else:
-        errors.add(place, f"the value of {key} refers to an unknown store; use {_example(key)}")
+    if store in STORES:
+        return _stored(stores, store, key, name, place, errors)
+    known = ", ".join(f"${{{known}.{key}}}" for known in STORES)
+    errors.add(place, f"the value of {key} refers to an unknown store; use one of {known}")
     return None
 
 
 def _stored_values(
-    resource: ResourceType, store: str | None, place: Place, environment: Mapping[str, str], errors: _Errors
+    resource: ResourceType, store: str | None, place: Place, stores: Stores, errors: _Errors
 ) -> dict[str, str]:
     """What the secret_store of a file of specversion 0.1 holds for a resource type, under its config keys' names."""
-    if store == "configs.envvars":
-        wanted = [*resource.required, *(key for key in resource.optional if key in environment)]
-        values = {key: _environment(key, key, place, environment, errors) for key in wanted}
-        for key in resource.required:
-            if values[key] == "":
-                errors.add(
-                    place, f"the environment variable {key!r}, which {resource.name} needs, is empty; give it a value"
-                )
-        return {key: value for key, value in values.items() if value is not None}
-    why = {
-        None: "there is no secret_store",
-        "configs.local": "configs.local holds no values",
-        "configs.azapp": "configs.azapp is not available in this version of slight-py",
-        "configs.usersecrets": "configs.usersecrets is not available in this version of slight-py",
-    }
-    if store in why:  # any other is an error already
+    own = _own_secrets(resource, stores)
+    if store is None:
         for key in resource.required:
             errors.add(
                 place,
-                f"{resource.name} needs {key}, and {why[store]}; "
+                f"{resource.name} needs {key}, and there is no secret_store; "
                 f'write secret_store = "configs.envvars" {_ABOVE} and set the environment variable {key}',
             )
-    return {}
+        return own
+    if store not in _SECRET_STORES:  # an error already
+        return {}
+    kind = _SECRET_STORES[store]
+    wanted = [*resource.required, *(key for key in resource.optional if stores.has(kind, key))]
+    values = {key: _stored(stores, kind, key, key, place, errors) for key in wanted}
+    for key in resource.required:
+        if values[key] == "":
+            errors.add(place, f"{STORES[kind].format(key)}, which {resource.name} needs, is empty; give it a value")
+    return {key: value for key, value in values.items() if value is not None} | own
 
 
-def _environment(key: str, name: str, place: Place, environment: Mapping[str, str], errors: _Errors) -> str | None:
-    value = environment.get(name)
-    if value is None:
-        errors.add(place, f"the environment variable {name!r}, the value of {key}, is not set; set it")
-    elif re.search("[\udc80-\udcff]", value):  # how Python shows the bytes of a variable that are not text
-        errors.add(place, f"the environment variable {name!r}, the value of {key}, is not UTF-8; set it to text")
-    else:
-        return value
-    return None
+def _own_secrets(resource: ResourceType, stores: Stores) -> dict[str, str]:
+    return dict(stores.secrets) if resource.secrets else {}
+
+
+def _stored(stores: Stores, store: str, key: str, name: str, place: Place, errors: _Errors) -> str | None:
+    """The value of a config key that is in one of the stores, under `name`; None after an error."""
+    try:
+        return stores.find(store, name)
+    except StoreError as error:
+        errors.add(place, f"{STORES[store].format(name)}, the value of {key}, {error}")
+        return None
 
 
 def _example(key: str) -> str:

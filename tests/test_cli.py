@@ -72,8 +72,8 @@ def test_an_unknown_command_is_refused_with_those_there_are() -> None:
     done = slight_py("serve")
     assert (done.code, done.out, len(done.errors)) == (2, "", 1)
     assert done.err.replace("'", "") == (
-        "slight-py: error: argument COMMAND: invalid choice: serve (choose from run, inspect, bindgen, image); "
-        "see `slight-py --help`\n"
+        "slight-py: error: argument COMMAND: invalid choice: serve (choose from run, inspect, bindgen, image, secret, "
+        "add, new, doctor, completion); see `slight-py --help`\n"
     )
 
 

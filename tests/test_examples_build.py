@@ -53,6 +53,9 @@ IMPORTS = {
     "http-server-demo-rust": HTTP_SERVER | OTHER_ROUTES | KEYVALUE_OF_SERVER | wasi(RUST_STD),
     "on-server-init": HTTP_SERVER | wasi(ENVIRONMENT | {"proc_exit"}),
     "bare-c": KEYVALUE,
+    "configs-demo-c": {f"configs::configs::{name}" for name in ("open", "get", "set")}
+    | {"canonical_abi::resource_drop_configs"}
+    | wasi(C_OUTPUT),
     "kv-2022-c": {f"kv::kv::{name}" for name in ("open", "get", "set", "keys", "delete")}
     | {"canonical_abi::resource_drop_kv"}
     | wasi(C_OUTPUT),
@@ -65,6 +68,7 @@ EXPORTS = {
     "http-server-demo-rust": ABI_EXPORTS | HANDLERS | {"_start"},
     "on-server-init": ABI_EXPORTS | {"_initialize", "on-server-init", "handle-hello"},
     "bare-c": ABI_EXPORTS | {"main"},
+    "configs-demo-c": ABI_EXPORTS | {"_start"},
     "kv-2022-c": ABI_EXPORTS | {"_start"},
 }
 
@@ -90,6 +94,10 @@ SIGNATURES = {
     "kv::kv::set": ([I32] * 6, []),
     "kv::kv::keys": ([I32] * 2, []),
     "kv::kv::delete": ([I32] * 4, []),
+    "configs::configs::open": ([I32] * 3, []),
+    "configs::configs::get": ([I32] * 4, []),
+    "configs::configs::set": ([I32] * 6, []),
+    "canonical_abi::resource_drop_configs": ([I32], []),
     "http-server::router::new": ([I32], []),
     "http-server::router::get": ([I32] * 6, []),
     "http-server::router::put": ([I32] * 6, []),

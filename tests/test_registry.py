@@ -118,7 +118,6 @@ def test_the_http_server_has_the_config_keys_of_its_cors_rules() -> None:
         "http-client": "http-client",
         "messaging": "messaging.filesystem messaging.mosquitto messaging.nats messaging.confluent_apache_kafka "
         "messaging.azsbus mq.filesystem mq.azsbus",
-        "configs": "configs.envvars configs.usersecrets configs.azapp",
         "distributed_locking": "distributed_locking.etcd lockd.etcd",
         "sql": "sql.postgres",
         "blob": "blobstore.aws_s3 blobstore.azblob",
@@ -164,7 +163,7 @@ def test_an_embedded_backend_needs_no_configuration() -> None:
             assert resource in registry.available(family.name)
             assert resource is not None
             assert resource.required == ()
-    assert {family.name for family in registry.families() if family.embedded} == {"keyvalue", "http"}
+    assert {family.name for family in registry.families() if family.embedded} == {"keyvalue", "http", "configs"}
 
 
 def test_what_is_available_is_listed_without_former_names() -> None:

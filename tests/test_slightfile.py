@@ -155,7 +155,7 @@ def test_0_1_needs_the_environment_variables_of_required_configs(
 
 def test_a_repr_shows_no_value() -> None:
     slightfile = load(SLIGHTFILES / "good" / "references.toml")
-    assert "secret" not in repr(slightfile)
+    assert ":secret@" not in repr(slightfile)
     assert "pa$$w" not in repr(slightfile)
     assert "from-the-environment" in repr(slightfile)
 
@@ -210,7 +210,11 @@ def test_a_slightfile_grants_no_embedded_backend(path: Path) -> None:
 def test_without_a_slightfile_every_capability_has_its_embedded_backend() -> None:
     slightfile = embedded()
     assert slightfile.path is None
-    assert [shown(grant) for grant in slightfile.grants] == ["0: keyvalue.memory '*'\n", "0: http '*'\n"]
+    assert [shown(grant) for grant in slightfile.grants] == [
+        "0: keyvalue.memory '*'\n",
+        "0: http '*'\n",
+        "0: configs.memory '*'\n",
+    ]
     assert [grant.resource.name for grant in slightfile.grants_for("keyvalue")] == ["keyvalue.memory"]
     assert slightfile.grants_for("messaging") == ()
     assert slightfile.grants_for("no-such-family") == ()

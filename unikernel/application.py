@@ -50,6 +50,11 @@ class _References(dict[str, str]):
         return _Reference(key)
 
 
+def _reference(store: str, name: str) -> str:
+    """In place of a value that another store holds: it is handed over when the image runs, under the same name."""
+    return _Reference(name)
+
+
 @dataclass(slots=True)
 class Application:
     """An application that was found to be right, as far as that shows without the values that it is run with."""
@@ -77,7 +82,7 @@ def load(
 ) -> Application:
     """Compiles the module and checks what it needs. Raises UsageError, as `slight-py run` does."""
     environment = _References((name, name) for name in os.environ)
-    granted = slightfiles.load(slightfile, environment) if slightfile else slightfiles.embedded()
+    granted = slightfiles.load(slightfile, environment, _reference) if slightfile else slightfiles.embedded()
     try:
         # One instance: how many there may be is said when the image runs, and the module doesn't depend on it. Slots
         # are for kernels that say which pages hold something, and Debian 12's is too old for that.
@@ -93,10 +98,30 @@ def load(
         # There is no naming what the module may want: what it imports is all that it gets.
         wanted = {family.name for each in linker.interfaces(info) if (family := linker.family_of(each, granted))}
         granted = replace(granted, grants=tuple(grant for grant in granted.grants if grant.family.name in wanted))
+    _refuse_what_stays_here(granted)
     _check_backends(granted)
     wasm = modules.read(app, compilation.size)
     facts = image.App(app.name, hashlib.sha256(wasm).hexdigest(), len(wasm), entry.name)
     return Application(facts, granted, _grants(granted), bytes(module.serialize()))
+
+
+_STAYS_HERE = {
+    "configs.envvars": "reads this system's environment",
+    "configs.usersecrets": "needs the key of your secrets, which is not for an image to have",
+}
+"""The resource types that mean something on this machine alone."""
+
+
+def _refuse_what_stays_here(slightfile: Slightfile) -> None:
+    """Raises UsageError with a line for each capability that can't be in an image."""
+    problems = [
+        f"{slightfile.place(grant)}{grant.resource.name} {_STAYS_HERE[grant.resource.name]}; for an image, use "
+        "configs.memory or configs.azapp"
+        for grant in slightfile.grants
+        if grant.resource.name in _STAYS_HERE
+    ]
+    if problems:
+        raise UsageError(*problems)
 
 
 def _check_backends(slightfile: Slightfile) -> None:

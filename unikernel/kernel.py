@@ -90,6 +90,15 @@ def obtain(smp: bool = False, progress: Progress = _LOG.info, kind: Literal["any
         return _built(cache, smp, progress)
 
 
+def kept() -> Kernel | None:
+    """Ours from the cache, if `obtain` would build nothing."""
+    tar = _source_tar()
+    try:
+        return None if tar is None else _load(directory("kernels") / f"built-{_key(tar, False)}")
+    except (OSError, UsageError):
+        return None
+
+
 def given(path: Path) -> Kernel:
     """The user's kernel: a PVH vmlinux, or a bzImage that holds one. Raises UsageError for anything else."""
     try:
@@ -183,11 +192,11 @@ def options(smp: bool = False) -> tuple[str, ...]:
 
 def _built(cache: Path, smp: bool, progress: Progress) -> Kernel:
     tar = _source_tar()
-    missing = _missing_packages(tar)
+    missing = missing_packages()
     if missing:
         _install(missing, progress)
         tar = _source_tar()
-    if tar is None or (missing := _missing_packages(tar)):
+    if tar is None or (missing := missing_packages()):
         raise UsageError(
             f"a kernel can't be built: {' '.join(missing) or SOURCE_PACKAGE} did not help; use --kernel FILE"
         )
@@ -204,14 +213,15 @@ def _source_tar() -> Path | None:
     return max(SOURCES.glob("linux-source-*.tar.xz"), key=version, default=None)
 
 
-def _missing_packages(tar: Path | None) -> list[str]:
+def missing_packages() -> list[str]:
+    """The packages of Debian's that a kernel can't be built without, and that are not installed."""
     missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if "gcc" not in missing:
         for header, package in (("libelf.h", "libelf-dev"), ("stdio.h", "libc6-dev")):
             asked = ["gcc", "-E", "-include", header, "-x", "c", os.devnull]
             if subprocess.run(asked, capture_output=True, timeout=FETCH_SECONDS, check=False).returncode:
                 missing.append(package)
-    return missing if tar else [SOURCE_PACKAGE, *missing]
+    return missing if _source_tar() else [SOURCE_PACKAGE, *missing]
 
 
 def _install(packages: Sequence[str], progress: Progress) -> None:
