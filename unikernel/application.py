@@ -211,5 +211,5 @@ def left_out(application: Application) -> Iterator[str]:
             if config.source is not None and not isinstance(grant.configs[key], _Reference):
                 yield (
                     f"{slightfile.place(grant)}{key} may be a secret, so the image is without it; it is handed over "
-                    f"when the image runs, as the environment variable {config.source}"
+                    f"when the image runs, with -c FILE, or as an environment variable with --pass {config.source}"
                 )
