@@ -7,6 +7,9 @@ MAKEFLAGS += --no-print-directory
 BACKENDS := memory redis filesystem
 BACKEND ?= memory
 
+# What the tests need of the extras in pyproject.toml.
+EXTRAS := dev,fast,redis,aws,azure,azapp,completion,postgres,secrets
+
 # The first Python that is new enough.
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
@@ -24,7 +27,7 @@ define need
 @command -v $(1) >/dev/null || $(call apt,$(2),$(1))
 endef
 
-.PHONY: run known-backend test fuzz bench bindings setup-run setup-test clean
+.PHONY: run known-backend test test-pythons fuzz bench bindings setup-run setup-test clean
 
 run: known-backend setup-run
 	@$(BIN)/python examples/build.py keyvalue-demo-c
@@ -55,7 +58,20 @@ test: setup-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	@$(MAKE) --jobs=2 --output-sync=target test-compiler test-rest
+
+# Two halves of the tests, to be run side by side: the one computes, the other one waits.
+.PHONY: test-compiler test-rest
+test-compiler:
+	$(BIN)/python -m pytest tests/bindgen
+	$(BIN)/python -m tests.pythons --part --extras $(EXTRAS)
+test-rest:
+	$(BIN)/python -m pytest --ignore=tests/bindgen
+
+# All tests, with every version of Python that the machine has.
+test-pythons: setup-test
 	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.pythons --extras $(EXTRAS)
 
 # Looks for what breaks the runtime, for MINUTES, with the cases of SEED where it is given.
 MINUTES ?= 10
@@ -109,7 +125,7 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 		sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
 		$(call apt,python3-dev,The headers of Python)
 	@echo "setting up .venv for the tests"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis,aws,azure,azapp,completion,postgres,secrets]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@ .venv/run .venv/redis
 
 setup-run: .venv/run
@@ -140,4 +156,4 @@ setup-test: .venv/test
 	@$(BIN)/python -m tests.azurite_server
 
 clean:
-	rm -rf .venv build dist examples/build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.* build dist examples/build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -25,6 +25,7 @@ _FILESYSTEM = ResourceType(
     "keyvalue",
     optional=("DIRECTORY",),
     load="capabilities.keyvalue.filesystem:FilesystemBackend",
+    local=True,
 )
 _REDIS = ResourceType(
     "keyvalue.redis",
@@ -50,7 +51,7 @@ _KEYVALUE_AZBLOB = ResourceType(
     extra="azure",
 )
 _KEYVALUE_TYPES = (
-    ResourceType("keyvalue.memory", "keyvalue", load="capabilities.keyvalue.memory:MemoryStores"),
+    ResourceType("keyvalue.memory", "keyvalue", load="capabilities.keyvalue.memory:MemoryStores", local=True),
     _FILESYSTEM,
     _REDIS,
     _DYNAMODB,
@@ -83,6 +84,7 @@ _HTTP_TYPES = (
             "CORS_ALLOW_CREDENTIALS",
         ),
         load="capabilities.http.cors:Cors.from_configs",
+        local=True,
     ),
 )
 
@@ -118,9 +120,12 @@ _FILES_OF_MESSAGES = ResourceType(
     "messaging",
     optional=("DIRECTORY",),
     load="capabilities.messaging.filesystem:FilesystemBackend",
+    local=True,
 )
 _MESSAGING_TYPES = (
-    ResourceType("messaging.memory", "messaging", load="capabilities.messaging.memory:MemoryTopics", shared=True),
+    ResourceType(
+        "messaging.memory", "messaging", load="capabilities.messaging.memory:MemoryTopics", shared=True, local=True
+    ),
     _FILES_OF_MESSAGES,
     ResourceType("messaging.mosquitto", "messaging"),
     ResourceType("messaging.nats", "messaging"),
@@ -140,13 +145,16 @@ _CONFIGS = Family(
     named=True,
 )
 _CONFIGS_TYPES = (
-    ResourceType("configs.memory", "configs", load="capabilities.configs.memory:MemoryConfigs", shared=True),
+    ResourceType(
+        "configs.memory", "configs", load="capabilities.configs.memory:MemoryConfigs", shared=True, local=True
+    ),
     ResourceType(
         "configs.envvars",
         "configs",
         optional=("VARIABLES",),
         load="capabilities.configs.envvars:EnvironmentConfigs",
         shared=True,
+        local=True,
     ),
     ResourceType(
         "configs.usersecrets",
@@ -154,6 +162,7 @@ _CONFIGS_TYPES = (
         load="capabilities.configs.usersecrets:UserSecrets",
         extra="secrets",
         secrets=True,
+        local=True,
     ),
     ResourceType(
         "configs.azapp",
@@ -186,6 +195,7 @@ _LOCKING_TYPES = (
         "distributed_locking",
         load="capabilities.locking.memory:MemoryLocks",
         shared=True,
+        local=True,
     ),
     _ETCD,
     replace(_ETCD, name="lockd.etcd"),
@@ -198,7 +208,12 @@ _SQL = Family(
 )
 _SQL_TYPES = (
     ResourceType(
-        "sql.sqlite", "sql", optional=("DIRECTORY",), load="capabilities.sql.sqlite:SqliteBackend", shared=True
+        "sql.sqlite",
+        "sql",
+        optional=("DIRECTORY",),
+        load="capabilities.sql.sqlite:SqliteBackend",
+        shared=True,
+        local=True,
     ),
     ResourceType(
         "sql.postgres",
@@ -225,6 +240,7 @@ _BLOB_TYPES = (
         optional=("DIRECTORY",),
         load="capabilities.blob.filesystem:FilesystemBackend",
         shared=True,
+        local=True,
     ),
     ResourceType(
         "blobstore.aws_s3",

@@ -22,6 +22,8 @@ class ResourceType:
     that take and return values (slight_py/sharing.py). A backend that is more than those is what a function `attach` of
     the class makes of that result, in whichever process it is used.
 
+    `local` is whether it works without a network, as an image's machine has none unless the user opens it.
+
     `secrets` is whether its configs are the slightfile's [[secret_settings]], still encrypted, beside its config keys.
     """
 
@@ -32,6 +34,7 @@ class ResourceType:
     load: str = ""
     extra: str = ""
     shared: bool = False
+    local: bool = False
     secrets: bool = False
 
 

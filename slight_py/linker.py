@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bindgen.runtime import CANONICAL_ABI, Err, Import, guest_resource_imports, host_resource_imports
 from capabilities import registry
 from capabilities.errors import ConfigError
+from capabilities.grants import Granted
 from capabilities.permissions import Permissions
 from capabilities.registry import Family, RegistryError
 from slight_py import sessions, wasi
@@ -72,6 +73,9 @@ class Backends:
         if key not in self.hosts:
             grants = slightfile.grants_for(family.name)
             backends = {grant.name: self.of(grant, slightfile) for grant in grants}
+            if slightfile.path is not None:
+                lines = {grant.name: grant.line for grant in grants}
+                backends = Granted(backends, str(slightfile.path), lines, grants[0].resource)
             self.hosts[key] = _hosts(family, backends, _permissions(grants, slightfile))
         host = self.hosts[key].get(interface)
         if family not in registry.families():
@@ -248,10 +252,15 @@ def link(
         hosts |= dict.fromkeys(own, (http or _NoServers)())
     definitions = _definitions(info, served)
     links: dict[tuple[str, str], tuple[Import, Any]] = {}
+    traced = log.isEnabledFor(logging.DEBUG)
     for each in info.imports:
         definition = definitions.get((each.module, each.name))
         if definition is not None:
             host = hosts.get(each.module)
+            if traced and each.module in hosts:
+                from slight_py import trace
+
+                definition = trace.traced(definition)
             if hasattr(host, "session"):
                 definition = _in_session(definition)
             guarded = each.module in hosts and each.module not in own

@@ -23,6 +23,8 @@ class Lines:
         self._writer = writer
         self._lock = threading.Lock()
         self._left_out = 0
+        self.accepted = 0
+        """Bytes that were handed over, ever."""
         writer.preface = self._told
 
     def write(self, line: str) -> None:
@@ -31,7 +33,9 @@ class Lines:
             if self._writer.waiting > MAX_WAITING:
                 self._left_out += 1
                 return
-        self._writer.write(line.encode(errors="backslashreplace"))
+            data = line.encode(errors="backslashreplace")
+            self.accepted += len(data)
+        self._writer.write(data)
 
     def _told(self) -> bytes:
         """What is said of the lines that were left out."""
@@ -47,14 +51,34 @@ lines = Lines(output.STANDARD_ERROR)
 
 
 class _Handler(logging.Handler):
+    complained = False
+    """Whether there was a warning or an error."""
+
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            self.complained = True
         if module := notices.module.get():
             record.msg, record.args = f"{module}: {record.getMessage().removeprefix(f'{module}: ')}", ()
         lines.write(self.format(record) + "\n")
 
 
+class _Formatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        warning = "warning: " if record.levelno == logging.WARNING else ""
+        return f"slight-py: {warning}{record.message}"
+
+
+_handler = _Handler()
+_handler.setFormatter(_Formatter())
+
+
+def silent() -> bool:
+    """Whether no guest has printed anything in this process, and there was no warning and no error."""
+    printed = output.STANDARD_OUTPUT.accepted + output.STANDARD_ERROR.accepted - lines.accepted
+    return not printed and not _handler.complained
+
+
 def configure(verbose: bool) -> None:
     # What the libraries say of their own accord is of no use to whoever runs a module; their details may hold secrets.
-    level = logging.WARNING if verbose else logging.CRITICAL
-    logging.basicConfig(level=level, format="slight-py: %(message)s", handlers=[_Handler()])
+    logging.basicConfig(level=logging.WARNING if verbose else logging.CRITICAL, handlers=[_handler])
     logging.getLogger("slight_py").setLevel(logging.DEBUG if verbose else logging.INFO)

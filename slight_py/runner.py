@@ -22,7 +22,7 @@ from capabilities import notices
 from capabilities.errors import ConfigError
 from capabilities.http.cors import Cors
 from capabilities.http.settings import HttpSettings
-from slight_py import linker, modules, wasi
+from slight_py import linker, logs, modules, wasi
 from slight_py.compilation import CompileLimits
 from slight_py.engine import (
     Engine,
@@ -292,6 +292,10 @@ class Run:
         each write, and as it may in all it does. A signal ends it before that.
         """
         code = await self._outcome()
+        if code and logs.silent():
+            asked = linker.interfaces(self._loaded.info) and not self._config.verbose
+            more = "; --verbose shows what it asked for" if asked else ""
+            log.error("%s ended with code %d and said nothing%s", self._config.app.name, code, more)
         await wasi.printed()
         return code
 

@@ -27,6 +27,7 @@ from struct import Struct
 from typing import Any, TypeAlias
 
 from bindgen.runtime import Err
+from capabilities import notices
 from capabilities.errors import CapabilityError
 
 log = logging.getLogger("slight_py")
@@ -37,7 +38,26 @@ Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 MESSAGE_LIMIT = 256 * 1024 * 1024
 """How long a message may be, in bytes."""
 
+CLOSE_SECONDS = 1.0
+"""How long the end of a worker waits for the main process to say what the worker would tell."""
+
 _LENGTH = Struct("=I")
+
+NOTICES: Key = ("notices", ())
+"""What stands for the log of the main process among the backends: see `Notices`."""
+
+
+class Notices:
+    """Tells whoever runs slight-py what the workers would, each cause once."""
+
+    def connect(self) -> Notices:
+        return self
+
+    async def tell(self, cause: str) -> None:
+        notices.tell(cause)
+
+    async def close(self) -> None:
+        """Nothing: there is nothing open."""
 
 
 class Gone(CapabilityError):
@@ -201,10 +221,24 @@ class Connection:
         self._opening: asyncio.Task[asyncio.StreamWriter] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._lost = False
+        self._telling: set[asyncio.Task[None]] = set()
 
     def backend(self, key: Key) -> Any:
         """What stands for a backend of the main process."""
         return Remote(self, key)
+
+    def tell(self, cause: str) -> None:
+        """Has the main process tell whoever runs slight-py. If it is gone, this process does."""
+
+        async def tell() -> None:
+            try:
+                await self.ask(NOTICES, "tell", (cause,))
+            except CapabilityError:
+                notices.show(cause)
+
+        task = asyncio.create_task(tell())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def ask(self, key: Key, method: str, arguments: tuple[Any, ...]) -> Any:
         """The answer of the main process. Raises what the backend raises there, or Gone."""
@@ -253,6 +287,8 @@ class Connection:
                     answer.set_exception(_gone())
 
     async def close(self) -> None:
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=CLOSE_SECONDS)
         if self._opening is None:
             self._sock.close()
             return

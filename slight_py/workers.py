@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import signal
 import socket
+from collections import ChainMap
 from contextlib import suppress
 from functools import cache, partial
 from multiprocessing import resource_tracker
@@ -113,7 +114,8 @@ class Workers:
             process = _SPAWN.Process(target=_worker, args=arguments, name="slight-py worker", daemon=True)
             await asyncio.to_thread(_start, process)
         stores = asyncio.create_task(memory.serve(self._stores, stores_here))
-        shared = asyncio.create_task(sharing.serve(self._backends.made, shared_here))
+        backends = ChainMap({sharing.NOTICES: sharing.Notices()}, self._backends.made)
+        shared = asyncio.create_task(sharing.serve(backends, shared_here))
         ended = asyncio.create_task(_readable(process.sentinel))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -198,6 +200,7 @@ async def _serve(
     module = engine.load(main.recv_bytes())
     loaded = runner.Loaded(engine, module, describe(module), config.slightfile)
     main_process = sharing.Connection(shared)
+    notices.redirect(main_process.tell)
     backends = linker.Backends(cache(partial(memory.RemoteMemoryStores, stores)), main_process.backend)
     handlers = Handlers(loaded.program(backends, None), config.wasi)
     service = HttpService(handlers, config.http, access.logger(config.access_log, config.module))

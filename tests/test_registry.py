@@ -401,3 +401,16 @@ def test_a_name_that_two_packages_define_is_an_error_that_names_both(install: In
     install("other_package", source, **{"keyvalue.same": "SAME"})
     with pytest.raises(RegistryError, match="one_package and other_package; uninstall all but one"):
         registry.resource_type("keyvalue.same")
+
+
+def test_what_keeps_its_things_here_needs_no_network() -> None:
+    here = [
+        registry.resource_type(each)
+        for each in registry.names()
+        if each.endswith((".memory", ".filesystem")) or each in {family.embedded for family in registry.families()}
+    ]
+    away = {each.name for each in here if each and each.load and not each.local}
+    assert away <= {"http-client"}
+    redis = registry.resource_type("keyvalue.redis")
+    assert redis is not None
+    assert not redis.local

@@ -171,7 +171,7 @@ def test_requests_past_the_limit_are_refused_and_a_late_one_is_ended(limited: Se
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_request_under_way_finish(number: signal.Signals) -> None:
-    with serving(SERVER) as server, slow_request(server, 700) as slow:
+    with serving(SERVER) as server, slow_request(server, 2_500) as slow:
         server.send(number)
         wait_until(lambda: server.refuses, "no more connections")
         assert not slow.done()
@@ -347,7 +347,7 @@ def all_ended(pids: list[int]) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_main_process_ends_all_workers(number: signal.Signals) -> None:
-    with serving(SERVER, "--workers", "2") as server, slow_request(server, 700) as slow:
+    with serving(SERVER, "--workers", "2") as server, slow_request(server, 2_500) as slow:
         children = server.children
         assert len(server.workers) == 2
         server.send(number)
@@ -537,6 +537,24 @@ def test_clients_under_load_see_no_reset_when_the_server_stops(workers: str) -> 
     with serving(SERVER, "--workers", workers) as server, ThreadPoolExecutor(8) as pool:
         for _ in range(20):
             server.get("/hello")
+        clients = [pool.submit(client, server) for _ in range(8)]
+        time.sleep(0.3)
+        assert server.stop() == 0
+        assert all(each.result(SECONDS) > 5 for each in clients)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_clients_that_connect_while_the_server_stops_are_answered_or_refused(workers: str) -> None:
+    def client(server: Server) -> int:
+        """Makes a connection for each request, until nobody listens any more; returns how many were answered."""
+        for answered in itertools.count():
+            try:
+                assert server.get("/hello").status == 200
+            except ConnectionRefusedError:
+                return answered
+        raise AssertionError("unreachable")
+
+    with serving(SERVER, "--workers", workers) as server, ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(client, server) for _ in range(8)]
         time.sleep(0.3)
         assert server.stop() == 0

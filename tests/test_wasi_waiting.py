@@ -235,7 +235,7 @@ def test_guests_leave_descriptors_to_connections_and_the_log_says_so(tmp_path: P
         serving_at(running)
         resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (400, 400))
         keeping = [pool.submit(running.get, "/bad") for _ in range(30)]
-        running.wait_for("^slight-py: guests have 200 files open, half of the descriptors")
+        running.wait_for("^slight-py: warning: guests have 200 files open, half of the descriptors")
         while not all(each.done() for each in keeping):
             assert running.get("/hello")[:2] == (200, b"hello")
             time.sleep(0.05)

@@ -27,9 +27,6 @@ TARGET = "x86_64-unknown-linux-gnu"
 
 REDIS = ("keyvalue.redis", "kv.redis")
 
-SERVERS = (*REDIS, "distributed_locking.etcd", "lockd.etcd", "sql.postgres")
-"""The resource types that connect to a server."""
-
 _PUBLIC: Mapping[str, tuple[str, ...]] = {
     **{
         name: tuple(resource.optional if (resource := registry.resource_type(name)) else ())
@@ -238,5 +235,5 @@ def left_out(application: Application) -> Iterator[str]:
             if config.source is not None and not isinstance(grant.configs[key], _Reference):
                 yield (
                     f"{slightfile.place(grant)}{key} may be a secret, so the image is without it; it is handed over "
-                    f"when the image runs, as the environment variable {config.source}"
+                    f"when the image runs, with -c FILE, or as an environment variable with --pass {config.source}"
                 )

@@ -15,7 +15,7 @@ from slight_py import __version__
 from slight_py.errors import UsageError
 from unikernel import application as applications
 from unikernel import image, rootfs
-from unikernel.application import SERVERS, Application
+from unikernel.application import Application
 from unikernel.contents import PARTS, Contents
 from unikernel.rootfs import Tree
 
@@ -85,7 +85,7 @@ def _manifest(
         root=image.Root("initramfs" if kernel.modules else "erofs", 0, 0, ""),
         parts=(),
         packages=dict(sorted(packages.items())),
-        needs_network=application.has(*SERVERS, "http-client") or bool(application.foreign),
+        needs_network=any(not grant.resource.local for grant in application.slightfile.grants),
     )
 
 

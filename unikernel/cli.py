@@ -83,8 +83,13 @@ def _add_run(commands: Commands) -> None:
     command.add_argument("image", type=Path, metavar="IMAGE", help="the image; the module's arguments follow `--`")
     command.add_argument(
         "-c", "--config", dest="config", metavar="FILE", type=Path, default=argparse.SUPPRESS,
-        help="the slightfile, for the values that the image leaves out; the environment has them as well",
+        help="the slightfile: the image gets the values that it leaves out of it, and the network if it grants one",
     )  # fmt: skip
+    command.add_argument(
+        "--pass", action="append", default=[], dest="passed", metavar="NAME",
+        help="let the image have this environment variable, as a value that it leaves out",
+    )  # fmt: skip
+    command.add_argument("--net", action="store_true", help="let the image reach the host and the network")
     command.add_argument(
         "-p", "--port", action="append", default=[], metavar="HOST:GUEST", type=_port,
         help="forward a port of the host, as in 8080:3000 or 0.0.0.0:8080:3000, in place of the same one",
@@ -220,6 +225,8 @@ def _run_options(options: argparse.Namespace) -> RunOptions:
         volumes=tuple(options.volume),
         accel=options.accel,
         slightfile=options.config,
+        passed=tuple(options.passed),
+        network=options.net,
         channel=options.channel,
         snapshot=options.snapshot,
         restore=options.restore,

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import secrets
+import shlex
 import signal
 import socket
 import stat
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from slight_py.errors import UsageError
 from unikernel import acceleration, control, elf, machine, snapshot, volumes
@@ -28,6 +29,9 @@ from unikernel.machine import NETWORK, Accel, Forward, Machine, Ram, Share
 from unikernel.qmp import QmpError
 from unikernel.snapshot import Snapshot
 from unikernel.vm import Broke, Down, Failure, Gone, Said, Vm
+
+if TYPE_CHECKING:
+    from slight_py import slightfile as slightfiles
 
 log = logging.getLogger("slight_py")
 
@@ -61,7 +65,11 @@ class RunOptions:
     volumes: tuple[volumes.Asked, ...] = ()
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     slightfile: Path | None = None
-    """Where the values come from that the image leaves out, before the environment."""
+    """Where the values come from that the image leaves out. It opens the network, too, if it grants what needs it."""
+    passed: tuple[str, ...] = ()
+    """The environment variables that the image may have as such values."""
+    network: bool = False
+    """Whether the image may reach the host and the network."""
     channel: Path | None = None
     snapshot: Path | None = None
     restore: Path | None = None
@@ -98,7 +106,7 @@ async def run(image: Image, options: RunOptions) -> int:
     """
     qemu = machine.find()
     taken = _check(image, options)
-    values = {} if options.restore else handed_over(image, options.slightfile)
+    values = allowed(image, options)
     shared = volumes.check(options.volumes)
     with ExitStack() as stack:
         shares = stack.enter_context(volumes.shared(shared))
@@ -113,6 +121,7 @@ async def run(image: Image, options: RunOptions) -> int:
             initrd=stack.enter_context(_initrd(image)) if image.root.type == "initramfs" else None,
             shares=[share for share, _ in shares],
             ram=stack.enter_context(_ram(options)),
+            network=image.manifest.needs_network,
         )
         boot = _boot_message(options, values, shares)
         launch = Launch(qemu, image, options, template, boot, taken)
@@ -146,7 +155,7 @@ def _check(image: Image, options: RunOptions) -> Snapshot | None:
             raise UsageError(f"-p {host}: ports are forwarded from IPv4 addresses; give one, as in 127.0.0.1:8080:3000")
     if options.restore is None:
         return None
-    if options.env or options.args or options.slightfile:
+    if options.env or options.args or options.slightfile or options.passed:
         raise UsageError(
             "--restore goes on with the variables, the values and the arguments of the snapshot; leave out others"
         )
@@ -165,37 +174,64 @@ def _least_memory(image: Image) -> int:
     return max((each.physical + each.memory for each in loaded), default=0)
 
 
-def handed_over(image: Image, slightfile: Path | None) -> dict[str, str]:
-    """The values that the image leaves out, by their names: from a slightfile, else from the environment.
+def allowed(image: Image, options: RunOptions) -> dict[str, str]:
+    """The values that the image leaves out, by their names. What an image asks for is in its own manifest, and anybody
+    may have written that: it gets what the user names, and no other value and no network.
 
-    Raises UsageError with a line for each that is missing.
+    Raises UsageError with a line for each thing that it asks for and doesn't get.
     """
-    found: dict[str, str] = {}
-    if slightfile is not None:
-        from slight_py import slightfile as slightfiles
+    from slight_py import slightfile as slightfiles
 
-        module = image.manifest.app.name if image.manifest.app else ""
-        grants = slightfiles.load(slightfile).for_module(module).grants
-        given = {(each.family.name, each.name): each.configs for each in grants}
-        for grant in image.manifest.grants:
-            configs = given.get((grant.family, grant.name), {})
-            found |= {
-                config.source: configs[key]
-                for key, config in grant.configs.items()
-                if config.source is not None and key in configs
-            }
-    names = image.manifest.sources
-    found |= {name: os.environ[name] for name in names if name not in found and name in os.environ}
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise UsageError(
-            *(
-                f"{image.path}: the image needs the value {name}; set the environment variable {name}, "
-                "or give the slightfile with -c"
-                for name in missing
-            )
+    module = image.manifest.app.name if image.manifest.app else ""
+    grants = slightfiles.load(options.slightfile).for_module(module).grants if options.slightfile is not None else ()
+    found: dict[str, str] = {}
+    problems = []
+    if image.manifest.needs_network and not options.network and all(each.resource.local for each in grants):
+        problems.append(
+            f"{image.path}: the image asks for the network; let it reach the host and the network with --net, or give "
+            "the slightfile with -c"
         )
+    if options.restore is None:
+        found, missing = _values(image, options.passed, grants)
+        problems += missing
+    if problems:
+        raise UsageError(*problems)
     return found
+
+
+def _values(
+    image: Image, passed: Sequence[str], grants: Sequence[slightfiles.Grant]
+) -> tuple[dict[str, str], list[str]]:
+    """The values that the image asks for, as far as the user allows them, and what is to be said of the others."""
+    given = {(each.family.name, each.name): each.configs for each in grants}
+    found: dict[str, str] = {}
+    asked: dict[str, str] = {}
+    """What each value is for."""
+    for grant in image.manifest.grants:
+        configs = given.get((grant.family, grant.name), {})
+        for key, config in grant.configs.items():
+            if config.source is not None:
+                asked.setdefault(config.source, f"{key} of {grant.resource} {grant.name!r}")
+                if key in configs:
+                    found.setdefault(config.source, configs[key])
+    problems = [
+        f"{image.path}: --pass {name}: the image asks for no such value; it asks for {', '.join(asked) or 'none'}"
+        for name in passed
+        if name not in asked
+    ]
+    for name, use in asked.items():
+        if name in found:
+            continue
+        if name in passed and name in os.environ:
+            found[name] = os.environ[name]
+        elif name in passed:
+            problems.append(f"{image.path}: --pass {name}: the environment variable is not set; set it")
+        else:
+            problems.append(
+                f"{image.path}: the image asks for the value {name}, for {use}; let it have the environment variable "
+                f"with --pass {shlex.quote(name)}, or give the slightfile with -c"
+            )
+    return found, problems
 
 
 def _boot_message(options: RunOptions, values: Mapping[str, str], shares: list[tuple[Share, str]]) -> bytes:
@@ -398,6 +434,9 @@ class Launch:
                 log.debug("the guest is up, %.2f s after its kernel began, %.2f s after QEMU", value["at"], took)
             case Said():
                 raise Failure("the guest doesn't begin with its hello; it is another version's")
+            case Broke(what, output=True):
+                log.error("%s before the runtime in the machine was up", what)
+                raise _EndedError(_BROKEN_PIPE)
             case event:
                 await self._handle(event)
                 raise AssertionError("an end before the hello is an end")

@@ -95,6 +95,8 @@ class Machine:
     """The root file system of an image whose root is an initramfs."""
     shares: Sequence[Share] = ()
     ram: Ram | None = None
+    network: bool = False
+    """Whether it reaches the host and others, and is not only reached through the forwarded ports."""
 
 
 def arguments(machine: Machine) -> list[str]:
@@ -164,8 +166,7 @@ def tsc_khz() -> int:
 
 
 def _network(machine: Machine) -> list[str]:
-    # What needs no network reaches nothing through it: it is there for the forwarded ports alone.
-    restrict = "off" if machine.image.manifest.needs_network else "on"
+    restrict = "off" if machine.network else "on"
     netdev = f"user,id={NETWORK},ipv6=off,restrict={restrict}"
     return ["-netdev", netdev, "-device", f"virtio-net-device,netdev={NETWORK}"]
 

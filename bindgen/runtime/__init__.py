@@ -578,6 +578,10 @@ class Handles:
         """What the guest means by `handle`, which it lends for one call."""
         return self._find(resource, handle, where)[1]
 
+    def exchange(self, handle: int, value: object) -> None:
+        """Has a handle that the guest holds stand for another value."""
+        self._entries[handle] = (self._entries[handle][0], value)
+
     def drop(self, resource: str, handle: int) -> None:
         """The guest has no more use for `handle`."""
         self._find(resource, handle, f"canonical_abi: resource_drop_{resource}: handle")

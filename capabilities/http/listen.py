@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import socket
+import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -21,6 +23,18 @@ _WHY = {
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 _ANY_PORT_TRIES = 10
+
+_SO_ATTACH_FILTER = 26
+"""From Linux's asm-generic/socket.h."""
+
+_NO_SYN = (
+    (0x30, 0, 0, 13),  # A = the flags of the TCP header
+    (0x54, 0, 0, 0x12),  # A &= SYN | ACK
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFF_FFFF),  # take
+)
+"""A program of the kernel's packet filter (bpf(4)): code, jumps and operand of each instruction."""
 
 _Target: TypeAlias = tuple[int, Any]
 """A family of addresses, and an address as the `socket` module has it for that family: host and port come first."""
@@ -72,6 +86,18 @@ def share(sockets: Sequence[socket.socket]) -> list[socket.socket]:
         return _bind_all(shared, reuse_port=True)
     except OSError as error:
         raise ListenError(name_of(sockets[0]), error) from None
+
+
+def close_to_more(opened: socket.socket) -> None:
+    """Has the system ignore whoever begins to connect to a listening socket, until it is closed.
+
+    Connections that the system has made and nobody has accepted would be reset when the socket is closed. With this,
+    there is an end to them. Who is ignored tries again after a second, and is refused then.
+    """
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in _NO_SYN))
+    fprog = struct.pack("@HP", len(_NO_SYN), ctypes.addressof(program))
+    with suppress(OSError):  # a system without packet filters: some may be reset
+        opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
 
 
 def name_of(opened: socket.socket) -> str:

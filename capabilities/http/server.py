@@ -35,13 +35,16 @@ from capabilities.http.connection import (
 )
 from capabilities.http.dispatch import Dispatcher, HandlerFailure, resolve
 from capabilities.http.limit import TimeExceeded, TimeLimit
-from capabilities.http.listen import ListenError, name_of
+from capabilities.http.listen import ListenError, close_to_more, name_of
 from capabilities.http.message import NO_CONTENT, BadResponse, authority, encode_head, guest_headers, origin_form
 from capabilities.http.routes import Match, Matcher, NotFound, RouteTable
 from capabilities.http.settings import HttpSettings
 
 ACCEPTING = 3
 """How many turns of the event loop go to connections that wait to be accepted when the server stops."""
+
+CONNECTING = 0.01
+"""How long connections that are being made at that time may take to be there, in seconds."""
 
 UNWIND = 2.0
 """How long handlers that were cancelled by `stop` may take to end, in seconds."""
@@ -78,6 +81,7 @@ class HttpService:
         self._matcher: Matcher = RouteTable().compile()
         self._handlers: dict[str, Any] = {}
         self._listeners: list[asyncio.Server] = []
+        self._sockets: Sequence[socket] = ()
         self._connections = Connections(self._serve, self._refuse)
         self._running = 0
         self._open = 0
@@ -92,6 +96,7 @@ class HttpService:
         try:
             self._handlers = {name: resolve(self._dispatcher, name) for name in {r.handler for r in table.routes}}
             self._matcher = table.compile()
+            self._sockets = sockets
             for opened in sockets:
                 self._listeners.append(await _listen(opened, self._connections))
         except BaseException:
@@ -111,7 +116,11 @@ class HttpService:
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
-        for _ in range(ACCEPTING):  # connections that the system has made by now would be reset with their listener
+        # Connections that nobody has accepted are reset with their listener.
+        for opened in self._sockets:
+            close_to_more(opened)
+        await asyncio.sleep(CONNECTING)
+        for _ in range(ACCEPTING):
             await asyncio.sleep(0)
         for listener in self._listeners:
             listener.close()

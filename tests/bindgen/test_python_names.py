@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -228,7 +229,7 @@ def test_a_type_and_an_exported_function_may_have_one_name(name: str, tmp_path: 
     module = load(tmp_path, files)["api"]
     definitions = [value for value in vars(module).values() if isinstance(value, module.Export)]
     assert [each.name for each in definitions] == [name]
-    assert len([value for value in vars(module).values() if asyncio.iscoroutinefunction(value)]) == 1
+    assert len([value for value in vars(module).values() if inspect.iscoroutinefunction(value)]) == 1
     assert len([value for value in vars(module).values() if isinstance(value, type) and hasattr(value, "v")]) == 1
 
 

@@ -23,7 +23,7 @@ def fake(images: Path) -> Image:
 
 @pytest.fixture(scope="session")
 def mute(images: Path) -> Image:
-    """An image whose guest says nothing."""
+    """An image whose guest says nothing to the launcher."""
     return fake_guest.build(images, "mute", mute=True)
 
 

@@ -29,7 +29,7 @@ def _init(folder: Path) -> Path:
 
 
 def build(folder: Path, name: str, *, mute: bool = False, service: bool = False) -> Image:
-    """Writes FOLDER/NAME.img and returns it. A `mute` guest never says hello."""
+    """Writes FOLDER/NAME.img and returns it. A `mute` guest never says hello, but prints."""
     root = folder / f"{name}.root"
     for each in ("sbin", "dev", "proc", "sys", "mnt", *(["mute"] if mute else [])):
         (root / each).mkdir(parents=True)

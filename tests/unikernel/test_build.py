@@ -241,7 +241,7 @@ def test_a_secret_of_the_slightfile_is_nowhere_in_the_image(server: Built) -> No
     assert grant.configs == {"REDIS_ADDRESS": Config(source="REDIS_ADDRESS")}
     assert server.err.endswith(
         "slightfile.toml:7: REDIS_ADDRESS may be a secret, so the image is without it; it is handed over when the "
-        "image runs, as the environment variable REDIS_ADDRESS\n"
+        "image runs, with -c FILE, or as an environment variable with --pass REDIS_ADDRESS\n"
     )
     assert "s3cr3t" not in server.err
 

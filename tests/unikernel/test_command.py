@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -89,7 +90,7 @@ def test_the_hosts_redis_is_reached_under_one_name_by_both(shared_redis: RedisSe
     ran = slight_py("run", app, "-c", slightfile, env={"REDIS_ADDRESS": address})
     assert ran.code == 0
     before = shared_redis.cli("INFO", "commandstats")
-    assert image("run", built(app, slightfile), REDIS_ADDRESS=address) == ran
+    assert image("run", built(app, slightfile), "-c", slightfile, REDIS_ADDRESS=address) == ran
     assert shared_redis.cli("INFO", "commandstats") != before
 
 
@@ -167,7 +168,8 @@ def test_a_wasi_program_reads_what_is_mapped_in(tmp_path: Path, whole: bool) -> 
 
 def test_the_exit_code_is_the_guests(tmp_path: Path) -> None:
     build_guest("probe")
-    assert image("run", built(guest("probe")), "--", "exit", "42") == (42, "", "")
+    silence = "slight-py: probe.wasm ended with code 42 and said nothing\n"
+    assert image("run", built(guest("probe")), "--", "exit", "42") == (42, "", silence)
 
 
 def test_a_snapshot_answers_again_and_again(tmp_path: Path) -> None:
@@ -343,11 +345,12 @@ def test_a_secret_of_the_slightfile_is_not_in_the_image_and_is_handed_over(
     assert "a-secret" not in image("inspect", path).out
     # In the file system, what is short is not compressed.
     assert b"a-secret" not in path.read_bytes()
-    missing = image("run", path)
-    assert missing.code == 2
-    assert "REDIS_ADDRESS" in missing.err
-    assert "a-secret" not in missing.err
-    assert image("run", path, REDIS_ADDRESS=secret.replace(":a-secret@", "")).code == 0
+    address = secret.replace(":a-secret@", "")
+    refused = image("run", path, REDIS_ADDRESS=address)
+    assert refused.code == 2
+    assert re.findall(r"--net|--pass \w+", refused.err) == ["--net", "--pass REDIS_ADDRESS"]
+    assert "a-secret" not in refused.err
+    assert image("run", path, "--net", "--pass", "REDIS_ADDRESS", REDIS_ADDRESS=address).code == 0
 
 
 def test_ctrl_c_reaches_the_application_and_not_qemu() -> None:

@@ -35,10 +35,10 @@ def test_an_initramfs_is_the_root_in_place_of_the_disk():
     assert "-blockdev" not in words
 
 
-def test_a_machine_that_needs_no_network_reaches_none():
-    assert "restrict=on" in value(machine.arguments(MACHINE), "-netdev")
-    networked = replace(MACHINE, image=replace(IMAGE, manifest=make_manifest(needs_network=True)))
-    assert "restrict=off" in value(machine.arguments(networked), "-netdev")
+def test_a_machine_reaches_nothing_unless_its_user_opens_the_network():
+    asks = replace(MACHINE, image=replace(IMAGE, manifest=make_manifest(needs_network=True)))
+    assert "restrict=on" in value(machine.arguments(asks), "-netdev")
+    assert "restrict=off" in value(machine.arguments(replace(asks, network=True)), "-netdev")
 
 
 def test_commas_in_paths_are_not_commas_between_options():
