@@ -45,15 +45,29 @@ _ANNOTATIONS = {
 RUNTIME = "bindgen.runtime"
 """What generated modules import, unless they are told another name for it."""
 
+# fmt: off
+IMPORTED = {
+    "dataclasses": {"dataclass"},
+    "enum": {"IntEnum", "IntFlag"},
+    "struct": {"Struct"},
+    "typing": {"Any", "Protocol", "TypeAlias", "Union"},
+    RUNTIME: {
+        "Err", "Export", "Flat", "Guest", "GuestResource", "Import", "Lift", "Lower", "Ok", "Some", "bits_of_float32",
+        "bits_of_float64", "float32_of", "float64_of", "pack_numbers", "s32", "s64", "wrong_type",
+    },
+}
+"""What a module imports where its text mentions it, by module of Python's or ours."""
+
 _IN_ANNOTATIONS = {"bool", "bytes", "float", "int", "list", "str", "tuple"}
-_USED_BY_MODULE = {"Any", "Err", "Export", "Flat", "Guest", "GuestResource", "Import", "IntEnum", "IntFlag", "Lift"}
-_USED_BY_MODULE |= {"Lower", "Ok", "Protocol", "Some", "Struct", "TypeAlias", "Union"}
-_FUNCTIONS = {"isinstance", "len", "ord", "range", "type", "dataclass", "wrong_type"}
-_FUNCTIONS |= {"bits_of_float32", "bits_of_float64", "float32_of", "float64_of", "pack_numbers", "s32", "s64"}
+_CLASSES = {name for names in IMPORTED.values() for name in names if name[0].isupper()}
+_FUNCTIONS = {"len", "ord", "range", "type"} | set().union(*IMPORTED.values()) - _CLASSES
 _CONSTANTS = {"IMPORTS", "RESOURCES", "GUEST_RESOURCES"}
 _CONSTANTS |= {"annotations", "memoryview"}  # what `from __future__` brings, and what helpers are annotated with
-_LOCALS = {"answer", "args", "block", "err", "export", "flat", "guest", "handle", "host", "lift"}
-_LOCALS |= {"lower", "memory", "params_at", "problem", "result", "result_at", "self_", "tag"}
+_LOCALS = {
+    "answer", "args", "each", "err", "export", "guest", "host", "lift", "lower", "memory", "params_at", "problem",
+    "result", "result_at", "self_",
+}
+# fmt: on
 
 
 def _same(name: str) -> str:
@@ -80,7 +94,7 @@ def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
 def _declare(interface: Interface) -> Scope:
     """What the types of one interface are called, the same in its own module and in those that import from it; and what
     it imports itself."""
-    scope = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_USED_BY_MODULE], same=_same)
+    scope = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_CLASSES], same=_same)
     scope.claim("host", f"{camel(interface.name)}Host")
     for definition in interface.types:
         scope.claim(definition, camel(definition.name))
@@ -152,8 +166,6 @@ class Names:
         self._types = _declare(interface)
         self._module = self._types.nested([*_FUNCTIONS, *_CONSTANTS])
         self.methods = method_names(interface)
-        self.needed: dict[str, set[str]] = {}
-        """By module of Python's or of `RUNTIME`, what the generated text uses of it."""
         self.siblings: dict[str, dict[str, str]] = {}
         """By module, what is imported from it and the name it gets here."""
         for definition in _mentioned_by(interface):
@@ -161,11 +173,6 @@ class Names:
         # What a user of the module writes, in this order whoever asks first.
         for function in functions_of(interface) if interface in exports else ():
             self.constant(function)
-
-    def need(self, name: str, module: str = RUNTIME) -> str:
-        """Notes that the text uses `name` of a module; returns the name."""
-        self.needed.setdefault(module, set()).add(name)
-        return name
 
     @property
     def host(self) -> str:
@@ -208,10 +215,9 @@ class Names:
         """What does something with values of a type: `_load_option_u8`."""
         return self._module.claim((operation, without_aliases(type_)), f"_{operation}_{self._slug(type_)}")
 
-    def struct(self, format_: str, number: int) -> str:
-        """What packs and unpacks a format of the module `struct`, `number` being how many come before it."""
-        name = format_ if format_.isalpha() else f"STRUCT_{number}"
-        return self._module.claim(("struct", format_), f"_{name}")
+    def struct(self, format_: str) -> str:
+        """What packs and unpacks a format of the module `struct`."""
+        return self._module.claim(("struct", format_), f"_{format_}")
 
     def function_scope(self) -> Scope:
         """The names in a function that answers or makes a call."""
@@ -229,10 +235,9 @@ class Names:
                 return f"tuple[{', '.join(map(self.annotation, items)) or '()'}]"
             case OptionOf(value):
                 inner = self.annotation(value)
-                return f"{self.need('Some')}[{inner}] | None" if self.wrapped(value) else f"{inner} | None"
+                return f"Some[{inner}] | None" if self.wrapped(value) else f"{inner} | None"
             case ExpectedOf(ok, err):
-                ok_text, err_text = self.annotation(ok), self.annotation(err)
-                return f"{self.need('Ok')}[{ok_text}] | {self.need('Err')}[{err_text}]"
+                return f"Ok[{self.annotation(ok)}] | Err[{self.annotation(err)}]"
 
     def wrapped(self, type_: Type) -> bool:
         """Whether an option of the type is written with `Some`, since None is one of the type's own values."""
