@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 from bindgen.backends.python_names import Names, field_names
@@ -117,31 +118,22 @@ class Values:
     def load(self, shape: Shape, at: str) -> str:
         """An expression for the value in memory at `at`."""
         match shape:
-            case Nothing():
-                return "None"
             case Number() | Handle():
                 form = self._format(shape)
                 return form.load.format(f"{self.struct(form.letter)}.unpack_from(lift.memory, {at})[0]")
             case Text():
                 return f"lift.string_at({at})"
+            case Elements() if _is_bytes(shape):
+                return f"lift.bytes_at({at})"
             case Labels(definition=definition):
                 return f"{self._names.use(definition)}({self._load_tag(shape, at)})"
             case FlagSet(size=size):
-                return self._flags(shape, f'int.from_bytes(lift.memory[{at} : {plus(at, size)}], "little")')
-            case Elements() if _is_bytes(shape):
-                return f"lift.bytes_at({at})"
-            case Elements() if _columns(shape):
-                return self._list(shape, f"*lift.pair({at})")
-            case Elements():
-                write = partial(self._load_list, shape)
+                return self.lift(shape, [f'int.from_bytes(lift.memory[{at} : {plus(at, size)}], "little")'])
             case Parts():
-                write = partial(self._load_parts, shape)
+                return f"{self._helper('load', shape, partial(self._load_parts, shape))}(lift, {at})"
             case Choice():
                 return self._chosen("load", shape, [at], self._load_cases)
-        return f"{self._helper('load', shape, write)}(lift, {at})"
-
-    def _load_list(self, shape: Elements) -> list[str]:
-        return [f"return {self._list(shape, '*lift.pair(at)')}"]
+        return self.lift(shape, [f"*lift.pair({at})"])
 
     def _load_parts(self, shape: Parts) -> list[str]:
         """A record's numbers come out of memory at once, its other fields one by one."""
@@ -164,9 +156,7 @@ class Values:
     def _load_cases(self, shape: Choice, where: Sequence[str]) -> tuple[str, list[str]]:
         (at,) = where
         payload_at = plus(at, shape.payload_offset)
-        values = [
-            self._case(shape, case, self.load(case.payload, payload_at) if case.payload else "") for case in shape.cases
-        ]
+        values = [self.load(case.payload, payload_at) if case.payload else "" for case in shape.cases]
         return self._load_tag(shape, at), values
 
     def _load_tag(self, shape: Choice | Labels, at: str) -> str:
@@ -188,10 +178,9 @@ class Values:
                 return f"lift.string({', '.join(slots)})"
             case Labels(definition=definition):
                 return f"{self._names.use(definition)}(lift.case({slots[0]}, {_told_apart(shape)}))"
-            case FlagSet():
-                return self._flags(
-                    shape, " | ".join(f"{slot} << {32 * n}" if n else slot for n, slot in enumerate(slots))
-                )
+            case FlagSet(definition=definition):
+                bits = " | ".join(f"{slot} << {32 * n}" if n else slot for n, slot in enumerate(slots))
+                return f"{self._names.use(definition)}(lift.flags({bits}, {shape.count}))"
             case Elements() if _is_bytes(shape):
                 return f"lift.bytes({', '.join(slots)})"
             case Elements():
@@ -205,7 +194,7 @@ class Values:
         values = []
         for case in shape.cases:
             own = [self._from_slot(*each) for each in zip(slots[1:], conversions(case), strict=False)]
-            values.append(self._case(shape, case, self.lift(case.payload, own) if case.payload else ""))
+            values.append(self.lift(case.payload, own) if case.payload else "")
         return f"lift.case({slots[0]}, {_told_apart(shape)})", values
 
     def _from_slot(self, slot: str, letters: tuple[str, str]) -> str:
@@ -224,17 +213,17 @@ class Values:
         cases: Callable[[Choice, Sequence[str]], tuple[str, list[str]]],
     ) -> str:
         """An expression for the value of a variant, option, expected or union. `cases` makes expressions for its tag,
-        which is one that there is, and for the value of each case, given where it is."""
+        which is one that there is, and for the payload of each case, given where it is."""
         if isinstance(shape.type, OptionOf) and not isinstance(shape.cases[1].payload, Choice):
-            tag, (none, some) = cases(shape, where)
+            tag, payloads = cases(shape, where)
+            none, some = map(self._case, repeat(shape), shape.cases, payloads)
             return f"{some} if {tag} else {none}"
 
         def write() -> list[str]:
-            tag, values = cases(shape, [name for name, _ in _parameters(operation, shape)])
-            branches = [
-                line for n, value in enumerate(values[:-1]) for line in (f"if tag == {n}:", f"    return {value}")
-            ]
-            return [f"tag = {tag}" if branches else tag, *branches, f"return {values[-1]}"]
+            tag, payloads = cases(shape, [name for name, _ in _parameters(operation, shape)])
+            *values, last = map(self._case, repeat(shape), shape.cases, payloads)
+            branches = [line for n, value in enumerate(values) for line in (f"if tag == {n}:", f"    return {value}")]
+            return [f"tag = {tag}" if branches else tag, *branches, f"return {last}"]
 
         return f"{self._helper(operation, shape, write)}(lift, {', '.join(where)})"
 
@@ -263,11 +252,8 @@ class Values:
             return f"lift.texts({where})"
         if columns := _columns(shape):
             rows = f"lift.rows({columns}, {where})"
-            return (
-                rows
-                if isinstance(element.type, TupleOf)
-                else f"[{self._names.annotation(element.type)}(*each) for each in {rows}]"
-            )
+            record = "" if isinstance(element.type, TupleOf) else self._names.annotation(element.type)
+            return f"[{record}(*each) for each in {rows}]" if record else rows
         addresses = f"lift.list({element.size}, {element.extent}, {element.align}, {where})"
         return f"[{self.load(element, 'each')} for each in {addresses}]"
 
@@ -276,9 +262,6 @@ class Values:
         if isinstance(shape.type, TypeDef):
             return f"{self._names.use(shape.type)}({', '.join(values)})"
         return tuple_(values)
-
-    def _flags(self, shape: FlagSet, bits: str) -> str:
-        return f"{self._names.use(shape.definition)}(lift.flags({bits}, {shape.count}))"
 
     def _format(self, shape: Number | Handle) -> _Format:
         """How a number or a handle travels."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-from bindgen.runtime import Err, Export, Guest, Lift, Lower
+from bindgen.runtime import Err, Export, Flat, Guest, Lift, Lower
 
 from .http_types import (
     Body,
@@ -26,10 +26,12 @@ from .http_types import (
 _H = Struct("<H")
 
 
-def _flat_option_list_u8(lower: Lower, value: Body | None) -> tuple[Any, ...]:
-    if value is None:
-        return 0, 0, 0
-    return 1, *lower.take()
+def _flat_option_list_u8(lower: Lower, value: Body | None) -> tuple[Flat, ...]:
+    match value:
+        case None:
+            return 0, 0, 0
+        case _:
+            return 1, *lower.take()
 
 
 def _load_http_types_http_error(lift: Lift, at: int) -> HttpError:
@@ -71,13 +73,7 @@ async def handle_http(guest: Guest, export: Any, req: Request) -> Response:
     await guest.allocate(lower)
     result: int = await guest.call(
         export,
-        (
-            int(Method(req.method)),
-            *lower.take(),
-            *lower.take(),
-            *lower.take(),
-            *_flat_option_list_u8(lower, req.body),
-        ),
+        (int(Method(req.method)), *lower.take(), *lower.take(), *lower.take(), *_flat_option_list_u8(lower, req.body)),
     )
     lift = Lift(guest, "http-handler: handle-http", owns=True)
     lift.range(result, 32)

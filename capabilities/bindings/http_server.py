@@ -130,8 +130,9 @@ def _store_http_types_http_router_error(lower: Lower, memory: memoryview, at: in
 
 
 async def _router_new(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::new")
     (result_at,) = args
+    lift = Lift(guest, "http-server: router::new")
+    lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await host.router_new()
@@ -144,15 +145,16 @@ async def _router_new(host: HttpServerHost, guest: Guest, args: tuple[Any, ...])
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::new: result")
+    lower = Lower(guest, "http-server: router::new")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _router_new_with_base(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::new-with-base", "base")
     base_pointer, base_length, result_at = args
+    lift = Lift(guest, "http-server: router::new-with-base")
+    lift.at = "base"
     base = lift.string(base_pointer, base_length)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -167,15 +169,16 @@ async def _router_new_with_base(host: HttpServerHost, guest: Guest, args: tuple[
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::new-with-base: result")
+    lower = Lower(guest, "http-server: router::new-with-base")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _router_get(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::get", "self")
     self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
+    lift = Lift(guest, "http-server: router::get")
+    lift.at = "self"
     self_: Router = lift.handle("router", self__handle)
     lift.at = "route"
     route = lift.string(route_pointer, route_length)
@@ -194,15 +197,16 @@ async def _router_get(host: HttpServerHost, guest: Guest, args: tuple[Any, ...])
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::get: result")
+    lower = Lower(guest, "http-server: router::get")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _router_put(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::put", "self")
     self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
+    lift = Lift(guest, "http-server: router::put")
+    lift.at = "self"
     self_: Router = lift.handle("router", self__handle)
     lift.at = "route"
     route = lift.string(route_pointer, route_length)
@@ -221,15 +225,16 @@ async def _router_put(host: HttpServerHost, guest: Guest, args: tuple[Any, ...])
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::put: result")
+    lower = Lower(guest, "http-server: router::put")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _router_post(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::post", "self")
     self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
+    lift = Lift(guest, "http-server: router::post")
+    lift.at = "self"
     self_: Router = lift.handle("router", self__handle)
     lift.at = "route"
     route = lift.string(route_pointer, route_length)
@@ -248,15 +253,16 @@ async def _router_post(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::post: result")
+    lower = Lower(guest, "http-server: router::post")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _router_delete(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::delete", "self")
     self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
+    lift = Lift(guest, "http-server: router::delete")
+    lift.at = "self"
     self_: Router = lift.handle("router", self__handle)
     lift.at = "route"
     route = lift.string(route_pointer, route_length)
@@ -275,15 +281,16 @@ async def _router_delete(host: HttpServerHost, guest: Guest, args: tuple[Any, ..
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::delete: result")
+    lower = Lower(guest, "http-server: router::delete")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _server_serve(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: server::serve", "address")
     address_pointer, address_length, router_handle, result_at = args
+    lift = Lift(guest, "http-server: server::serve")
+    lift.at = "address"
     address = lift.string(address_pointer, address_length)
     lift.at = "router"
     router: Router = lift.handle("router", router_handle)
@@ -300,15 +307,16 @@ async def _server_serve(host: HttpServerHost, guest: Guest, args: tuple[Any, ...
         memory[result_at] = 1
         _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("server", answer, "http-server: server::serve: result")
+    lower = Lower(guest, "http-server: server::serve")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("server", answer))
 
 
 async def _server_stop(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: server::stop", "self")
     self__handle, result_at = args
+    lift = Lift(guest, "http-server: server::stop")
+    lift.at = "self"
     self_: Server = lift.handle("server", self__handle)
     lift.at = "result"
     lift.range(result_at, 16)

@@ -177,8 +177,9 @@ def _store_keyvalue_error(lower: Lower, memory: memoryview, at: int, value: Keyv
 
 
 async def _keyvalue_open(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::open", "name")
     name_pointer, name_length, result_at = args
+    lift = Lift(guest, "keyvalue: keyvalue::open")
+    lift.at = "name"
     name = lift.string(name_pointer, name_length)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -193,15 +194,16 @@ async def _keyvalue_open(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]
         memory[result_at] = 1
         _store_keyvalue_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("keyvalue", answer, "keyvalue: keyvalue::open: result")
+    lower = Lower(guest, "keyvalue: keyvalue::open")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("keyvalue", answer))
 
 
 async def _keyvalue_get(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::get", "self")
     self__handle, key_pointer, key_length, result_at = args
+    lift = Lift(guest, "keyvalue: keyvalue::get")
+    lift.at = "self"
     self_: Keyvalue = lift.handle("keyvalue", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)
@@ -227,8 +229,9 @@ async def _keyvalue_get(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...])
 
 
 async def _keyvalue_set(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::set", "self")
     self__handle, key_pointer, key_length, value_pointer, value_length, result_at = args
+    lift = Lift(guest, "keyvalue: keyvalue::set")
+    lift.at = "self"
     self_: Keyvalue = lift.handle("keyvalue", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)
@@ -252,8 +255,9 @@ async def _keyvalue_set(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...])
 
 
 async def _keyvalue_keys(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::keys", "self")
     self__handle, result_at = args
+    lift = Lift(guest, "keyvalue: keyvalue::keys")
+    lift.at = "self"
     self_: Keyvalue = lift.handle("keyvalue", self__handle)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -277,8 +281,9 @@ async def _keyvalue_keys(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]
 
 
 async def _keyvalue_delete(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::delete", "self")
     self__handle, key_pointer, key_length, result_at = args
+    lift = Lift(guest, "keyvalue: keyvalue::delete")
+    lift.at = "self"
     self_: Keyvalue = lift.handle("keyvalue", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)

@@ -74,8 +74,9 @@ def _store_types_error(lower: Lower, memory: memoryview, at: int, value: Error) 
 
 
 async def _kv_open(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::open", "name")
     name_pointer, name_length, result_at = args
+    lift = Lift(guest, "kv: kv::open")
+    lift.at = "name"
     name = lift.string(name_pointer, name_length)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -90,15 +91,16 @@ async def _kv_open(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
         memory[result_at] = 1
         _store_types_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("kv", answer, "kv: kv::open: result")
+    lower = Lower(guest, "kv: kv::open")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("kv", answer))
 
 
 async def _kv_get(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::get", "self")
     self__handle, key_pointer, key_length, result_at = args
+    lift = Lift(guest, "kv: kv::get")
+    lift.at = "self"
     self_: Kv = lift.handle("kv", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)
@@ -124,8 +126,9 @@ async def _kv_get(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
 
 
 async def _kv_set(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::set", "self")
     self__handle, key_pointer, key_length, value_pointer, value_length, result_at = args
+    lift = Lift(guest, "kv: kv::set")
+    lift.at = "self"
     self_: Kv = lift.handle("kv", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)
@@ -149,8 +152,9 @@ async def _kv_set(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
 
 
 async def _kv_keys(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::keys", "self")
     self__handle, result_at = args
+    lift = Lift(guest, "kv: kv::keys")
+    lift.at = "self"
     self_: Kv = lift.handle("kv", self__handle)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -174,8 +178,9 @@ async def _kv_keys(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
 
 
 async def _kv_delete(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::delete", "self")
     self__handle, key_pointer, key_length, result_at = args
+    lift = Lift(guest, "kv: kv::delete")
+    lift.at = "self"
     self_: Kv = lift.handle("kv", self__handle)
     lift.at = "key"
     key = lift.string(key_pointer, key_length)
