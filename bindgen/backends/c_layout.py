@@ -14,8 +14,8 @@ from bindgen.abi import SizeAlign, align_up
 from bindgen.plan import Case, Choice, Elements, FlagSet, Labels, Number, Part, Parts, Shape, inner, shape
 from bindgen.wit_parser.model import Primitive, Type, rebuilt, unaliased
 
-WORD_FLAGS = 64
-"""With more flags, their type is an array of 32-bit words."""
+WORD_FLAGS = 32
+"""With more flags, their type is an array of words."""
 
 
 @cache
@@ -34,14 +34,6 @@ def payloads(choice: Choice) -> list[tuple[Case, Shape]]:
     return [(case, case.payload) for case in choice.cases if case.payload and not case.payload.is_empty]
 
 
-def payload_groups(choice: Choice) -> list[list[tuple[Case, Shape]]]:
-    """`payloads`, those of one C type together: they lie in the same place, so what is done with them is the same."""
-    groups: dict[Type, list[tuple[Case, Shape]]] = {}
-    for case, payload in payloads(choice):
-        groups.setdefault(canonical(payload.type), []).append((case, payload))
-    return list(groups.values())
-
-
 # Memory.
 
 
@@ -49,8 +41,6 @@ def payload_groups(choice: Choice) -> list[list[tuple[Case, Shape]]]:
 def size_align(whole: Shape) -> SizeAlign:
     """Size and alignment of the C type."""
     match whole:
-        case FlagSet(count=count) if 32 < count <= WORD_FLAGS:
-            return SizeAlign(8, 8)
         case Parts():
             return _struct(part.shape for part in members(whole))[1]
         case Choice():
@@ -90,11 +80,6 @@ def agrees(whole: Shape) -> bool:
         case Choice() if payloads(whole) and _payload_offset(whole) != whole.payload_offset:
             return False
     return all(map(agrees, inner(whole)))
-
-
-def is_copied(whole: Shape) -> bool:
-    """Whether a value's bytes are those that the host has, be they aligned alike or not."""
-    return agrees(whole) or isinstance(whole, FlagSet)
 
 
 @cache

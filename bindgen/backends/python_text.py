@@ -47,9 +47,11 @@ def class_(head: str, docs: str, body: list[str], decorator: str = "") -> list[s
 
 def import_(module: str, names: Iterable[str]) -> list[str]:
     """What imports some names of a module, classes before functions, as a linter sorts them."""
-    listed = ", ".join(sorted(names, key=lambda name: (name[0].islower(), name)))
-    line = f"from {module} import {listed}"
-    return [line if len(line) <= LINE_LENGTH else f"from {module} import ({listed})"]
+    listed = sorted(names, key=lambda name: (name[0].islower(), name))
+    line = f"from {module} import {', '.join(listed)}"
+    if len(line) <= LINE_LENGTH:
+        return [line]
+    return [f"from {module} import (", *(f"    {name}," for name in listed), ")"]
 
 
 def module_of(blocks: Iterable[list[str]]) -> str:

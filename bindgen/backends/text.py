@@ -33,14 +33,16 @@ def paragraphs(text: str, room: int) -> list[str]:
 
 
 def folded(line: str, last: str = "") -> list[str]:
-    """A statement; where it's too long for a line, with a line for each item in its widest brackets.
-
-    `last` stands behind the last of several items.
+    """A statement. Where it's too long for a line, what stands in its widest brackets has a line of its own, or one for
+    each item. `last` stands behind the last of several.
     """
     marks = _widest_brackets(line) if len(line) > LINE_LENGTH else []
     if not marks:
         return [line]
     indent = " " * (len(line) - len(line.lstrip()))
+    together = f"{indent}    {line[marks[0] + 1 : marks[-1]].strip()}"
+    if len(together) <= LINE_LENGTH:
+        return [line[: marks[0] + 1], together, indent + line[marks[-1] :]]
     items = [line[start + 1 : end].strip() for start, end in pairwise(marks)]
     closing = last if len(items) > 1 else ""
     if len(items) > 1 and not items[-1]:
