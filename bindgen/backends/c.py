@@ -113,7 +113,7 @@ class _Unit:
     def source(self) -> str:
         head = [*comment(HEADER), f'#include "{self._names.stem(self._interface)}.h"']
         functions = [*self._types.source, *self._values.functions(), *self._source]
-        return unit([head, self._values.assertions(), *self._imports, *functions])
+        return unit([head, *self._imports, *functions])
 
     def add_import(self, function: Function) -> None:
         """A function that the guest calls."""

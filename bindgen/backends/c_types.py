@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bindgen.backends.c_layout import WORD_FLAGS, canonical, is_copyable, members, payloads
+from bindgen.backends.c_layout import WORD_FLAGS, agrees, canonical, is_copyable, members, payloads
 from bindgen.backends.c_names import PREDEFINED, Names, field, tag_field
 from bindgen.backends.c_text import comment, define, guarded
 from bindgen.backends.text import indented
@@ -97,11 +97,12 @@ class Types:
         name = self._names.type(type_)
         if isinstance(type_, TypeDef) and isinstance(type_.kind, Alias):
             return [f"typedef {self._names.type(type_.kind.type)} {name};"]
-        match shape(type_):
+        whole = shape(type_)
+        match whole:
             case Elements(element=element):
                 pointed = "void" if element.is_empty else self._names.type(element.type)
                 body = [f"const {pointed} *ptr;", "size_t len;"]
-            case Choice() as whole:
+            case Choice():
                 tag = "bool" if isinstance(type_, OptionOf | ExpectedOf) else _UNSIGNED[whole.tag_size]
                 fields = self._fields(whole)
                 union = ["union {", *indented(fields), "};"] if len(fields) > 1 else fields
@@ -110,9 +111,11 @@ class Types:
                 body = [f"uint32_t words[{len(words)}];"]
             case Labels(size=size) | FlagSet(size=size):
                 return [f"typedef {_UNSIGNED[size]} {name};"]
-            case whole:
+            case _:
                 body = self._fields(whole)
-        return ["typedef struct {", *indented(body), f"}} {name};"]
+        # Where values are copied whole, the type has to lie in memory as the host has it.
+        layout = f"abi_layout({name}, {whole.size}, {whole.align});"
+        return ["typedef struct {", *indented(body), f"}} {name};", *([layout] if agrees(whole) else [])]
 
     def _fields(self, whole: Shape) -> list[str]:
         """The fields of a record, or the payloads of a variant, of types as the interface spells them."""

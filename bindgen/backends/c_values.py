@@ -24,7 +24,7 @@ from bindgen.backends.c_text import define
 from bindgen.backends.c_types import each_part
 from bindgen.backends.scope import Scope
 from bindgen.backends.text import indented, plus
-from bindgen.plan import Choice, Elements, FlagSet, Handle, Parts, Shape, Text, inner
+from bindgen.plan import Choice, Elements, FlagSet, Handle, Parts, Shape, Text
 from bindgen.wit_parser.model import ExpectedOf, OptionOf, Type
 
 RAW_TYPES = {"i": "uint32_t", "I": "uint64_t", "f": "float", "d": "double"}
@@ -124,15 +124,10 @@ class Values:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._functions: dict[tuple[str, Type], list[str]] = {}
-        self._layouts: dict[Type, list[str]] = {}
 
     def functions(self) -> list[list[str]]:
         """The texts of the private functions, each after those that it calls."""
         return list(self._functions.values())
-
-    def assertions(self) -> list[str]:
-        """The text of what is held to be true of C's layouts."""
-        return [line for lines in self._layouts.values() for line in lines]
 
     def _helper(self, operation: str, whole: Shape, write: Callable[[Shape, str], list[str]]) -> str:
         """The name of a private function, which is written when it is asked for first."""
@@ -142,23 +137,11 @@ class Values:
             self._functions[key] = write(whole, name)
         return name
 
-    def _rely_on(self, whole: Shape) -> None:
-        """Notes that a type lies in memory as the host has it, and so do the elements of the lists in it."""
-        key = canonical(whole.type)
-        if key in self._layouts or whole.is_empty or not isinstance(whole, Parts | Choice | Elements):
-            return
-        self._layouts[key] = []
-        if not isinstance(whole, Elements):
-            self._layouts[key] = [f"abi_layout({self._names.type(whole.type)}, {whole.size}, {whole.align});"]
-        for element in _elements(whole):
-            self._rely_on(element)
-
     # Memory.
 
     def load(self, whole: Shape, at: str, target: str) -> list[str]:
         """Statements that set `target` to the value in memory at `at`."""
         if agrees(whole):
-            self._rely_on(whole)
             return [f"__builtin_memcpy({_address(target)}, {at}, sizeof {target});"]
         return [f"{target} = {self._helper('load', whole, self._write_load)}({at});"]
 
@@ -181,7 +164,6 @@ class Values:
     def store(self, whole: Shape, at: str, value: str, blocks: str) -> list[str]:
         """Statements that put `value` into memory at `at`."""
         if agrees(whole):
-            self._rely_on(whole)
             return [f"__builtin_memcpy({at}, &{value}, sizeof {value});"]
         return [f"{self._helper('store', whole, self._write_store)}({at}, &{value}{_more(whole, blocks)});"]
 
@@ -263,7 +245,6 @@ class Values:
                     lift = self._helper("lift", leaf, self._write_lift)
                     lines.append(f"{path} = {lift}({flats.array(first, leaf.slots)});")
                 case Text() | Elements() if agrees(leaf):
-                    self._rely_on(leaf)
                     lines.append(f"{path} = ({self._names.type(leaf.type)}){{{', '.join(values)}}};")
                 case Elements():
                     lift = self._helper("lift", leaf, self._write_lift_list)
@@ -303,7 +284,6 @@ class Values:
             case Handle():
                 return [f"{value}.handle"]
             case Text() | Elements() if agrees(leaf):
-                self._rely_on(leaf)
                 return [f"{value}.ptr", f"{value}.len"]
             case Elements():
                 return [f"{self._helper('lower', leaf, self._write_lower_list)}(&{value}, {blocks})", f"{value}.len"]
@@ -335,13 +315,6 @@ class Values:
 def _address(target: str) -> str:
     """A pointer to a variable, or to what a pointer points to."""
     return target.removeprefix("*") if target.startswith("*") else f"&{target}"
-
-
-def _elements(whole: Shape) -> list[Shape]:
-    """What the lists in a value are lists of."""
-    if isinstance(whole, Elements):
-        return [whole.element]
-    return [element for part in inner(whole) for element in _elements(part)]
 
 
 def _list_size(whole: Elements, length: str) -> str:

@@ -13,13 +13,9 @@ typedef uint16_t http_types_http_status_t;
 /* The bytes of a message's content. */
 typedef abi_bytes_t http_types_body_t;
 
-static inline void http_types_body_free(http_types_body_t value) {
-    abi_bytes_free(value);
-}
+void http_types_body_free(http_types_body_t value);
 
-static inline http_types_body_t http_types_body_dup(http_types_body_t value) {
-    return abi_bytes_dup(value);
-}
+http_types_body_t http_types_body_dup(http_types_body_t value);
 
 #ifndef ABI_TUPLE2_STRING_STRING_T
 #define ABI_TUPLE2_STRING_STRING_T
@@ -29,13 +25,11 @@ typedef struct {
 } abi_tuple2_string_string_t;
 
 static inline void abi_tuple2_string_string_free(abi_tuple2_string_string_t value) {
-    abi_string_free(value.f0);
-    abi_string_free(value.f1);
+    abi_tuple2_string_string_free(value);
 }
 
 static inline abi_tuple2_string_string_t abi_tuple2_string_string_dup(abi_tuple2_string_string_t value) {
-    value.f0 = abi_string_dup(value.f0);
-    value.f1 = abi_string_dup(value.f1);
+    value = abi_tuple2_string_string_dup(value);
     return value;
 }
 #endif
@@ -48,16 +42,11 @@ typedef struct {
 } abi_list_tuple2_string_string_t;
 
 static inline void abi_list_tuple2_string_string_free(abi_list_tuple2_string_string_t value) {
-    for (size_t i = 0; i < value.len; i++) abi_tuple2_string_string_free(value.ptr[i]);
-    canonical_abi_free((void *)value.ptr, value.len * sizeof *value.ptr, _Alignof(abi_tuple2_string_string_t));
+    abi_list_tuple2_string_string_free(value);
 }
 
-static inline abi_list_tuple2_string_string_t abi_list_tuple2_string_string_dup(
-    abi_list_tuple2_string_string_t value) {
-    size_t size = value.len * sizeof *value.ptr;
-    abi_tuple2_string_string_t *copy = abi_copy(value.ptr, size, _Alignof(abi_tuple2_string_string_t));
-    for (size_t i = 0; i < value.len; i++) copy[i] = abi_tuple2_string_string_dup(copy[i]);
-    value.ptr = copy;
+static inline abi_list_tuple2_string_string_t abi_list_tuple2_string_string_dup(abi_list_tuple2_string_string_t value) {
+    value = abi_list_tuple2_string_string_dup(value);
     return value;
 }
 #endif
@@ -65,35 +54,23 @@ static inline abi_list_tuple2_string_string_t abi_list_tuple2_string_string_dup(
 /* Header fields, as name and value, in the order of the message; a name may come more than once. */
 typedef abi_list_tuple2_string_string_t http_types_headers_t;
 
-static inline void http_types_headers_free(http_types_headers_t value) {
-    abi_list_tuple2_string_string_free(value);
-}
+void http_types_headers_free(http_types_headers_t value);
 
-static inline http_types_headers_t http_types_headers_dup(http_types_headers_t value) {
-    return abi_list_tuple2_string_string_dup(value);
-}
+http_types_headers_t http_types_headers_dup(http_types_headers_t value);
 
 /* What a route's own parameters matched, as name and value: `/person/:name` has `name`. The query isn't among them. */
 typedef abi_list_tuple2_string_string_t http_types_params_t;
 
-static inline void http_types_params_free(http_types_params_t value) {
-    abi_list_tuple2_string_string_free(value);
-}
+void http_types_params_free(http_types_params_t value);
 
-static inline http_types_params_t http_types_params_dup(http_types_params_t value) {
-    return abi_list_tuple2_string_string_dup(value);
-}
+http_types_params_t http_types_params_dup(http_types_params_t value);
 
 /* Path and query. */
 typedef abi_string_t http_types_uri_t;
 
-static inline void http_types_uri_free(http_types_uri_t value) {
-    abi_string_free(value);
-}
+void http_types_uri_free(http_types_uri_t value);
 
-static inline http_types_uri_t http_types_uri_dup(http_types_uri_t value) {
-    return abi_string_dup(value);
-}
+http_types_uri_t http_types_uri_dup(http_types_uri_t value);
 
 typedef uint8_t http_types_method_t;
 
@@ -149,7 +126,8 @@ static inline void abi_option_list_tuple2_string_string_free(abi_option_list_tup
 }
 
 static inline abi_option_list_tuple2_string_string_t abi_option_list_tuple2_string_string_dup(
-    abi_option_list_tuple2_string_string_t value) {
+    abi_option_list_tuple2_string_string_t value
+) {
     if (value.is_some) value.value = abi_list_tuple2_string_string_dup(value.value);
     return value;
 }

@@ -19,11 +19,27 @@ __attribute__((import_module("keyvalue"), import_name("keyvalue::delete")))
 void import_keyvalue_delete(uint32_t, const void *, size_t, uint8_t *);
 
 void keyvalue_error_free(keyvalue_error_t value) {
-    abi_string_free(value.key_not_found);
+    if (value.tag == KEYVALUE_ERROR_KEY_NOT_FOUND) abi_string_free(value.key_not_found);
+    if (value.tag == KEYVALUE_ERROR_INVALID_KEY) abi_string_free(value.invalid_key);
+    if (value.tag == KEYVALUE_ERROR_INVALID_VALUE) abi_string_free(value.invalid_value);
+    if (value.tag == KEYVALUE_ERROR_CONNECTION_ERROR) abi_string_free(value.connection_error);
+    if (value.tag == KEYVALUE_ERROR_AUTHENTICATION_ERROR) abi_string_free(value.authentication_error);
+    if (value.tag == KEYVALUE_ERROR_TIMEOUT_ERROR) abi_string_free(value.timeout_error);
+    if (value.tag == KEYVALUE_ERROR_IO_ERROR) abi_string_free(value.io_error);
+    if (value.tag == KEYVALUE_ERROR_UNEXPECTED_ERROR) abi_string_free(value.unexpected_error);
 }
 
 keyvalue_error_t keyvalue_error_dup(keyvalue_error_t value) {
-    value.key_not_found = abi_string_dup(value.key_not_found);
+    if (value.tag == KEYVALUE_ERROR_KEY_NOT_FOUND) value.key_not_found = abi_string_dup(value.key_not_found);
+    if (value.tag == KEYVALUE_ERROR_INVALID_KEY) value.invalid_key = abi_string_dup(value.invalid_key);
+    if (value.tag == KEYVALUE_ERROR_INVALID_VALUE) value.invalid_value = abi_string_dup(value.invalid_value);
+    if (value.tag == KEYVALUE_ERROR_CONNECTION_ERROR) value.connection_error = abi_string_dup(value.connection_error);
+    if (
+        value.tag == KEYVALUE_ERROR_AUTHENTICATION_ERROR
+    ) value.authentication_error = abi_string_dup(value.authentication_error);
+    if (value.tag == KEYVALUE_ERROR_TIMEOUT_ERROR) value.timeout_error = abi_string_dup(value.timeout_error);
+    if (value.tag == KEYVALUE_ERROR_IO_ERROR) value.io_error = abi_string_dup(value.io_error);
+    if (value.tag == KEYVALUE_ERROR_UNEXPECTED_ERROR) value.unexpected_error = abi_string_dup(value.unexpected_error);
     return value;
 }
 
@@ -37,50 +53,37 @@ void keyvalue_drop(keyvalue_t handle) {
 bool keyvalue_open(abi_string_t name, keyvalue_t *ok, keyvalue_error_t *err) {
     _Alignas(4) uint8_t area[16];
     import_keyvalue_open(name.ptr, name.len, area);
-    if (area[0]) {
-        __builtin_memcpy(err, area + 4, sizeof *err);
-        return false;
-    }
-    __builtin_memcpy(ok, area + 4, sizeof *ok);
-    return true;
+    if (!area[0]) __builtin_memcpy(ok, area + 4, sizeof *ok);
+    if (area[0]) __builtin_memcpy(err, area + 4, sizeof *err);
+    return !area[0];
 }
 
 bool keyvalue_get(keyvalue_t self, abi_string_t key, abi_bytes_t *ok, keyvalue_error_t *err) {
     _Alignas(4) uint8_t area[16];
     import_keyvalue_get(self.handle, key.ptr, key.len, area);
-    if (area[0]) {
-        __builtin_memcpy(err, area + 4, sizeof *err);
-        return false;
-    }
-    __builtin_memcpy(ok, area + 4, sizeof *ok);
-    return true;
+    if (!area[0]) __builtin_memcpy(ok, area + 4, sizeof *ok);
+    if (area[0]) __builtin_memcpy(err, area + 4, sizeof *err);
+    return !area[0];
 }
 
 bool keyvalue_set(keyvalue_t self, abi_string_t key, abi_bytes_t value, keyvalue_error_t *err) {
     _Alignas(4) uint8_t area[16];
     import_keyvalue_set(self.handle, key.ptr, key.len, value.ptr, value.len, area);
-    if (area[0]) {
-        __builtin_memcpy(err, area + 4, sizeof *err);
-    }
+    if (area[0]) __builtin_memcpy(err, area + 4, sizeof *err);
     return !area[0];
 }
 
 bool keyvalue_keys(keyvalue_t self, abi_strings_t *ok, keyvalue_error_t *err) {
     _Alignas(4) uint8_t area[16];
     import_keyvalue_keys(self.handle, area);
-    if (area[0]) {
-        __builtin_memcpy(err, area + 4, sizeof *err);
-        return false;
-    }
-    __builtin_memcpy(ok, area + 4, sizeof *ok);
-    return true;
+    if (!area[0]) __builtin_memcpy(ok, area + 4, sizeof *ok);
+    if (area[0]) __builtin_memcpy(err, area + 4, sizeof *err);
+    return !area[0];
 }
 
 bool keyvalue_delete(keyvalue_t self, abi_string_t key, keyvalue_error_t *err) {
     _Alignas(4) uint8_t area[16];
     import_keyvalue_delete(self.handle, key.ptr, key.len, area);
-    if (area[0]) {
-        __builtin_memcpy(err, area + 4, sizeof *err);
-    }
+    if (area[0]) __builtin_memcpy(err, area + 4, sizeof *err);
     return !area[0];
 }

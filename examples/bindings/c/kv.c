@@ -28,50 +28,37 @@ void kv_drop(kv_t handle) {
 bool kv_open(abi_string_t name, kv_t *ok, types_error_t *err) {
     _Alignas(4) uint8_t area[16];
     import_kv_open(name.ptr, name.len, area);
-    if (area[0]) {
-        __builtin_memcpy(err, area + 4, sizeof *err);
-        return false;
-    }
-    __builtin_memcpy(ok, area + 4, sizeof *ok);
-    return true;
+    if (!area[0]) __builtin_memcpy(ok, area + 4, sizeof *ok);
+    if (area[0]) __builtin_memcpy(err, area + 4, sizeof *err);
+    return !area[0];
 }
 
 bool kv_get(kv_t self, abi_string_t key, types_payload_t *ok, types_error_t *err) {
     _Alignas(4) uint8_t area[16];
     import_kv_get(self.handle, key.ptr, key.len, area);
-    if (area[0]) {
-        __builtin_memcpy(err, area + 4, sizeof *err);
-        return false;
-    }
-    __builtin_memcpy(ok, area + 4, sizeof *ok);
-    return true;
+    if (!area[0]) __builtin_memcpy(ok, area + 4, sizeof *ok);
+    if (area[0]) __builtin_memcpy(err, area + 4, sizeof *err);
+    return !area[0];
 }
 
 bool kv_set(kv_t self, abi_string_t key, types_payload_t value, types_error_t *err) {
     _Alignas(4) uint8_t area[16];
     import_kv_set(self.handle, key.ptr, key.len, value.ptr, value.len, area);
-    if (area[0]) {
-        __builtin_memcpy(err, area + 4, sizeof *err);
-    }
+    if (area[0]) __builtin_memcpy(err, area + 4, sizeof *err);
     return !area[0];
 }
 
 bool kv_keys(kv_t self, abi_strings_t *ok, types_error_t *err) {
     _Alignas(4) uint8_t area[16];
     import_kv_keys(self.handle, area);
-    if (area[0]) {
-        __builtin_memcpy(err, area + 4, sizeof *err);
-        return false;
-    }
-    __builtin_memcpy(ok, area + 4, sizeof *ok);
-    return true;
+    if (!area[0]) __builtin_memcpy(ok, area + 4, sizeof *ok);
+    if (area[0]) __builtin_memcpy(err, area + 4, sizeof *err);
+    return !area[0];
 }
 
 bool kv_delete(kv_t self, abi_string_t key, types_error_t *err) {
     _Alignas(4) uint8_t area[16];
     import_kv_delete(self.handle, key.ptr, key.len, area);
-    if (area[0]) {
-        __builtin_memcpy(err, area + 4, sizeof *err);
-    }
+    if (area[0]) __builtin_memcpy(err, area + 4, sizeof *err);
     return !area[0];
 }

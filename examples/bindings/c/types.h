@@ -24,12 +24,8 @@ types_error_t types_error_dup(types_error_t value);
 /* A value. */
 typedef abi_bytes_t types_payload_t;
 
-static inline void types_payload_free(types_payload_t value) {
-    abi_bytes_free(value);
-}
+void types_payload_free(types_payload_t value);
 
-static inline types_payload_t types_payload_dup(types_payload_t value) {
-    return abi_bytes_dup(value);
-}
+types_payload_t types_payload_dup(types_payload_t value);
 
 #endif
