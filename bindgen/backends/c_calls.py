@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from bindgen import plan
 from bindgen.abi import Direction
 from bindgen.backends.c_layout import converts, payloads
-from bindgen.backends.c_names import Names, snake
+from bindgen.backends.c_names import Names
 from bindgen.backends.c_text import guarded
 from bindgen.backends.c_values import Values, Variables, declared, leaves
-from bindgen.backends.scope import Scope
+from bindgen.backends.scope import Scope, snake
 from bindgen.backends.text import plus
 from bindgen.plan import Area, Choice, Free, Reserve, Shape, shape
 from bindgen.wit_parser.model import ExpectedOf, Function, Type, components, unaliased

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from bindgen.backends.c_layout import canonical, is_copyable
 from bindgen.backends.c_text import SHARED_FILES
-from bindgen.backends.scope import Scope
+from bindgen.backends.scope import Scope, snake
 from bindgen.plan import Case, Choice, Part, Shape, shape
 from bindgen.wit_parser.model import (
     ExpectedOf,
@@ -105,11 +105,6 @@ _LOCALS = frozenset(["area", "arguments", "blocks", "err", "flat", "function", "
 
 _LONGEST = 80
 """A name that says what a type is made of is cut to a hash of it beyond that."""
-
-
-def snake(name: str) -> str:
-    """`new-with-base` as `new_with_base`."""
-    return name.replace("-", "_").lower()
 
 
 def field(whole: Shape, part: Part | Case) -> str:

@@ -107,11 +107,8 @@ class _Module:
         needed = {module: names & mentioned for module, names in IMPORTED.items() if names & mentioned}
         ours = needed.pop(RUNTIME, set())
         standard = [line for module, names in needed.items() for line in import_(module, names)]
-        siblings = []
-        for module, names in sorted(self._names.siblings.items()):
-            renamed = [name if name == here else f"{name} as {here}" for name, here in names.items()]
-            siblings += import_(f".{module}", renamed)
-        return [standard, import_(self._runtime, ours) if ours else [], siblings]
+        siblings = [file if file == here else f"{file} as {here}" for here, file in self._names.siblings.items()]
+        return [standard, import_(self._runtime, ours), import_(".", siblings)]
 
     # Types.
 

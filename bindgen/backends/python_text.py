@@ -46,11 +46,11 @@ def class_(head: str, docs: str, body: list[str], decorator: str = "") -> list[s
 
 
 def import_(module: str, names: Iterable[str]) -> list[str]:
-    """What imports some names of a module, classes before functions, as a linter sorts them."""
+    """What imports some names of a module, classes before functions, as a linter sorts them; nothing for none."""
     listed = sorted(names, key=lambda name: (name[0].islower(), name))
     line = f"from {module} import {', '.join(listed)}"
     if len(line) <= LINE_LENGTH:
-        return [line]
+        return [line] if listed else []
     return [f"from {module} import (", *(f"    {name}," for name in listed), ")"]
 
 
