@@ -6,7 +6,7 @@ from bindgen.backends.python_names import Names, snake
 from bindgen.backends.python_text import joined, names_in, tuple_
 from bindgen.backends.python_values import Values
 from bindgen.backends.text import indented, plus
-from bindgen.plan import Allocate, Call, Case, Check, Elements, Handle, LiftParam, LowerParam, Nothing, Shape, Text
+from bindgen.plan import Allocate, Call, Case, Check, Handle, LiftParam, LowerParam, Nothing, Shape
 
 
 class _Function:
@@ -59,16 +59,9 @@ class Answer(_Function):
 
     def _slots(self, name: str, shape: Shape) -> list[str]:
         """The variables of the flat values that a parameter travels as."""
-        match shape:
-            case Text() | Elements():
-                ends = ["pointer", "length"]
-            case Handle():
-                ends = ["handle"]
-            case shape if len(shape.slots) == 1:
-                return [name]
-            case shape:
-                ends = [str(number) for number in range(len(shape.slots))]
-        return [self._scope.fresh(f"{name}_{end}") for end in ends]
+        if len(shape.slots) == 1 and not isinstance(shape, Handle):
+            return [name]
+        return [self._scope.fresh(f"{name}_{number}") for number in range(len(shape.slots))]
 
     def _lifted(self, number: int, title: str, slots: list[str]) -> list[str]:
         """Statements that lift a parameter; none where its flat value is what it is."""
