@@ -46,5 +46,5 @@ def unit(blocks: Iterable[list[str]]) -> str:
 
 
 def _laid_out(line: str) -> list[str]:
-    is_text = line.lstrip().startswith(("/* ", "* ")) or line.endswith("\\")
-    return [line] if is_text else folded(line)
+    """A line, or several where it's a statement; the preprocessor and comments have lines of their own."""
+    return [line] if line.lstrip().startswith(("/* ", "* ", "#")) or line.endswith("\\") else folded(line)

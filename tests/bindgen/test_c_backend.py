@@ -181,6 +181,16 @@ f: func()
     assert "/* About the function, which ends with * / and goes on. */\nvoid x_f(void);\n" in header
 
 
+def test_long_names_compile(tmp_path: Path) -> None:
+    long = "-".join(["long"] * 30)
+    text = f"flags {long} {{ {long} }}\nvariant v {{ {long}(string), other(list<u8>) }}\n"
+    text += f"{long}: func({long}: v, other: list<v>, %flags: {long}) -> expected<v, {long}>\n"
+    found = interface(tmp_path, text)
+    for side, files in (("import", c.write([found], [])), ("export", c.write([], [found]))):
+        (tmp_path / side).mkdir()
+        compile_c(put(tmp_path / side, files), tmp_path / side / "guest.wasm")
+
+
 def test_a_guest_cannot_both_import_and_export_a_resource(tmp_path: Path) -> None:
     both = interface(tmp_path, "resource r")
     with pytest.raises(BackendError, match="'x'"):
