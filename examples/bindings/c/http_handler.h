@@ -10,9 +10,7 @@
 
 /* Answers one request. An error becomes status 500. */
 typedef bool http_handler_handle_http_fn(
-    http_types_request_t req,
-    http_types_response_t *ok,
-    http_types_http_error_t *err
+    http_types_request_t req, http_types_response_t *ok, http_types_http_error_t *err
 );
 
 /* Exports a `http_handler_handle_http_fn` under a name: HTTP_HANDLER_HANDLE_HTTP_EXPORT("handle-http", function) */
@@ -31,17 +29,7 @@ typedef bool http_handler_handle_http_fn(
         uint32_t req_9 \
     ) { \
         return http_handler_handle_http_call( \
-            function, \
-            req_0, \
-            req_1, \
-            req_2, \
-            req_3, \
-            req_4, \
-            req_5, \
-            req_6, \
-            req_7, \
-            req_8, \
-            req_9 \
+            function, req_0, req_1, req_2, req_3, req_4, req_5, req_6, req_7, req_8, req_9 \
         ); \
     }
 

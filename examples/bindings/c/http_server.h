@@ -33,9 +33,7 @@ bool http_server_router_new(http_server_router_t *ok, http_types_http_router_err
 
 /* A router without routes whose later ones all begin with `base`. */
 bool http_server_router_new_with_base(
-    http_types_uri_t base,
-    http_server_router_t *ok,
-    http_types_http_router_error_t *err
+    http_types_uri_t base, http_server_router_t *ok, http_types_http_router_error_t *err
 );
 
 /* Registers a route for GET, which answers HEAD too. */
@@ -76,10 +74,7 @@ bool http_server_router_delete(
 
 /* Serves `router` at `address`, `HOST:PORT`, and returns at once. The server works on until it is stopped. */
 bool http_server_server_serve(
-    abi_string_t address,
-    http_server_router_t router,
-    http_server_server_t *ok,
-    http_types_http_router_error_t *err
+    abi_string_t address, http_server_router_t router, http_server_server_t *ok, http_types_http_router_error_t *err
 );
 
 /* Finishes the requests under way and ends. */

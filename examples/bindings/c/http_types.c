@@ -74,9 +74,9 @@ http_types_http_error_t http_types_http_error_dup(http_types_http_error_t value)
     if (value.tag == HTTP_TYPES_HTTP_ERROR_INVALID_URL) value.invalid_url = abi_string_dup(value.invalid_url);
     if (value.tag == HTTP_TYPES_HTTP_ERROR_TIMEOUT_ERROR) value.timeout_error = abi_string_dup(value.timeout_error);
     if (value.tag == HTTP_TYPES_HTTP_ERROR_PROTOCOL_ERROR) value.protocol_error = abi_string_dup(value.protocol_error);
-    if (
-        value.tag == HTTP_TYPES_HTTP_ERROR_UNEXPECTED_ERROR
-    ) value.unexpected_error = abi_string_dup(value.unexpected_error);
+    if (value.tag == HTTP_TYPES_HTTP_ERROR_UNEXPECTED_ERROR) {
+        value.unexpected_error = abi_string_dup(value.unexpected_error);
+    }
     return value;
 }
 
@@ -89,14 +89,14 @@ void http_types_http_router_error_free(http_types_http_router_error_t value) {
 
 http_types_http_router_error_t http_types_http_router_error_dup(http_types_http_router_error_t value) {
     if (value.tag == HTTP_TYPES_HTTP_ROUTER_ERROR_INVALID_URL) value.invalid_url = abi_string_dup(value.invalid_url);
-    if (
-        value.tag == HTTP_TYPES_HTTP_ROUTER_ERROR_TIMEOUT_ERROR
-    ) value.timeout_error = abi_string_dup(value.timeout_error);
-    if (
-        value.tag == HTTP_TYPES_HTTP_ROUTER_ERROR_PROTOCOL_ERROR
-    ) value.protocol_error = abi_string_dup(value.protocol_error);
-    if (
-        value.tag == HTTP_TYPES_HTTP_ROUTER_ERROR_UNEXPECTED_ERROR
-    ) value.unexpected_error = abi_string_dup(value.unexpected_error);
+    if (value.tag == HTTP_TYPES_HTTP_ROUTER_ERROR_TIMEOUT_ERROR) {
+        value.timeout_error = abi_string_dup(value.timeout_error);
+    }
+    if (value.tag == HTTP_TYPES_HTTP_ROUTER_ERROR_PROTOCOL_ERROR) {
+        value.protocol_error = abi_string_dup(value.protocol_error);
+    }
+    if (value.tag == HTTP_TYPES_HTTP_ROUTER_ERROR_UNEXPECTED_ERROR) {
+        value.unexpected_error = abi_string_dup(value.unexpected_error);
+    }
     return value;
 }

@@ -23,13 +23,16 @@ typedef struct {
     abi_string_t f0;
     abi_string_t f1;
 } abi_tuple2_string_string_t;
+abi_layout(abi_tuple2_string_string_t, 16, 4);
 
 static inline void abi_tuple2_string_string_free(abi_tuple2_string_string_t value) {
-    abi_tuple2_string_string_free(value);
+    abi_string_free(value.f0);
+    abi_string_free(value.f1);
 }
 
 static inline abi_tuple2_string_string_t abi_tuple2_string_string_dup(abi_tuple2_string_string_t value) {
-    value = abi_tuple2_string_string_dup(value);
+    value.f0 = abi_string_dup(value.f0);
+    value.f1 = abi_string_dup(value.f1);
     return value;
 }
 #endif
@@ -40,13 +43,19 @@ typedef struct {
     const abi_tuple2_string_string_t *ptr;
     size_t len;
 } abi_list_tuple2_string_string_t;
+abi_layout(abi_list_tuple2_string_string_t, 8, 4);
 
 static inline void abi_list_tuple2_string_string_free(abi_list_tuple2_string_string_t value) {
-    abi_list_tuple2_string_string_free(value);
+    for (size_t i = 0; i < value.len; i++) abi_tuple2_string_string_free(value.ptr[i]);
+    canonical_abi_free((void *)value.ptr, value.len * sizeof *value.ptr, _Alignof(abi_tuple2_string_string_t));
 }
 
 static inline abi_list_tuple2_string_string_t abi_list_tuple2_string_string_dup(abi_list_tuple2_string_string_t value) {
-    value = abi_list_tuple2_string_string_dup(value);
+    abi_tuple2_string_string_t *copy = abi_copy(
+        value.ptr, value.len * sizeof *copy, _Alignof(abi_tuple2_string_string_t)
+    );
+    for (size_t i = 0; i < value.len; i++) copy[i] = abi_tuple2_string_string_dup(copy[i]);
+    value.ptr = copy;
     return value;
 }
 #endif
@@ -90,6 +99,7 @@ typedef struct {
     bool is_some;
     abi_bytes_t value;
 } abi_option_bytes_t;
+abi_layout(abi_option_bytes_t, 12, 4);
 
 static inline void abi_option_bytes_free(abi_option_bytes_t value) {
     if (value.is_some) abi_bytes_free(value.value);
@@ -109,6 +119,7 @@ typedef struct {
     /* Always there in a request that a server hands to a guest, and possibly empty. */
     abi_option_bytes_t body;
 } http_types_request_t;
+abi_layout(http_types_request_t, 40, 4);
 
 void http_types_request_free(http_types_request_t value);
 
@@ -120,6 +131,7 @@ typedef struct {
     bool is_some;
     abi_list_tuple2_string_string_t value;
 } abi_option_list_tuple2_string_string_t;
+abi_layout(abi_option_list_tuple2_string_string_t, 12, 4);
 
 static inline void abi_option_list_tuple2_string_string_free(abi_option_list_tuple2_string_string_t value) {
     if (value.is_some) abi_list_tuple2_string_string_free(value.value);
@@ -138,6 +150,7 @@ typedef struct {
     abi_option_list_tuple2_string_string_t headers;
     abi_option_bytes_t body;
 } http_types_response_t;
+abi_layout(http_types_response_t, 28, 4);
 
 void http_types_response_free(http_types_response_t value);
 
@@ -154,6 +167,7 @@ typedef struct {
         abi_string_t unexpected_error;
     };
 } http_types_http_error_t;
+abi_layout(http_types_http_error_t, 12, 4);
 
 enum {
     HTTP_TYPES_HTTP_ERROR_INVALID_URL,
@@ -178,6 +192,7 @@ typedef struct {
         abi_string_t unexpected_error;
     };
 } http_types_http_router_error_t;
+abi_layout(http_types_http_router_error_t, 12, 4);
 
 enum {
     HTTP_TYPES_HTTP_ROUTER_ERROR_INVALID_URL,

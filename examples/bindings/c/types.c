@@ -6,9 +6,9 @@ void types_error_free(types_error_t value) {
 }
 
 types_error_t types_error_dup(types_error_t value) {
-    if (
-        value.tag == TYPES_ERROR_ERROR_WITH_DESCRIPTION
-    ) value.error_with_description = abi_string_dup(value.error_with_description);
+    if (value.tag == TYPES_ERROR_ERROR_WITH_DESCRIPTION) {
+        value.error_with_description = abi_string_dup(value.error_with_description);
+    }
     return value;
 }
 

@@ -12,6 +12,7 @@ typedef struct {
     uint8_t tag;
     abi_string_t error_with_description;
 } types_error_t;
+abi_layout(types_error_t, 12, 4);
 
 enum {
     TYPES_ERROR_ERROR_WITH_DESCRIPTION,
