@@ -13,10 +13,11 @@ from bindgen.abi import Direction
 from bindgen.backends import interfaces_of
 from bindgen.backends.c_calls import Glue, before_name
 from bindgen.backends.c_names import Names
-from bindgen.backends.c_text import HEADER, SHARED_FILES, comment, indented, listed, spaced
+from bindgen.backends.c_text import HEADER, SHARED_FILES, comment, define, unit
 from bindgen.backends.c_types import Types, imported
 from bindgen.backends.c_values import Values
-from bindgen.plan import ABI, shape
+from bindgen.backends.text import folded
+from bindgen.plan import ABI
 from bindgen.wit_parser.model import ExpectedOf, Function, Interface, Resource, components, functions_of, unaliased
 
 _OWN_RESOURCE_HEADER = """
@@ -93,9 +94,9 @@ class _Unit:
         self._interface = interface
         self._types = Types(names, interface)
         self._values = Values(names)
-        self._header: list[str] = []
-        self._imports: list[str] = []
-        self._source: list[str] = []
+        self._header: list[list[str]] = []
+        self._imports: list[list[str]] = []
+        self._source: list[list[str]] = []
         for definition in interface.types:
             self._types.need(definition)
         for resource in interface.resources:
@@ -105,25 +106,26 @@ class _Unit:
         guard = self._names.guard(self._interface)
         docs = self._interface.docs or f"The interface `{self._interface.name}`."
         stems = sorted(self._names.stem(each) for each in self._types.used)
-        lines = [*comment(f"{docs}\n\n{HEADER}"), f"#ifndef {guard}", f"#define {guard}", ""]
-        lines += [f'#include "{stem}.h"' for stem in ("canonical_abi", *stems)]
-        return spaced([*lines, *self._types.header, *self._header, "", "#endif"])
+        head = [*comment(f"{docs}\n\n{HEADER}"), f"#ifndef {guard}", f"#define {guard}"]
+        includes = [f'#include "{stem}.h"' for stem in ("canonical_abi", *stems)]
+        return unit([head, includes, *self._types.header, *self._header, ["#endif"]])
 
     def source(self) -> str:
-        lines = [*comment(HEADER), f'#include "{self._names.stem(self._interface)}.h"', "", *self._values.assertions()]
-        return spaced([*lines, *self._imports, *self._types.source, *self._values.functions(), *self._source])
+        head = [*comment(HEADER), f'#include "{self._names.stem(self._interface)}.h"']
+        functions = [*self._types.source, *self._values.functions(), *self._source]
+        return unit([head, *self._imports, *functions])
 
     def add_import(self, function: Function) -> None:
         """A function that the guest calls."""
         glue = self._glue(function, "import")
         name = self._names.function(function)
         private = self._names.claim(("import", function), f"import_{name}")
-        head = f"{before_name(glue.result)}{private}("
-        declaration = listed(head, [type_ for _, type_ in glue.params] or ["void"], ");")
-        self._imports += ["", *imported(self._interface.name, ABI.name(function), declaration)]
-        head, declared = f"{glue.signature.result} {name}(", glue.signature.declared(self._names)
-        self._header += ["", *comment(function.docs), *listed(head, declared, ");")]
-        self._source += ["", *listed(head, declared, ") {"), *indented(glue.import_body(private)), "}"]
+        types = ", ".join(type_ for _, type_ in glue.params) or "void"
+        declaration = f"{before_name(glue.result)}{private}({types});"
+        self._imports.append(imported(self._interface.name, ABI.name(function), declaration))
+        head, parameters = f"{glue.signature.result} {name}", glue.signature.declared(self._names)
+        self._header.append([*comment(function.docs), f"{head}({', '.join(parameters)});"])
+        self._source.append(define(head, parameters, glue.import_body(private)))
 
     def add_export(self, function: Function) -> None:
         """The type of a function that the guest has, what calls such a function, and the macro that exports that."""
@@ -133,28 +135,32 @@ class _Unit:
         call = self._names.claim(("call", function), f"{name}_call")
         macro = self._names.export_macro(function)
         result = before_name(glue.result)
-        about = f'Exports a `{type_}` under a name: {macro}("{ABI.name(function)}", function)'
         verb = "" if glue.result == "void" else "return "
-        exported = [
-            f"#define {macro}(name, function)",
-            "    __attribute__((export_name(name)))",
-            *listed(f"    {result}function##_export(", glue.declared() or ["void"], ") {"),
-            *listed(f"        {verb}{call}(", ["function", *(name for name, _ in glue.params)], ");"),
+        passed = ", ".join(["function", *(name for name, _ in glue.params)])
+        exported = define(f"{result}function##_export", glue.declared(), [f"{verb}{call}({passed});"])
+        lines = [line for each in exported for line in folded(f"    {each}")]
+        about = f'Exports a `{type_}` under a name: {macro}("{ABI.name(function)}", function)'
+        declared = ", ".join(glue.signature.declared(self._names))
+        parameters = [f"{type_} *function", *glue.declared()]
+        self._header += [
+            [*comment(function.docs), f"typedef {glue.signature.result} {type_}({declared});"],
+            [
+                *comment(about),
+                f"#define {macro}(name, function) \\",
+                "    __attribute__((export_name(name))) \\",
+                *(f"{line} \\" for line in lines[:-1]),
+                lines[-1],
+            ],
+            [*comment("What that export does."), f"{result}{call}({', '.join(parameters)});"],
         ]
-        head, declared = f"{result}{call}(", [f"{type_} *function", *glue.declared()]
-        self._header += ["", *comment(function.docs)]
-        self._header += listed(f"typedef {glue.signature.result} {type_}(", glue.signature.declared(self._names), ");")
-        self._header += ["", *comment(about), *(f"{line} \\" for line in exported), "    }"]
-        self._header += ["", *comment("What that export does."), *listed(head, declared, ");")]
-        self._source += ["", *listed(head, declared, ") {"), *indented(glue.export_body()), "}"]
+        self._source.append(define(f"{result}{call}", parameters, glue.export_body()))
 
     def _glue(self, function: Function, direction: Direction) -> Glue:
         """What writes a function, once its types are there: they get their names before its parameters do."""
         result = unaliased(function.result)
         results = components(result) if isinstance(result, ExpectedOf) else (function.result,)
         for type_ in (*ABI.param_types(function), *results):
-            if not shape(type_).is_empty:
-                self._types.need(type_)
+            self._types.need(type_)
         return Glue(self._names, self._values, function, direction)
 
     def add_own_resource(self, resource: Resource) -> None:
@@ -168,5 +174,5 @@ class _Unit:
         }
         for operation, name in operations.items():
             names[f"import_{operation}"] = self._names.claim((f"import {operation}", resource), f"import_{name}")
-        self._header += _OWN_RESOURCE_HEADER.format(**names).split("\n")
-        self._source += _OWN_RESOURCE_SOURCE.format(**names).split("\n")
+        self._header.append(_OWN_RESOURCE_HEADER.format(**names).strip().split("\n"))
+        self._source.append(_OWN_RESOURCE_SOURCE.format(**names).strip().split("\n"))

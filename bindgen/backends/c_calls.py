@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bindgen import plan
 from bindgen.abi import Direction
-from bindgen.backends.c_layout import converts, is_number, payloads
-from bindgen.backends.c_names import Names, snake
-from bindgen.backends.c_text import indented, listed
-from bindgen.backends.c_values import Incoming, Values, Variables, leaves, plus
-from bindgen.backends.scope import Scope
+from bindgen.backends.c_layout import converts, payloads
+from bindgen.backends.c_names import Names
+from bindgen.backends.c_text import guarded
+from bindgen.backends.c_values import Values, Variables, declared, leaves
+from bindgen.backends.scope import Scope, snake
+from bindgen.backends.text import plus
 from bindgen.plan import Area, Choice, Free, Reserve, Shape, shape
 from bindgen.wit_parser.model import ExpectedOf, Function, Type, components, unaliased
 
@@ -90,55 +91,50 @@ class Glue:
             travelling = [leaf for name, part in self._params for leaf in leaves(part.shape, name, part.first_slot)]
             before, arguments = self._values.lower(travelling, self._scope)
             lines += before
-        head = f"{private}("
         if core.result_pointer:
-            lines += [*self._area("result", "area"), *listed(head, [*arguments, "area"], ");"), *freed]
+            lines += [*self._area("result", "area"), f"{private}({', '.join([*arguments, 'area'])});", *freed]
             if self.signature.outs:
-                return [*lines, *self._loaded_sides()]
-            return [*lines, *self._values.load(result, "area").returned(self.signature.result)]
+                return [*lines, *self._sides(self._loaded_side), "return !area[0];"]
+            return [*lines, *self._returned(self._values.load(result, "area", "result"))]
+        called = f"{private}({', '.join(arguments)});"
         if not core.result:
-            return [*lines, *listed(head, arguments, ");"), *freed]
-        if is_number(result) and not lends:
-            return [*lines, *listed(f"return {head}", arguments, ");")]
-        lines += [*listed(f"{self.result} flat = {head}", arguments, ");"), *freed]
+            return [*lines, called, *freed]
+        lines += [f"{self.result} flat = {called}", *freed]
         if isinstance(result.type, ExpectedOf):
             return [*lines, "return flat == 0;"]
-        return [*lines, *self._values.lift(result, Variables(["flat"])).returned(self.signature.result)]
+        return [*lines, *self._returned(self._values.lift(result, Variables(["flat"]), "result"))]
+
+    def _returned(self, lines: list[str]) -> list[str]:
+        return [*declared(self.signature.result, "result", lines), "return result;"]
 
     def export_body(self) -> list[str]:
         """Statements that lift the arguments, call the C function `function`, and lower its result."""
         core, result = self._call.core, self._call.result
         lines = self._area("result", "area")
-        for name, type_, value in self._arriving():
-            lines += value.declared(self._names.type(type_), name)
+        flats = [name for name, _ in self.params]
+        for (name, type_), (_, part) in zip(self.signature.params, self._params, strict=True):
+            if core.indirect_params:
+                lifted = self._values.load(part.shape, plus("arguments", part.offset), name)
+            else:
+                lifted = self._values.lift(part.shape, Variables(part.slots_of(flats)), name)
+            lines += declared(self._names.type(type_), name, lifted)
         for step in self._call.steps:
             if isinstance(step, Free):
                 lines.append(f"canonical_abi_free((void *)arguments, {step.extent}, {step.align});")
         lines += [f"{self._names.type(type_)} {name} = {{0}};" for name, type_ in self.signature.outs]
         arguments = [name for name, _ in self._params] + [f"&{name}" for name, _ in self.signature.outs]
+        called = f"function({', '.join(arguments)});"
         if not core.result:
-            return [*lines, *listed("function(", arguments, ");")]
+            return [*lines, called]
         if self.signature.outs:
-            called = listed("area[0] = !function(", arguments, ");")
-            return [*lines, *called, *self._stored_sides(), "return area;"]
+            return [*lines, f"area[0] = !{called}", *self._sides(self._stored_side), "return area;"]
         if isinstance(result.type, ExpectedOf):
-            return [*lines, *listed("return !function(", arguments, ");")]
-        if is_number(result):
-            return [*lines, *listed("return function(", arguments, ");")]
-        lines += listed(f"{self.signature.result} result = function(", arguments, ");")
+            return [*lines, f"return !{called}"]
+        lines.append(f"{self.signature.result} result = {called}")
         if core.result_pointer:
             return [*lines, *self._values.store(result, "area", "result", "NULL"), "return area;"]
         before, (flat,) = self._values.lower(leaves(result, "result"), self._scope)
         return [*lines, *before, f"return {flat};"]
-
-    def _arriving(self) -> Iterator[tuple[str, Type, Incoming]]:
-        """The arguments of an export, by name and type."""
-        flats = [name for name, _ in self.params]
-        for (name, type_), (_, part) in zip(self.signature.params, self._params, strict=True):
-            if self._call.core.indirect_params:
-                yield name, type_, self._values.load(part.shape, plus("arguments", part.offset))
-            else:
-                yield name, type_, self._values.lift(part.shape, Variables(part.slots_of(flats)))
 
     def _area(self, area: Area, name: str) -> list[str]:
         """The declaration of an area that the call has room for."""
@@ -148,33 +144,22 @@ class Glue:
             if isinstance(step, Reserve) and step.area == area
         ]
 
-    # An expected, whose sides are `ok` and `err`, of which one may be empty.
+    # An expected, whose sides are `ok` and `err`, of which one may be empty. Its tag is in `area`.
 
-    def _loaded_sides(self) -> list[str]:
-        """Statements that take an `expected` in `area` apart."""
-        sides = self._sides(lambda name, side, at: self._values.load(side, at).put(f"*{name}", name))
-        if len(sides) == 1:
-            return [*_if_side(sides), "return !area[0];"]
-        return ["if (area[0]) {", *indented([*sides["err"], "return false;"]), "}", *sides["ok"], "return true;"]
-
-    def _stored_sides(self) -> list[str]:
-        """Statements that put an `expected` together in `area`, which has its tag."""
-        sides = self._sides(lambda name, side, at: self._values.store(side, at, name, "NULL"))
-        if len(sides) == 1:
-            return _if_side(sides)
-        return ["if (area[0]) {", *indented(sides["err"]), "} else {", *indented(sides["ok"]), "}"]
-
-    def _sides(self, act: Callable[[str, Shape, str], list[str]]) -> dict[str, list[str]]:
+    def _sides(self, act: Callable[[str, Shape, str], list[str]]) -> list[str]:
         result = self._call.result
         assert isinstance(result, Choice)
-        at = plus("area", result.payload_offset)
-        return {case.name: act(case.name, payload, at) for case, payload in payloads(result)}
+        lines = []
+        for case, payload in payloads(result):
+            body = act(case.name, payload, plus("area", result.payload_offset))
+            lines += guarded("area[0]" if case.number else "!area[0]", body)
+        return lines
 
+    def _loaded_side(self, name: str, side: Shape, at: str) -> list[str]:
+        return self._values.load(side, at, f"*{name}")
 
-def _if_side(sides: dict[str, list[str]]) -> list[str]:
-    """Statements for the side that is there, of the one that can be."""
-    ((name, lines),) = sides.items()
-    return [f"if ({'' if name == 'err' else '!'}area[0]) {{", *indented(lines), "}"]
+    def _stored_side(self, name: str, side: Shape, at: str) -> list[str]:
+        return self._values.store(side, at, name, "NULL")
 
 
 def before_name(type_: str) -> str:

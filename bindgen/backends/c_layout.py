@@ -7,15 +7,14 @@ elsewhere the bindings move them part by part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 
-from bindgen.abi import SizeAlign, align_up
+from bindgen.abi import align_up
 from bindgen.plan import Case, Choice, Elements, FlagSet, Labels, Number, Part, Parts, Shape, inner, shape
 from bindgen.wit_parser.model import Primitive, Type, rebuilt, unaliased
 
-WORD_FLAGS = 64
-"""With more flags, their type is an array of 32-bit words."""
+WORD_FLAGS = 32
+"""With more flags, their type is an array of words."""
 
 
 @cache
@@ -34,67 +33,18 @@ def payloads(choice: Choice) -> list[tuple[Case, Shape]]:
     return [(case, case.payload) for case in choice.cases if case.payload and not case.payload.is_empty]
 
 
-def payload_groups(choice: Choice) -> list[list[tuple[Case, Shape]]]:
-    """`payloads`, those of one C type together: they lie in the same place, so what is done with them is the same."""
-    groups: dict[Type, list[tuple[Case, Shape]]] = {}
-    for case, payload in payloads(choice):
-        groups.setdefault(canonical(payload.type), []).append((case, payload))
-    return list(groups.values())
-
-
 # Memory.
-
-
-@cache
-def size_align(whole: Shape) -> SizeAlign:
-    """Size and alignment of the C type."""
-    match whole:
-        case FlagSet(count=count) if 32 < count <= WORD_FLAGS:
-            return SizeAlign(8, 8)
-        case Parts():
-            return _struct(part.shape for part in members(whole))[1]
-        case Choice():
-            fields = [size_align(payload) for _, payload in payloads(whole)]
-            align = max([whole.tag_size, *(each.align for each in fields)])
-            end = _payload_offset(whole) + max([each.size for each in fields], default=0)
-            return SizeAlign(align_up(end, align), align)
-    return SizeAlign(whole.size, whole.align)
-
-
-def _struct(fields: Iterable[Shape]) -> tuple[list[int], SizeAlign]:
-    starts = []
-    end, align = 0, 1
-    for field in map(size_align, fields):
-        starts.append(align_up(end, field.align))
-        end = starts[-1] + field.size
-        align = max(align, field.align)
-    return starts, SizeAlign(align_up(end, align), align)
-
-
-def _payload_offset(choice: Choice) -> int:
-    return align_up(choice.tag_size, max([size_align(payload).align for _, payload in payloads(choice)], default=1))
 
 
 @cache
 def agrees(whole: Shape) -> bool:
     """Whether the C type lies in memory as the host has it, and so does all that its lists show."""
-    if whole.is_empty:
-        return True
-    if size_align(whole) != SizeAlign(whole.size, whole.align):
+    if not all(map(agrees, inner(whole))):
         return False
-    match whole:
-        case Parts():
-            fields = members(whole)
-            if _struct(part.shape for part in fields)[0] != [part.offset for part in fields]:
-                return False
-        case Choice() if payloads(whole) and _payload_offset(whole) != whole.payload_offset:
-            return False
-    return all(map(agrees, inner(whole)))
-
-
-def is_copied(whole: Shape) -> bool:
-    """Whether a value's bytes are those that the host has, be they aligned alike or not."""
-    return agrees(whole) or isinstance(whole, FlagSet)
+    if not isinstance(whole, Choice):
+        return True
+    end = max([whole.tag_size, *(whole.payload_offset + payload.size for _, payload in payloads(whole))])
+    return whole.size == align_up(end, whole.align)
 
 
 @cache

@@ -11,11 +11,12 @@ import hashlib
 import re
 from collections import deque
 from collections.abc import Sequence
+from functools import cache
 
 from bindgen.backends.c_layout import canonical, is_copyable
 from bindgen.backends.c_text import SHARED_FILES
-from bindgen.backends.scope import Scope
-from bindgen.plan import Case, Choice, Part, Shape, shape
+from bindgen.backends.scope import Scope, snake
+from bindgen.plan import Case, Choice, Part, Parts, Shape, shape
 from bindgen.wit_parser.model import (
     ExpectedOf,
     Function,
@@ -107,19 +108,16 @@ _LONGEST = 80
 """A name that says what a type is made of is cut to a hash of it beyond that."""
 
 
-def snake(name: str) -> str:
-    """`new-with-base` as `new_with_base`."""
-    return name.replace("-", "_").lower()
-
-
 def field(whole: Shape, part: Part | Case) -> str:
-    """What holds a part of a record or tuple, or the payload of a case. No name in WIT has an underscore."""
-    if isinstance(whole.type, OptionOf):
-        return "value"
-    name = snake(part.name)
-    if name.isdigit():
-        return f"f{name}"
-    return f"{name}_" if name in _KEYWORDS or (name == "tag" and isinstance(whole, Choice)) else name
+    """What holds a part of a record or tuple, or the payload of a case."""
+    return "value" if isinstance(whole.type, OptionOf) else _fields(whole)[part.name]
+
+
+@cache
+def _fields(whole: Shape) -> dict[str, str]:
+    those = whole.parts if isinstance(whole, Parts) else whole.cases if isinstance(whole, Choice) else ()
+    names = Scope([*_KEYWORDS, "tag"] if isinstance(whole, Choice) else _KEYWORDS)
+    return {each.name: names.fresh(f"f{each.name}" if each.name.isdigit() else snake(each.name)) for each in those}
 
 
 def tag_field(choice: Choice) -> str:

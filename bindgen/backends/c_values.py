@@ -16,16 +16,15 @@ the guest's list is freed. A function that makes lists takes `blocks` for that: 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
 from typing import NamedTuple, TypeAlias
 
-from bindgen.backends.c_layout import WORD_FLAGS, agrees, canonical, converts, is_copied, is_number, members
+from bindgen.backends.c_layout import WORD_FLAGS, agrees, canonical, converts, is_number, members
 from bindgen.backends.c_names import Names, field, tag_field
-from bindgen.backends.c_text import indented, listed
+from bindgen.backends.c_text import define
 from bindgen.backends.c_types import each_part
 from bindgen.backends.scope import Scope
-from bindgen.plan import Choice, Elements, FlagSet, Handle, Parts, Shape, Text, inner
+from bindgen.backends.text import indented, plus
+from bindgen.plan import Choice, Elements, FlagSet, Handle, Parts, Shape, Text
 from bindgen.wit_parser.model import ExpectedOf, OptionOf, Type
 
 RAW_TYPES = {"i": "uint32_t", "I": "uint64_t", "f": "float", "d": "double"}
@@ -33,6 +32,7 @@ RAW_TYPES = {"i": "uint32_t", "I": "uint64_t", "f": "float", "d": "double"}
 
 _OF_SLOT = {
     "bool": "{} != 0",
+    "uint64_t": "{}",
     "float": "abi_float_of_bits((uint32_t){})",
     "double": "abi_double_of_bits({})",
     "const void *": "(const void *)(uintptr_t){}",
@@ -71,49 +71,6 @@ def leaves(whole: Shape, value: str = "", first_slot: int = 0) -> Iterator[Leaf]
         yield Leaf(whole, value, first_slot)
 
 
-class Expression(NamedTuple):
-    """An expression, or, with `items`, one that takes as many lines as they need (`listed`)."""
-
-    head: str
-    items: Sequence[str] = ()
-    tail: str = ""
-
-    def statement(self, head: str) -> list[str]:
-        """What `head` does with it."""
-        return listed(head + self.head, self.items, f"{self.tail};")
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A value that arrives: what sets a variable to it."""
-
-    expressions: Sequence[tuple[str, Expression]] = ()
-    """Of parts of the value, each with how to get there from the variable: `.f0`, or nothing for all of it."""
-    copied_from: str = ""
-    """Where its bytes are, if they are those of the variable."""
-
-    def put(self, target: str, address: str = "") -> list[str]:
-        """Statements that set `target`."""
-        if self.copied_from:
-            return [f"__builtin_memcpy({address or f'&{target}'}, {self.copied_from}, sizeof {target});"]
-        return [line for path, each in self.expressions for line in each.statement(f"{target}{path} = ")]
-
-    def declared(self, type_: str, name: str) -> list[str]:
-        """Statements that declare a variable and set it."""
-        lines = self.put(name)
-        return [f"{type_} {lines[0]}", *lines[1:]] if self._whole else [f"{type_} {name};", *lines]
-
-    def returned(self, type_: str) -> list[str]:
-        """Statements that return the value."""
-        if self._whole:
-            return self._whole.statement("return ")
-        return [*self.declared(type_, "result"), "return result;"]
-
-    @property
-    def _whole(self) -> Expression | None:
-        return next((expression for path, expression in self.expressions if not path), None)
-
-
 class Variables:
     """Flat values in variables of the types that they travel as."""
 
@@ -124,27 +81,20 @@ class Variables:
         """One as a C type that travels in it."""
         return self._names[number]
 
-    def wide(self, number: int) -> str:
-        """One as a number of 64 bits."""
-        return f"(uint64_t){self._names[number]}"
-
-    def array(self, first: int, letters: str) -> Expression:
+    def array(self, first: int, letters: str) -> str:
         """Several as an array of slots."""
         slots = [_to_slot(RAW_TYPES[letter], self._names[n]) for n, letter in enumerate(letters, first)]
-        return Expression("(const uint64_t[]){", slots, "}")
+        return f"(const uint64_t[]){{{', '.join(slots)}}}"
 
 
 class _Slots:
     """Flat values in an array of slots, behind the tag of a variant: the same."""
 
     def get(self, number: int, type_: str) -> str:
-        return _of_slot(type_, self.wide(number))
+        return _of_slot(type_, f"slots[{number + 1}]")
 
-    def wide(self, number: int) -> str:
-        return f"slots[{number + 1}]"
-
-    def array(self, first: int, letters: str) -> Expression:
-        return Expression(f"slots + {first + 1}")
+    def array(self, first: int, letters: str) -> str:
+        return f"slots + {first + 1}"
 
 
 Flats: TypeAlias = Variables | _Slots
@@ -158,6 +108,13 @@ def _to_slot(type_: str, value: str) -> str:
     return _TO_SLOT.get(type_, "{}").format(value)
 
 
+def declared(type_: str, name: str, lines: Sequence[str]) -> list[str]:
+    """Statements that declare a variable which `lines` set."""
+    if len(lines) == 1 and lines[0].startswith(f"{name} = "):
+        return [f"{type_} {lines[0]}"]
+    return [f"{type_} {name};", *lines]
+
+
 # What lifts and lowers.
 
 
@@ -167,15 +124,10 @@ class Values:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._functions: dict[tuple[str, Type], list[str]] = {}
-        self._layouts: dict[Type, list[str]] = {}
 
-    def functions(self) -> list[str]:
-        """The text of the private functions, each after those that it calls."""
-        return [line for lines in self._functions.values() for line in ["", *lines]]
-
-    def assertions(self) -> list[str]:
-        """The text of what is held to be true of C's layouts."""
-        return [line for lines in self._layouts.values() for line in lines]
+    def functions(self) -> list[list[str]]:
+        """The texts of the private functions, each after those that it calls."""
+        return list(self._functions.values())
 
     def _helper(self, operation: str, whole: Shape, write: Callable[[Shape, str], list[str]]) -> str:
         """The name of a private function, which is written when it is asked for first."""
@@ -185,27 +137,13 @@ class Values:
             self._functions[key] = write(whole, name)
         return name
 
-    def _rely_on(self, whole: Shape) -> None:
-        """Notes that a type lies in memory as the host has it, and so do the elements of the lists in it."""
-        key = canonical(whole.type)
-        if key in self._layouts or whole.is_empty or not isinstance(whole, Parts | Choice | Elements):
-            return
-        self._layouts[key] = []
-        if not isinstance(whole, Elements):
-            name = self._names.type(whole.type)
-            sizes = [f"sizeof({name}) == {whole.size} &&", f"_Alignof({name}) == {whole.align},", f'"{name}"']
-            self._layouts[key] = listed("_Static_assert(", sizes, ");", "")
-        for element in _elements(whole):
-            self._rely_on(element)
-
     # Memory.
 
-    def load(self, whole: Shape, at: str) -> Incoming:
-        """The value in memory at `at`."""
-        if is_copied(whole):
-            self._rely_on(whole)
-            return Incoming(copied_from=at)
-        return Incoming([("", Expression(f"{self._helper('load', whole, self._write_load)}({at})"))])
+    def load(self, whole: Shape, at: str, target: str) -> list[str]:
+        """Statements that set `target` to the value in memory at `at`."""
+        if agrees(whole):
+            return [f"__builtin_memcpy({_address(target)}, {at}, sizeof {target});"]
+        return [f"{target} = {self._helper('load', whole, self._write_load)}({at});"]
 
     def _write_load(self, whole: Shape, name: str) -> list[str]:
         result = self._names.type(whole.type)
@@ -213,38 +151,41 @@ class Values:
         if isinstance(whole, Elements):
             body += ["__builtin_memcpy(&value, at, sizeof value);"]
             body += [f"return {self._helper('lift', whole, self._write_lift_list)}(value.ptr, value.len);"]
-            return _function(f"{result} {name}", ["const uint8_t *at"], body)
+            return define(f"static {result} {name}", ["const uint8_t *at"], body)
         if isinstance(whole, Choice):
             body += [f"__builtin_memcpy(&value.{tag_field(whole)}, at, {whole.tag_size});"]
 
         def load(part: Shape, target: str, offset: int) -> list[str]:
-            return self.load(part, plus("at", offset)).put(target)
+            return self.load(part, plus("at", offset), target)
 
-        body += each_part(self._names, whole, "value.", load)
-        return _function(f"{result} {name}", ["const uint8_t *at"], [*body, "return value;"])
+        body += [*each_part(self._names, whole, "value.", load), "return value;"]
+        return define(f"static {result} {name}", ["const uint8_t *at"], body)
 
     def store(self, whole: Shape, at: str, value: str, blocks: str) -> list[str]:
         """Statements that put `value` into memory at `at`."""
-        if is_copied(whole):
-            self._rely_on(whole)
+        if agrees(whole):
             return [f"__builtin_memcpy({at}, &{value}, sizeof {value});"]
         return [f"{self._helper('store', whole, self._write_store)}({at}, &{value}{_more(whole, blocks)});"]
 
     def _write_store(self, whole: Shape, name: str) -> list[str]:
-        parameters = ["uint8_t *at", f"const {self._names.type(whole.type)} *value", *_blocks_parameter(whole)]
-        if isinstance(whole, Elements):
-            lower = self._helper("lower", whole, self._write_lower_list)
-            body = [f"const void *ptr = {lower}(value, blocks);"]
-            body += ["__builtin_memcpy(at, &ptr, 4);", "__builtin_memcpy(at + 4, &value->len, 4);"]
-            return _function(f"void {name}", parameters, body)
         body = []
-        if isinstance(whole, Choice):
-            body += [f"__builtin_memcpy(at, &value->{tag_field(whole)}, {whole.tag_size});"]
+        if isinstance(whole, Elements):
+            body += [f"const void *ptr = {self._helper('lower', whole, self._write_lower_list)}(value, blocks);"]
+            body += ["__builtin_memcpy(at, &ptr, 4);", "__builtin_memcpy(at + 4, &value->len, 4);"]
+        else:
+            if isinstance(whole, Choice):
+                body += [f"__builtin_memcpy(at, &value->{tag_field(whole)}, {whole.tag_size});"]
 
-        def store(part: Shape, value: str, offset: int) -> list[str]:
-            return self.store(part, plus("at", offset), value, "blocks")
+            def store(part: Shape, value: str, offset: int) -> list[str]:
+                return self.store(part, plus("at", offset), value, "blocks")
 
-        return _function(f"void {name}", parameters, [*body, *each_part(self._names, whole, "value->", store)])
+            body += each_part(self._names, whole, "value->", store)
+        return define(f"static void {name}", ["uint8_t *at", *self._lowered_parameters(whole)], body)
+
+    def _lowered_parameters(self, whole: Shape) -> list[str]:
+        """What a function takes that lowers `value`."""
+        parameters = [f"const {self._names.type(whole.type)} *value"]
+        return [*parameters, "abi_block_t **blocks"] if converts(whole) else parameters
 
     # Lists whose elements the host has in another layout.
 
@@ -256,17 +197,17 @@ class Values:
             f"if (len > SIZE_MAX / sizeof({element})) __builtin_trap();",
             f"{element} *items = canonical_abi_realloc(NULL, 0, _Alignof({element}), len * sizeof *items);",
             "for (size_t i = 0; i < len; i++) {",
-            *indented(self.load(whole.element, "at").put("items[i]")),
+            *indented(self.load(whole.element, "at", "items[i]")),
             f"    at += {whole.element.size};",
             "}",
             f"canonical_abi_free((void *)ptr, {_list_size(whole, 'len')}, {whole.element.align});",
             f"return ({result}){{items, len}};",
         ]
-        return _function(f"{result} {name}", ["const void *ptr", "size_t len"], body)
+        return define(f"static {result} {name}", ["const void *ptr", "size_t len"], body)
 
     def _write_lower_list(self, whole: Shape, name: str) -> list[str]:
         assert isinstance(whole, Elements)
-        element, size = self._names.type(whole.element.type), "value->len * sizeof *value->ptr"
+        align = f"_Alignof({self._names.type(whole.element.type)})"
         body = [
             f"uint8_t *block = abi_block(blocks, {_list_size(whole, 'value->len')}, {whole.element.align});",
             "uint8_t *at = block;",
@@ -274,13 +215,10 @@ class Values:
             *indented(self.store(whole.element, "at", "value->ptr[i]", "blocks")),
             f"    at += {whole.element.size};",
             "}",
-            "if (!blocks) {",
-            *indented(listed("canonical_abi_free(", ["(void *)value->ptr", size, f"_Alignof({element})"], ");")),
-            "}",
+            f"if (!blocks) canonical_abi_free((void *)value->ptr, value->len * sizeof *value->ptr, {align});",
             "return block;",
         ]
-        parameters = [f"const {self._names.type(whole.type)} *value", "abi_block_t **blocks"]
-        return _function(f"const void *{name}", parameters, body)
+        return define(f"static const void *{name}", self._lowered_parameters(whole), body)
 
     # Flat values.
 
@@ -293,34 +231,27 @@ class Values:
             return ["const void *", "size_t"]
         return [self._names.type(leaf.type)] if is_number(leaf) else [RAW_TYPES[letter] for letter in leaf.slots]
 
-    def lift(self, whole: Shape, flats: Flats) -> Incoming:
-        """The value that travels in flat values of `raw_types`."""
-        found: list[tuple[str, Expression]] = []
-        for leaf, path, first in leaves(whole):
-            if isinstance(leaf, Handle):
-                found.append((f"{path}.handle", Expression(flats.get(first, "uint32_t"))))
-            elif isinstance(leaf, FlagSet) and leaf.count > WORD_FLAGS:
-                words = [flats.get(first + n, "uint32_t") for n in range(len(leaf.slots))]
-                found += [(f"{path}.words[{n}]", Expression(word)) for n, word in enumerate(words)]
-            else:
-                found.append((path, self._lift_leaf(leaf, flats, first)))
-        return Incoming(found)
-
-    def _lift_leaf(self, leaf: Shape, flats: Flats, first: int) -> Expression:
-        match leaf:
-            case Text() | Elements():
-                pointer, length = flats.get(first, "const void *"), flats.get(first + 1, "size_t")
-                if agrees(leaf):
-                    self._rely_on(leaf)
-                    return Expression(f"({self._names.type(leaf.type)}){{{pointer}, {length}}}")
-                return Expression(f"{self._helper('lift', leaf, self._write_lift_list)}({pointer}, {length})")
-            case FlagSet(slots="ii"):
-                return Expression(f"{flats.wide(first)} | {flats.wide(first + 1)} << 32")
-            case Choice():
-                slots = flats.array(first, leaf.slots)
-                lift = self._helper("lift", leaf, self._write_lift)
-                return Expression(f"{lift}({slots.head}", slots.items, f"{slots.tail})")
-        return Expression(flats.get(first, self._names.type(leaf.type)))
+    def lift(self, whole: Shape, flats: Flats, target: str) -> list[str]:
+        """Statements that set `target` to the value that travels in flat values of `raw_types`."""
+        lines = []
+        for leaf, path, first in leaves(whole, target):
+            values = [flats.get(n, type_) for n, type_ in enumerate(self._leaf_types(leaf), first)]
+            match leaf:
+                case Handle():
+                    lines.append(f"{path}.handle = {values[0]};")
+                case FlagSet() if leaf.count > WORD_FLAGS:
+                    lines += [f"{path}.words[{n}] = {word};" for n, word in enumerate(values)]
+                case Choice():
+                    lift = self._helper("lift", leaf, self._write_lift)
+                    lines.append(f"{path} = {lift}({flats.array(first, leaf.slots)});")
+                case Text() | Elements() if agrees(leaf):
+                    lines.append(f"{path} = ({self._names.type(leaf.type)}){{{', '.join(values)}}};")
+                case Elements():
+                    lift = self._helper("lift", leaf, self._write_lift_list)
+                    lines.append(f"{path} = {lift}({', '.join(values)});")
+                case _:
+                    lines.append(f"{path} = {values[0]};")
+        return lines
 
     def _write_lift(self, choice: Shape, name: str) -> list[str]:
         assert isinstance(choice, Choice)
@@ -328,8 +259,8 @@ class Values:
         is_bool = isinstance(choice.type, OptionOf | ExpectedOf)
         tag = _of_slot("bool" if is_bool else f"uint{8 * choice.tag_size}_t", "slots[0]")
         body = [f"{result} value = {{.{tag_field(choice)} = {tag}}};"]
-        body += each_part(self._names, choice, "value.", lambda part, target, _: self.lift(part, _Slots()).put(target))
-        return _function(f"{result} {name}", ["const uint64_t *slots"], [*body, "return value;"])
+        body += each_part(self._names, choice, "value.", lambda part, target, _: self.lift(part, _Slots(), target))
+        return define(f"static {result} {name}", ["const uint64_t *slots"], [*body, "return value;"])
 
     def lower(self, those: Iterable[Leaf], scope: Scope) -> tuple[list[str], list[str]]:
         """Statements that have to come first, whose variables are of `scope`, and expressions for the flat values.
@@ -338,13 +269,12 @@ class Values:
         """
         before: list[str] = []
         flats: list[str] = []
-        numbers = count()
         for leaf in those:
             if isinstance(leaf.shape, Choice):
-                slots = scope.fresh(f"lower_slots_{next(numbers)}")
+                slots = scope.fresh("lower_slots")
                 before.append(f"uint64_t {slots}[{len(leaf.shape.slots)}] = {{0}};")
                 before.append(self._lower_choice(leaf.shape, slots, leaf.value, "&blocks"))
-                flats += [_flat_of(letter, f"{slots}[{n}]") for n, letter in enumerate(leaf.shape.slots)]
+                flats += [_of_slot(RAW_TYPES[letter], f"{slots}[{n}]") for n, letter in enumerate(leaf.shape.slots)]
             else:
                 flats += self._lower_leaf(leaf.shape, leaf.value, "&blocks")
         return before, flats
@@ -354,14 +284,11 @@ class Values:
             case Handle():
                 return [f"{value}.handle"]
             case Text() | Elements() if agrees(leaf):
-                self._rely_on(leaf)
                 return [f"{value}.ptr", f"{value}.len"]
             case Elements():
                 return [f"{self._helper('lower', leaf, self._write_lower_list)}(&{value}, {blocks})", f"{value}.len"]
             case FlagSet() if leaf.count > WORD_FLAGS:
                 return [f"{value}.words[{n}]" for n in range(len(leaf.slots))]
-            case FlagSet(slots="ii"):
-                return [f"(uint32_t){value}", f"(uint32_t)({value} >> 32)"]
         return [value]
 
     def _lower_choice(self, choice: Shape, slots: str, value: str, blocks: str) -> str:
@@ -369,10 +296,9 @@ class Values:
 
     def _write_lower(self, choice: Shape, name: str) -> list[str]:
         assert isinstance(choice, Choice)
-        parameters = ["uint64_t *slots", f"const {self._names.type(choice.type)} *value", *_blocks_parameter(choice)]
         body = [f"slots[0] = value->{tag_field(choice)};"]
         body += each_part(self._names, choice, "value->", lambda part, value, _: self._lower_slots(part, value))
-        return _function(f"void {name}", parameters, body)
+        return define(f"static void {name}", ["uint64_t *slots", *self._lowered_parameters(choice)], body)
 
     def _lower_slots(self, payload: Shape, value: str) -> list[str]:
         """Statements that put the flat values of the payload `value` into `slots`, behind the tag."""
@@ -386,15 +312,9 @@ class Values:
         return lines
 
 
-def _elements(whole: Shape) -> list[Shape]:
-    """What the lists in a value are lists of."""
-    if isinstance(whole, Elements):
-        return [whole.element]
-    return [element for part in inner(whole) for element in _elements(part)]
-
-
-def _flat_of(letter: str, slot: str) -> str:
-    return slot if letter == "I" else _of_slot(RAW_TYPES[letter], slot)
+def _address(target: str) -> str:
+    """A pointer to a variable, or to what a pointer points to."""
+    return target.removeprefix("*") if target.startswith("*") else f"&{target}"
 
 
 def _list_size(whole: Elements, length: str) -> str:
@@ -403,19 +323,6 @@ def _list_size(whole: Elements, length: str) -> str:
     return f"{length} ? {text} + {whole.overhang} : 0" if whole.overhang else text
 
 
-def _blocks_parameter(whole: Shape) -> list[str]:
-    return ["abi_block_t **blocks"] if converts(whole) else []
-
-
 def _more(whole: Shape, blocks: str) -> str:
-    """The last argument for `_blocks_parameter`."""
+    """The last argument of what may have to make lists."""
     return f", {blocks}" if converts(whole) else ""
-
-
-def _function(head: str, parameters: list[str], body: list[str]) -> list[str]:
-    return [*listed(f"static {head}(", parameters, ") {"), *indented(body), "}"]
-
-
-def plus(place: str, offset: int) -> str:
-    """An address behind another."""
-    return f"{place} + {offset}" if offset else place

@@ -5,28 +5,23 @@ Documentation comments are taken to be Markdown themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bindgen.backends import reachable
 from bindgen.backends.scope import Scope
 from bindgen.plan import ABI
+from bindgen.wit_parser import model
 from bindgen.wit_parser.lexer import KEYWORDS
-from bindgen.wit_parser.model import (
-    Alias,
-    Enum,
-    Flags,
-    Function,
-    FunctionKind,
-    Interface,
-    Primitive,
-    Record,
-    Resource,
-    Type,
-    TypeDef,
-    Union,
-    Variant,
-    spelling,
-)
+from bindgen.wit_parser.model import Function, FunctionKind, Interface, Primitive, Resource, Type, TypeDef, spelling
+
+_TABLES = {
+    model.Record: ("A record.", "field", "type"),
+    model.Union: ("A union: a value is of one of these types.", "", "type"),
+    model.Variant: ("A variant.", "case", "carries"),
+    model.Flags: ("Flags.", "flag", ""),
+    model.Enum: ("An enum.", "case", ""),
+}
+"""For each kind of type, what it is, and the heads of its table."""
 
 
 def write(imports: Sequence[Interface], exports: Sequence[Interface]) -> dict[str, str]:
@@ -74,23 +69,16 @@ class _Page:
 
     def _definition(self, definition: TypeDef) -> list[str]:
         """The paragraphs about a type."""
-        heading = _heading("###", definition.name, definition.name)
-        match definition.kind:
-            case Alias(target):
-                return [heading, f"Another name for {self._type(target)}.", definition.docs]
-            case Record(fields):
-                about, head = "A record.", ["field", "type", ""]
-                rows = [[f"`{field.name}`", self._type(field.type), field.docs] for field in fields]
-            case Union(cases):
-                about, head = "A union: a value is of one of these types.", ["type", ""]
-                rows = [[self._payload(case.type), case.docs] for case in cases]
-            case Variant(cases):
-                about, head = "A variant.", ["case", "carries", ""]
-                rows = [[f"`{case.name}`", self._payload(case.type), case.docs] for case in cases]
-            case Flags(those) | Enum(those) as kind:
-                about, head = ("Flags.", ["flag", ""]) if isinstance(kind, Flags) else ("An enum.", ["case", ""])
-                rows = [[f"`{label.name}`", label.docs] for label in those]
-        return [heading, about, definition.docs, _table(head, rows)]
+        heading, kind = _heading("###", definition.name, definition.name), definition.kind
+        if isinstance(kind, model.Alias):
+            return [heading, f"Another name for {self._type(kind.type)}.", definition.docs]
+        about, *head = _TABLES[type(kind)]
+        rows = []
+        for each in kind.fields if isinstance(kind, model.Record) else model.labels(definition):
+            name = "" if isinstance(kind, model.Union) else f"`{each.name}`"
+            type_ = None if isinstance(each, model.Label) else each.type
+            rows.append([name, self._type(type_) if type_ else "", each.docs])
+        return [heading, about, definition.docs, _table([*head, ""], rows)]
 
     def _function(self, function: Function, level: str) -> list[str]:
         """The paragraphs about a function."""
@@ -114,25 +102,24 @@ class _Page:
 
     def _type(self, type_: Type) -> str:
         """A type with links. Its brackets are escaped, since `<string>` is a tag to Markdown."""
-        if isinstance(type_, TypeDef | Resource):
-            return self._link(type_)
-        name, inner = spelling(type_)
-        if isinstance(type_, Primitive):
-            return f"`{name}`"
-        return f"{name}\\<{', '.join(map(self._type, inner))}\\>"
-
-    def _payload(self, type_: Type | None) -> str:
-        return "" if type_ is None else self._type(type_)
+        return _written(type_, self._link, "`{}`", "{}\\<{}\\>")
 
     def _spelled(self, type_: Type) -> str:
         """A type as WIT spells it."""
-        if isinstance(type_, TypeDef | Resource):
-            return _id(self._name(type_))
-        name, inner = spelling(type_)
-        return name if isinstance(type_, Primitive) else f"{name}<{', '.join(map(self._spelled, inner))}>"
+        return _written(type_, lambda target: _id(self._name(target)), "{}", "{}<{}>")
 
 
 # Text.
+
+
+def _written(type_: Type, named: Callable[[TypeDef | Resource], str], primitive: str, compound: str) -> str:
+    """A type, given how one that has a definition is written, and the forms of others."""
+    if isinstance(type_, TypeDef | Resource):
+        return named(type_)
+    name, inner = spelling(type_)
+    if isinstance(type_, Primitive):
+        return primitive.format(name)
+    return compound.format(name, ", ".join(_written(each, named, primitive, compound) for each in inner))
 
 
 def _heading(level: str, anchor: str, name: str) -> str:

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from bindgen.backends.python_names import Names, snake
-from bindgen.backends.python_text import LINE_LENGTH, call, indented, inline, joined, plus
-from bindgen.backends.python_values import Spread, Values, checks
-from bindgen.plan import (
-    Allocate,
-    Call,
-    Case,
-    Check,
-    Elements,
-    FreeOwned,
-    Handle,
-    LiftParam,
-    LowerParam,
-    Nothing,
-    Run,
-    Shape,
-    Text,
-)
-from bindgen.wit_parser.model import ExpectedOf, Type
+from bindgen.backends.python_text import joined, names_in, tuple_
+from bindgen.backends.python_values import Values
+from bindgen.backends.text import indented, plus
+from bindgen.plan import Allocate, Call, Case, Check, Handle, LiftParam, LowerParam, Nothing, Shape
 
 
 class _Function:
@@ -39,19 +23,15 @@ class _Function:
         self.params = ["self_", *params] if plan.has_self else params
         """The variables of what is passed, a method's own resource first."""
 
-    def _sides(self) -> tuple[tuple[Case, Type], tuple[Case, Type]] | None:
-        """The cases of an `expected` that the function returns, each with the type as the interface spells it."""
-        result = self._plan.function.result
-        if self._plan.sides is None or not isinstance(result, ExpectedOf):
-            return None
-        ok, err = self._plan.sides
-        return (ok, result.ok), (err, result.err)
+    def _with_lift(self, lines: list[str], more: str = "") -> list[str]:
+        """Statements behind what makes the `lift` that they use, if they do."""
+        return [f'lift = Lift(guest, "{self._where}"{more})', *lines] if "lift" in names_in(lines) else lines
 
-    def _new_lower(self) -> str:
-        return f'lower = {self._names.need("Lower")}(guest, "{self._where}")'
+    def _with_lower(self, lines: list[str]) -> list[str]:
+        return [f'lower = Lower(guest, "{self._where}")', *lines] if "lower" in names_in(lines) else lines
 
-    def _new_lift(self, more: str = "") -> str:
-        return f'lift = {self._names.need("Lift")}(guest, "{self._where}"{more})'
+    def _annotation(self, shape: Shape | None) -> str:
+        return self._names.annotation(shape.type) if shape else "None"
 
 
 class Answer(_Function):
@@ -60,113 +40,75 @@ class Answer(_Function):
     def text(self, name: str, method: str) -> list[str]:
         """The function `name`, which calls the host's `method`."""
         core = self._plan.core
-        slots = self._slots()
+        slots = list(map(self._slots, self.params, (part.shape for part in self._plan.params.parts)))
         names = ["params_at"] if core.indirect_params else [slot for some in slots for slot in some]
         if core.result_pointer:
             names.append("result_at")
-        lifted: list[tuple[str, str]] = []
-        needs_lift = False
+        lines: list[str] = []
         for step in self._plan.steps:
             match step:
                 case Check(area, extent):
-                    lifted.append(("parameters" if area == "params" else area, f"lift.range({area}_at, {extent})"))
-                    needs_lift = True
-                case LiftParam(number, part) if line := self._lifted(number, slots[number]):
-                    lifted.append((part.name, line))
-                    needs_lift |= core.indirect_params or checks(part.shape)
+                    title = "parameters" if area == "params" else area
+                    lines += [f'lift.at = "{title}"', f"lift.range({area}_at, {extent})"]
+                case LiftParam(number, part):
+                    lines += self._lifted(number, part.name, slots[number])
+        head = f"async def {name}(host: {self._names.host}, guest: Guest, args: tuple[Any, ...])"
         unpacked = [f"{joined(names)} = args"] if names else []
-        guest, any_ = self._names.need("Guest"), self._names.need("Any", "typing")
-        parameters = [f"host: {self._names.host}", f"guest: {guest}", f"args: tuple[{any_}, ...]"]
-        result = self._names.need("Flat") if core.result else "None"
-        head = call("async def ", name, parameters, f" -> {result}:")
-        body = [*self._in_order(lifted, unpacked, needs_lift), *self._asked(method)]
-        return [*head, *indented(body)]
+        body = [*unpacked, *self._with_lift(lines), *self._asked(method)]
+        return [f"{head} -> {'Flat' if core.result else 'None'}:", *indented(body)]
 
-    def _slots(self) -> list[list[str]]:
-        """For each parameter the variables of the flat values that it travels as."""
-        found: list[list[str]] = []
-        for name, part in zip(self.params, self._plan.params.parts, strict=True):
-            match part.shape:
-                case Text() | Elements():
-                    slots = [f"{name}_pointer", f"{name}_length"]
-                case Handle():
-                    slots = [f"{name}_handle"]
-                case shape if len(shape.slots) == 1:
-                    found.append([name])
-                    continue
-                case shape:
-                    slots = [f"{name}_{number}" for number in range(len(shape.slots))]
-            found.append(list(map(self._scope.fresh, slots)))
-        return found
+    def _slots(self, name: str, shape: Shape) -> list[str]:
+        """The variables of the flat values that a parameter travels as."""
+        if len(shape.slots) == 1 and not isinstance(shape, Handle):
+            return [name]
+        return [self._scope.fresh(f"{name}_{number}") for number in range(len(shape.slots))]
 
-    def _lifted(self, number: int, slots: list[str]) -> str:
-        """A statement that lifts a parameter; nothing where its flat value is what it is."""
+    def _lifted(self, number: int, title: str, slots: list[str]) -> list[str]:
+        """Statements that lift a parameter; none where its flat value is what it is."""
         name, part = self.params[number], self._plan.params.parts[number]
         if self._plan.core.indirect_params:
             value = self._values.load(part.shape, plus("params_at", part.offset))
         else:
             value = self._values.lift(part.shape, slots)
-        annotation = f": {self._names.annotation(part.shape.type)}" if isinstance(part.shape, Handle) else ""
-        return f"{name}{annotation} = {value}" if value != name else ""
-
-    def _in_order(self, lifted: list[tuple[str, str]], unpacked: list[str], needs_lift: bool) -> Iterator[str]:
-        """The statements that lift, each after what says for messages what is being lifted."""
-        if needs_lift:
-            first = lifted[0][0]
-            yield self._new_lift("" if first == "result" else f', "{first}"')
-        yield from unpacked
-        for number, (title, line) in enumerate(lifted):
-            if needs_lift and number:
-                yield f'lift.at = "{title}"'
-            yield line
+        annotation = f": {self._annotation(part.shape)}" if isinstance(part.shape, Handle) else ""
+        lines = [f"{name}{annotation} = {value}"] if value != name else []
+        return [f'lift.at = "{title}"', *lines] if "lift" in names_in(lines) else lines
 
     def _asked(self, method: str) -> list[str]:
         """Statements that ask the host and lower what it answers."""
         plan = self._plan
         target, arguments = ("self_", self.params[1:]) if plan.has_self else ("host", self.params)
-        invoke = f"await {target}.{inline(method, arguments)}"
-        sides = self._sides()
-        if sides is None:
-            if not plan.result.slots:
-                return [invoke]
-            return [f"answer = {invoke}", *self._lowered(plan.result, "answer")]
-        (ok, _), (err, err_type) = sides
-        self._names.need("Err")
+        invoke = f"await {target}.{method}({', '.join(arguments)})"
+        if plan.sides is None:
+            answered = f"answer = {invoke}" if plan.result.slots else invoke
+            return [answered, *self._lowered(plan.result, "answer", "result_at")]
+        ok, err = plan.sides
         caught = ["except Err:"]
         if err.payload:
-            caught = ["except Err as err:", f"    problem: {self._names.annotation(err_type)} = err.value"]
-        problem = self._lowered(err.payload, "problem", err)
+            caught = ["except Err as err:", f"    problem: {self._annotation(err.payload)} = err.value"]
+        problem = self._side(err, "problem")
         if not plan.core.result:
             problem.append("return")
-        asked = f"answer = {invoke}" if ok.payload else invoke
-        return ["try:", f"    {asked}", *caught, *indented(problem), *self._lowered(ok.payload, "answer", ok)]
+        answered = f"answer = {invoke}" if ok.payload else invoke
+        return ["try:", f"    {answered}", *caught, *indented(problem), *self._side(ok, "answer")]
 
-    def _lowered(self, shape: Shape | None, value: str, case: Case | None = None) -> list[str]:
-        """Statements that hand `value` over: all of a result, or one side of an expected."""
-        by_pointer = self._plan.core.result_pointer
-        if case and not by_pointer:
+    def _side(self, case: Case, value: str) -> list[str]:
+        """Statements that hand one side of an expected over."""
+        if not self._plan.core.result_pointer:
             return [f"return {case.number}"]
-        tagged = ["memory = guest.memory", *([f"memory[result_at] = {case.number}"] if case else [])]
-        at = plus("result_at", self._plan.result_offset if case else 0)
-        if isinstance(shape, Handle) and not self._names.is_guests(shape.resource):
-            arguments = [f'"{shape.resource.name}"', value, f'"{self._where}: result"']
-            if not by_pointer:
-                return call("return ", "guest.handles.add", arguments)
-            added = call("handle = ", "guest.handles.add", arguments)
-            return [*added, *tagged, f"{self._values.struct('I')}.pack_into(memory, {at}, handle)"]
-        if shape is None:
-            return tagged
-        lines = [self._new_lower()] if self._values.needs_lower(shape, by_pointer) else []
-        if not by_pointer:
-            (flat,) = self._values.flat(shape, value)
-            if isinstance(flat, Spread):
-                return [*lines, f"flat: Flat = {flat.values}[0]", "return flat"]
-            return [*lines, f"return {flat}"]
-        if shape.has_heap:
-            lines += [*self._values.note(shape, value, self._scope), "await guest.allocate(lower)"]
-        if case or self._values.stores_directly(shape):
-            lines += tagged
-        return [*lines, *self._values.store(shape, at, value)]
+        tag = [f"memory[result_at] = {case.number}"]
+        return self._lowered(case.payload, value, plus("result_at", self._plan.result_offset), tag)
+
+    def _lowered(self, shape: Shape | None, value: str, at: str, tag: list[str] | None = None) -> list[str]:
+        """Statements that hand `value` over. In memory, `tag` comes with it."""
+        noted = self._values.note(shape, value) if shape else []
+        allocated = [*noted, "await guest.allocate(lower)"] if noted else []
+        if self._plan.core.result:
+            (flat,) = self._values.flat(shape, value) if shape else []
+            return self._with_lower([f"return {flat[1:]}[0]" if flat.startswith("*") else f"return {flat}"])
+        stored = [*(tag or []), *(self._values.store(shape, at, value) if shape else [])]
+        memory = ["memory = guest.memory"] if "memory" in names_in(stored) else []
+        return self._with_lower([*allocated, *memory, *stored])
 
 
 class Request(_Function):
@@ -174,75 +116,53 @@ class Request(_Function):
 
     def body(self) -> list[str]:
         """The statements of the function, given `guest`, `export` and what is passed."""
-        plan, core = self._plan, self._plan.core
-        notes: list[str] = []
+        core = self._plan.core
+        lines: list[str] = []
         fill: list[str] = []
         arguments: list[str] = []
-        lines: list[str] = []
-        allocates = False
-        for step in plan.steps:
+        for step in self._plan.steps:
             match step:
                 case Allocate(area):
-                    allocates = True
                     if area:
-                        notes.append(f"lower.block({area.extent}, {area.align})")
+                        lines.append(f"lower.block({area.extent}, {area.align})")
                         fill += ["memory = lower.memory", "params_at, _ = lower.take()"]
                         arguments.append("params_at")
                 case LowerParam(number, part):
-                    name = self.params[number]
-                    notes += self._values.note(part.shape, name, self._scope)
+                    lines += self._values.note(part.shape, self.params[number])
                     if core.indirect_params:
-                        fill += self._values.store(part.shape, plus("params_at", part.offset), name)
+                        fill += self._values.store(part.shape, plus("params_at", part.offset), self.params[number])
                     else:
-                        arguments += self._values.flat(part.shape, name)
-                case Run():
-                    if allocates or any(self._values.needs_lower(part.shape, False) for part in plan.params.parts):
-                        lines.append(self._new_lower())
-                    lines += [*notes, "await guest.allocate(lower)"] if allocates else []
-                    lines += [*fill, *self._invoked(arguments)]
-        return [*lines, *self._taken_over()]
-
-    def _invoked(self, arguments: list[str]) -> list[str]:
-        invoke = f"await guest.call(export, {inline('', arguments)})"
-        if not self._plan.core.result:
-            return [invoke]
-        kind = "float" if self._plan.core.result in "fd" else "int"
-        text = f"result: {kind} = {invoke}"
-        if len(text) + 4 <= LINE_LENGTH:
-            return [text]
-        listed = ["(", *(f"    {argument}," for argument in arguments), "),"]
-        return [f"result: {kind} = await guest.call(", "    export,", *indented(listed), ")"]
+                        arguments += self._values.flat(part.shape, self.params[number])
+        if lines:
+            lines.append("await guest.allocate(lower)")
+        invoke = f"await guest.call(export, {tuple_(arguments)})"
+        kind = "float" if core.result and core.result in "fd" else "int"
+        called = f"result: {kind} = {invoke}" if core.result else invoke
+        return [*self._with_lower([*lines, *fill, called]), *self._taken_over()]
 
     def _taken_over(self) -> list[str]:
         """Statements that lift the result and return it."""
         plan, result = self._plan, self._plan.result
-        sides = self._sides()
-        if not plan.core.result:
-            return [] if isinstance(result, Nothing) else [f"return {self._values.lift(result, [])}"]
-        owns = ", owns=True" if result.has_heap or result.has_handle else ""
-        if not plan.core.result_pointer:
-            if sides:
-                self._names.need("Err")
-                return [self._new_lift(owns), 'if lift.case(result, 2, "expected"):', "    raise Err(None)"]
-            return [
-                *([self._new_lift(owns)] if checks(result) else []),
-                f"return {self._values.lift(result, ['result'])}",
-            ]
-        lines = [self._new_lift(owns), f"lift.range(result, {result.extent})"]
-        if not sides:
-            return [*lines, *self._value("answer", result, plan.function.result, "result"), "return answer"]
-        self._names.need("Err")
-        (ok, ok_type), (err, err_type) = sides
-        at = plus("result", plan.result_offset)
-        problem = [*self._value("problem", err.payload, err_type, at), "raise Err(problem)"]
-        lines += ['if lift.tag(result, 2, "expected"):', *indented(problem)]
-        if ok.payload is None:
-            return lines
-        return [*lines, *self._value("answer", ok.payload, ok_type, at), "return answer"]
+        owns = ", owns=True" if result.owns else ""
+        if plan.sides and plan.core.result_pointer:
+            ok, err = plan.sides
+            at = plus("result", plan.result_offset)
+            failed = [*self._value("problem", err.payload, at), "raise Err(problem)"]
+            lines = [f"lift.range(result, {result.extent})", 'if lift.tag(result, 2, "expected"):', *indented(failed)]
+            lines += [*self._value("answer", ok.payload, at), "return answer"] if ok.payload else []
+        elif plan.sides:
+            lines = ['if lift.case(result, 2, "expected"):', "    raise Err(None)"]
+        elif plan.core.result_pointer:
+            lines = [f"lift.range(result, {result.extent})", *self._value("answer", result, "result"), "return answer"]
+        elif isinstance(result, Nothing):
+            lines = []
+        else:
+            lines = [f"answer: {self._annotation(result)} = {self._values.lift(result, ['result'])}", "return answer"]
+        return self._with_lift(lines, owns)
 
-    def _value(self, name: str, shape: Shape | None, type_: Type, at: str) -> Iterator[str]:
+    def _value(self, name: str, shape: Shape | None, at: str) -> list[str]:
         """Statements that lift a value and give its memory back to the guest."""
-        value = self._values.load(shape, at) if shape else "None"
-        yield f"{name}: {self._names.annotation(type_)} = {value}"
-        if shape and shape.has_heap and FreeOwned() in self._plan.steps:
-            yield from ("if lift.owned:", "    await guest.free(lift.owned)")
+        lines = [f"{name}: {self._annotation(shape)} = {self._values.load(shape, at) if shape else 'None'}"]
+        if shape and shape.has_heap:
+            lines += ["if lift.owned:", "    await guest.free(lift.owned)"]
+        return lines

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import keyword
+import re
 import unicodedata
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from functools import cache
 
-from bindgen.backends.scope import Scope
+from bindgen.backends import scope
+from bindgen.backends.scope import Scope, full_name, slug
 from bindgen.wit_parser.model import (
-    Alias,
     Case,
     ExpectedOf,
     Function,
@@ -25,12 +26,8 @@ from bindgen.wit_parser.model import (
     TypeDef,
     functions_of,
     labels,
-    named_in,
-    spelling,
-    types_of,
     unaliased,
     without_aliases,
-    written_with,
 )
 
 _ANNOTATIONS = {
@@ -45,15 +42,33 @@ _ANNOTATIONS = {
 RUNTIME = "bindgen.runtime"
 """What generated modules import, unless they are told another name for it."""
 
+# fmt: off
+IMPORTED = {
+    "dataclasses": {"dataclass"},
+    "enum": {"IntEnum", "IntFlag"},
+    "struct": {"Struct"},
+    "typing": {"Any", "Protocol", "TypeAlias", "Union"},
+    RUNTIME: {
+        "Err", "Export", "Flat", "Guest", "GuestResource", "Import", "Lift", "Lower", "Ok", "Some", "bits_of_float32",
+        "bits_of_float64", "float32_of", "float64_of", "pack_numbers", "s32", "s64", "wrong_type",
+    },
+}
+"""What a module imports where its text mentions it, by module of Python's or ours."""
+
 _IN_ANNOTATIONS = {"bool", "bytes", "float", "int", "list", "str", "tuple"}
-_USED_BY_MODULE = {"Any", "Err", "Export", "Flat", "Guest", "GuestResource", "Import", "IntEnum", "IntFlag", "Lift"}
-_USED_BY_MODULE |= {"Lower", "Ok", "Protocol", "Some", "Struct", "TypeAlias", "Union"}
-_FUNCTIONS = {"isinstance", "len", "ord", "range", "type", "dataclass", "wrong_type"}
-_FUNCTIONS |= {"bits_of_float32", "bits_of_float64", "float32_of", "float64_of", "pack_numbers", "s32", "s64"}
+_CLASSES = {name for names in IMPORTED.values() for name in names if name[0].isupper()}
+_FUNCTIONS = {"len", "ord", "range", "type"} | set().union(*IMPORTED.values()) - _CLASSES
 _CONSTANTS = {"IMPORTS", "RESOURCES", "GUEST_RESOURCES"}
 _CONSTANTS |= {"annotations", "memoryview"}  # what `from __future__` brings, and what helpers are annotated with
-_LOCALS = {"answer", "args", "block", "err", "export", "flat", "guest", "handle", "host", "lift"}
-_LOCALS |= {"lower", "memory", "params_at", "problem", "result", "result_at", "self_", "tag"}
+_LOCALS = {
+    "answer", "args", "each", "err", "export", "guest", "host", "lift", "lower", "memory", "params_at", "problem",
+    "result", "result_at", "self_",
+}
+_LOCALS_OF_HELPERS = {"at", "block", "length", "tag", "value"}
+# fmt: on
+
+_NUMBERED = re.compile(r"[fsv]\d+(_\d+)?")
+"""Other variables of helpers."""
 
 
 def _same(name: str) -> str:
@@ -63,12 +78,12 @@ def _same(name: str) -> str:
 
 def snake(name: str) -> str:
     """`new-with-base` as `new_with_base`, in the normal form that Python looks for."""
-    return _same(name.replace("-", "_").lower())
+    return _same(scope.snake(name))
 
 
 def camel(name: str) -> str:
     """`http-error` as `HttpError`."""
-    return _same("".join(part[:1].upper() + part[1:] for part in name.split("-")))
+    return _same(scope.camel(name))
 
 
 def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
@@ -78,39 +93,45 @@ def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
 
 
 def _declare(interface: Interface) -> Scope:
-    """What the types of one interface are called, the same in its own module and in those that import from it; and what
-    it imports itself."""
-    scope = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_USED_BY_MODULE], same=_same)
-    scope.claim("host", f"{camel(interface.name)}Host")
+    """The names of an interface's types, and of the modules whose types it uses."""
+    names = Scope([*keyword.kwlist, *_IN_ANNOTATIONS, *_CLASSES], same=_same)
+    names.claim("host", f"{camel(interface.name)}Host")
     for definition in interface.types:
-        scope.claim(definition, camel(definition.name))
+        names.claim(definition, camel(definition.name))
     for resource in interface.resources:
-        scope.claim(resource, camel(resource.name))
+        names.claim(resource, camel(resource.name))
     for definition in interface.types:
         for number, case in enumerate(labels(definition)):
             if isinstance(case, Case):
-                scope.claim((definition, number), camel(definition.name) + camel(case.name))
-    for used in _mentioned_by(interface):
-        there = declared(used.interface)[used]
-        scope.claim(used, there, f"{camel(used.interface.name)}{there}")
-    return scope
+                names.claim((definition, number), camel(definition.name) + camel(case.name))
+    for use in interface.uses:
+        _name_sibling(names, use.target.interface)
+    return names
+
+
+def _name_sibling(names: Scope, interface: Interface) -> str:
+    """What the module of another interface is called, unless it was named before."""
+    name = snake(interface.name)
+    if _NUMBERED.fullmatch(name) or name in _LOCALS | _LOCALS_OF_HELPERS | _FUNCTIONS | _CONSTANTS:
+        name += "_module"
+    return names.claim(interface, name)
 
 
 declared = cache(_declare)
-"""The same for every module: only for interfaces that others import from."""
+"""The same for every module."""
 
 
 def field_names(definition: TypeDef) -> list[str]:
     """The attributes of a record. A type checker would take an attribute `int` for the type of those after it."""
     assert isinstance(definition.kind, Record)
-    scope = declared(definition.interface).nested()
-    return [scope.fresh(snake(field.name)) for field in definition.kind.fields]
+    names = declared(definition.interface).nested()
+    return [names.fresh(snake(field.name)) for field in definition.kind.fields]
 
 
 def label_names(definition: TypeDef) -> list[str]:
     """The members of an enum or of flags."""
-    scope = Scope(same=_same)
-    return [scope.fresh(snake(label.name).upper()) for label in labels(definition)]
+    names = Scope(same=_same)
+    return [names.fresh(snake(label.name).upper()) for label in labels(definition)]
 
 
 def method_names(interface: Interface) -> dict[Function, str]:
@@ -121,21 +142,15 @@ def method_names(interface: Interface) -> dict[Function, str]:
     found = {}
     for function in functions_of(interface):
         is_method = function.kind is FunctionKind.METHOD
-        scope = own[function.resource] if function.resource and is_method else host
-        found[function] = scope.fresh(snake(function.name) if is_method else full_name(function))
+        names = own[function.resource] if function.resource and is_method else host
+        found[function] = names.fresh(snake(function.name if is_method else full_name(function)))
     return found
-
-
-def full_name(function: Function) -> str:
-    """The name of a function with that of its resource."""
-    own = snake(function.name)
-    return f"{snake(function.resource.name)}_{own}" if function.resource else own
 
 
 def parameter_names(function: Function) -> list[str]:
     """The parameters of a host's method, without `self`."""
-    scope = Scope([*keyword.kwlist, "self"], same=_same)
-    return [scope.fresh(snake(param.name)) for param in function.params]
+    names = Scope([*keyword.kwlist, "self"], same=_same)
+    return [names.fresh(snake(param.name)) for param in function.params]
 
 
 class Names:
@@ -152,20 +167,11 @@ class Names:
         self._types = _declare(interface)
         self._module = self._types.nested([*_FUNCTIONS, *_CONSTANTS])
         self.methods = method_names(interface)
-        self.needed: dict[str, set[str]] = {}
-        """By module of Python's or of `RUNTIME`, what the generated text uses of it."""
-        self.siblings: dict[str, dict[str, str]] = {}
-        """By module, what is imported from it and the name it gets here."""
-        for definition in _mentioned_by(interface):
-            self.use(definition)
+        self.siblings: dict[str, str] = {}
+        """The modules of other interfaces whose types are used, by what they are called here."""
         # What a user of the module writes, in this order whoever asks first.
         for function in functions_of(interface) if interface in exports else ():
             self.constant(function)
-
-    def need(self, name: str, module: str = RUNTIME) -> str:
-        """Notes that the text uses `name` of a module; returns the name."""
-        self.needed.setdefault(module, set()).add(name)
-        return name
 
     @property
     def host(self) -> str:
@@ -185,20 +191,20 @@ class Names:
         return self._from(definition.interface, (definition, number))
 
     def _from(self, interface: Interface, key: Hashable) -> str:
+        name = declared(interface)[key]
         if interface is self._interface:
-            return self._types[key]
-        there = declared(interface)[key]
-        here = self._types.claim(key, there, f"{camel(interface.name)}{there}")
-        self.siblings.setdefault(self._modules[interface], {})[there] = here
-        return here
+            return name
+        here = _name_sibling(self._types, interface)
+        self.siblings[here] = self._modules[interface]
+        return f"{here}.{name}"
 
     def imported(self, function: Function) -> str:
         """What answers a function that the guest imports."""
-        return self._module.claim(("import", function), f"_{full_name(function)}")
+        return self._module.claim(("import", function), f"_{snake(full_name(function))}")
 
     def exported(self, function: Function) -> str:
         """What calls a function that the guest exports."""
-        return self._module.claim(("export", function), full_name(function))
+        return self._module.claim(("export", function), snake(full_name(function)))
 
     def constant(self, function: Function) -> str:
         """The constant that describes a function that the guest exports."""
@@ -206,12 +212,11 @@ class Names:
 
     def helper(self, operation: str, type_: Type) -> str:
         """What does something with values of a type: `_load_option_u8`."""
-        return self._module.claim((operation, without_aliases(type_)), f"_{operation}_{self._slug(type_)}")
+        return self._module.claim((operation, without_aliases(type_)), f"_{operation}_{_same(slug(type_))}")
 
-    def struct(self, format_: str, number: int) -> str:
-        """What packs and unpacks a format of the module `struct`, `number` being how many come before it."""
-        name = format_ if format_.isalpha() else f"STRUCT_{number}"
-        return self._module.claim(("struct", format_), f"_{name}")
+    def struct(self, format_: str) -> str:
+        """What packs and unpacks a format of the module `struct`."""
+        return self._module.claim(("struct", format_), f"_{format_}")
 
     def function_scope(self) -> Scope:
         """The names in a function that answers or makes a call."""
@@ -229,32 +234,11 @@ class Names:
                 return f"tuple[{', '.join(map(self.annotation, items)) or '()'}]"
             case OptionOf(value):
                 inner = self.annotation(value)
-                return f"{self.need('Some')}[{inner}] | None" if self.wrapped(value) else f"{inner} | None"
+                return f"Some[{inner}] | None" if self.wrapped(value) else f"{inner} | None"
             case ExpectedOf(ok, err):
-                ok_text, err_text = self.annotation(ok), self.annotation(err)
-                return f"{self.need('Ok')}[{ok_text}] | {self.need('Err')}[{err_text}]"
+                return f"Ok[{self.annotation(ok)}] | Err[{self.annotation(err)}]"
 
     def wrapped(self, type_: Type) -> bool:
         """Whether an option of the type is written with `Some`, since None is one of the type's own values."""
         real = unaliased(type_)
         return real is Primitive.UNIT or isinstance(real, OptionOf)
-
-    def _slug(self, type_: Type) -> str:
-        """The type's part in the name of a helper function."""
-        match type_:
-            case TypeDef(kind=Alias(target)):
-                return self._slug(target)
-            case TypeDef() | Resource():
-                prefix = "" if type_.interface is self._interface else snake(type_.interface.name) + "_"
-                return prefix + snake(type_.name)
-        name, inner = spelling(type_)
-        return "_".join([f"tuple{len(inner)}" if isinstance(type_, TupleOf) else name, *map(self._slug, inner)])
-
-
-def _mentioned_by(interface: Interface) -> Iterator[TypeDef | Resource]:
-    """The definitions of other interfaces that a module imports: what its types and functions name."""
-    types = [part for definition in interface.types for part in written_with(definition)]
-    for function in functions_of(interface):
-        types += types_of(function)
-    for type_ in types:
-        yield from (definition for definition in named_in(type_) if definition.interface is not interface)

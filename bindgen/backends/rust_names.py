@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
-from bindgen.backends.scope import Scope
+from bindgen.backends.scope import Scope, camel, full_name, slug, snake
 from bindgen.wit_parser.model import (
     Alias,
     Enum,
@@ -30,7 +30,6 @@ from bindgen.wit_parser.model import (
     functions_of,
     has_heap,
     mentioned,
-    spelling,
     unaliased,
     without_aliases,
 )
@@ -76,16 +75,6 @@ _LOCALS_OF_HOST = frozenset([
 ])
 _TAKEN_BY_FUNCTION = frozenset(["function", "import", "loan", "params", "result", "slots", "this"])
 # fmt: on
-
-
-def snake(name: str) -> str:
-    """`new-with-base` as `new_with_base`."""
-    return name.replace("-", "_").lower()
-
-
-def camel(name: str) -> str:
-    """`http-error` as `HttpError`."""
-    return "".join(part[:1].upper() + part[1:] for part in name.split("-"))
 
 
 def name_modules(interfaces: Iterable[Interface]) -> dict[Interface, str]:
@@ -292,7 +281,7 @@ class HostNames(Names):
         self._methods = dict(self._functions)
         for function in functions_of(interface):
             if function.kind is not FunctionKind.METHOD:
-                self._methods[function] = host.fresh(self._flat_name(function))
+                self._methods[function] = host.fresh(snake(full_name(function)))
 
     def is_guests(self, resource: Resource) -> bool:
         """Whether the guest defines the resource."""
@@ -312,31 +301,19 @@ class HostNames(Names):
 
     def imported(self, function: Function) -> str:
         """What answers a function that the guest imports."""
-        return self._module.claim(("import", function), f"import_{self._flat_name(function)}")
+        return self._module.claim(("import", function), f"import_{snake(full_name(function))}")
 
     def exported(self, function: Function) -> str:
         """The type of a function that the guest exports."""
-        owner = f"{function.resource.name}-" if function.resource else ""
-        return self._module.claim(("export", function), camel(owner + function.name))
+        return self._module.claim(("export", function), camel(full_name(function)))
 
     def helper(self, operation: str, type_: Type) -> str:
         """What does something with values of a type: `load_option_u8`."""
-        return self._module.claim((operation, without_aliases(type_)), f"{operation}_{self._slug(type_)[:_LONGEST]}")
+        return self._module.claim((operation, without_aliases(type_)), f"{operation}_{slug(type_)[:_LONGEST]}")
 
     def function_scope(self) -> Scope:
         """The names in a function that answers or makes a call."""
         return self._module.nested([*_KEYWORDS, *_LOCALS_OF_HOST])
-
-    def _flat_name(self, function: Function) -> str:
-        own = snake(function.name)
-        return f"{snake(function.resource.name)}_{own}" if function.resource else own
-
-    def _slug(self, type_: Type) -> str:
-        """The type's part in the name of a function."""
-        real = unaliased(type_)
-        name, inner = spelling(real)
-        head = f"tuple{len(inner)}" if isinstance(real, TupleOf) else snake(name)
-        return "_".join([head, *map(self._slug, inner)])
 
 
 def is_reference(type_: Type) -> bool:

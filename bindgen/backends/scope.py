@@ -4,6 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
+from bindgen.wit_parser.model import Function, TupleOf, Type, spelling, unaliased
+
+
+def snake(name: str) -> str:
+    """`new-with-base` as `new_with_base`."""
+    return name.replace("-", "_").lower()
+
+
+def camel(name: str) -> str:
+    """`http-error` as `HttpError`."""
+    return "".join(part[:1].upper() + part[1:] for part in name.split("-"))
+
+
+def full_name(function: Function) -> str:
+    """The name of a function with that of its resource."""
+    return f"{function.resource.name}-{function.name}" if function.resource else function.name
+
+
+def slug(type_: Type) -> str:
+    """What a type is made of, as a part of a name: `option_list_u8`."""
+    real = unaliased(type_)
+    name, inner = spelling(real)
+    return "_".join([f"tuple{len(inner)}" if isinstance(real, TupleOf) else snake(name), *map(slug, inner)])
+
 
 class Scope:
     """The names of one place: a program, a module, a class, a function, a folder of files.

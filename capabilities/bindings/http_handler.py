@@ -8,46 +8,37 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-from bindgen.runtime import Err, Export, Guest, Lift, Lower
+from bindgen.runtime import Err, Export, Flat, Guest, Lift, Lower
 
-from .http_types import (
-    Body,
-    HttpError,
-    HttpErrorInvalidUrl,
-    HttpErrorProtocolError,
-    HttpErrorStatusError,
-    HttpErrorTimeoutError,
-    HttpErrorUnexpectedError,
-    Method,
-    Request,
-    Response,
-)
+from . import http_types
 
 _H = Struct("<H")
 
 
-def _flat_option_list_u8(lower: Lower, value: Body | None) -> tuple[Any, ...]:
-    if value is None:
-        return 0, 0, 0
-    return 1, *lower.take()
+def _flat_option_list_u8(lower: Lower, value: http_types.Body | None) -> tuple[Flat, ...]:
+    match value:
+        case None:
+            return 0, 0, 0
+        case _:
+            return 1, *lower.take()
 
 
-def _load_http_types_http_error(lift: Lift, at: int) -> HttpError:
+def _load_http_error(lift: Lift, at: int) -> http_types.HttpError:
     tag = lift.tag(at, 5, "http-error")
     if tag == 0:
-        return HttpErrorInvalidUrl(lift.string_at(at + 4))
+        return http_types.HttpErrorInvalidUrl(lift.string_at(at + 4))
     if tag == 1:
-        return HttpErrorTimeoutError(lift.string_at(at + 4))
+        return http_types.HttpErrorTimeoutError(lift.string_at(at + 4))
     if tag == 2:
-        return HttpErrorProtocolError(lift.string_at(at + 4))
+        return http_types.HttpErrorProtocolError(lift.string_at(at + 4))
     if tag == 3:
-        return HttpErrorStatusError(_H.unpack_from(lift.memory, at + 4)[0])
-    return HttpErrorUnexpectedError(lift.string_at(at + 4))
+        return http_types.HttpErrorStatusError(_H.unpack_from(lift.memory, at + 4)[0])
+    return http_types.HttpErrorUnexpectedError(lift.string_at(at + 4))
 
 
-def _load_http_types_response(lift: Lift, at: int) -> Response:
+def _load_response(lift: Lift, at: int) -> http_types.Response:
     (v0,) = _H.unpack_from(lift.memory, at)
-    return Response(
+    return http_types.Response(
         v0,
         lift.rows(2, *lift.pair(at + 8)) if lift.tag(at + 4, 2, "option") else None,
         lift.bytes_at(at + 20) if lift.tag(at + 16, 2, "option") else None,
@@ -57,10 +48,10 @@ def _load_http_types_response(lift: Lift, at: int) -> Response:
 HANDLE_HTTP = Export("handle-http", "iiiiiiiiii", "i")
 
 
-async def handle_http(guest: Guest, export: Any, req: Request) -> Response:
+async def handle_http(guest: Guest, export: Any, req: http_types.Request) -> http_types.Response:
     """Answers one request. An error becomes status 500.
 
-    `export` is the function as the engine names it. Raises Err[HttpError].
+    `export` is the function as the engine names it. Raises Err[http_types.HttpError].
     """
     lower = Lower(guest, "http-handler: handle-http")
     lower.string(req.uri)
@@ -72,7 +63,7 @@ async def handle_http(guest: Guest, export: Any, req: Request) -> Response:
     result: int = await guest.call(
         export,
         (
-            int(Method(req.method)),
+            int(http_types.Method(req.method)),
             *lower.take(),
             *lower.take(),
             *lower.take(),
@@ -82,11 +73,11 @@ async def handle_http(guest: Guest, export: Any, req: Request) -> Response:
     lift = Lift(guest, "http-handler: handle-http", owns=True)
     lift.range(result, 32)
     if lift.tag(result, 2, "expected"):
-        problem: HttpError = _load_http_types_http_error(lift, result + 4)
+        problem: http_types.HttpError = _load_http_error(lift, result + 4)
         if lift.owned:
             await guest.free(lift.owned)
         raise Err(problem)
-    answer: Response = _load_http_types_response(lift, result + 4)
+    answer: http_types.Response = _load_response(lift, result + 4)
     if lift.owned:
         await guest.free(lift.owned)
     return answer

@@ -10,15 +10,7 @@ from typing import Any, Protocol
 
 from bindgen.runtime import Err, Guest, Import, Lift, Lower, wrong_type
 
-from .http_types import (
-    HttpRouterError,
-    HttpRouterErrorInvalidUrl,
-    HttpRouterErrorProtocolError,
-    HttpRouterErrorStatusError,
-    HttpRouterErrorTimeoutError,
-    HttpRouterErrorUnexpectedError,
-    Uri,
-)
+from . import http_types
 
 _H = Struct("<H")
 _I = Struct("<I")
@@ -34,28 +26,28 @@ class Router(Protocol):
     async def get(self, route: str, handler: str) -> Router:
         """Registers a route for GET, which answers HEAD too.
 
-        Raises Err[HttpRouterError].
+        Raises Err[http_types.HttpRouterError].
         """
         ...
 
     async def put(self, route: str, handler: str) -> Router:
         """Registers a route for PUT.
 
-        Raises Err[HttpRouterError].
+        Raises Err[http_types.HttpRouterError].
         """
         ...
 
     async def post(self, route: str, handler: str) -> Router:
         """Registers a route for POST.
 
-        Raises Err[HttpRouterError].
+        Raises Err[http_types.HttpRouterError].
         """
         ...
 
     async def delete(self, route: str, handler: str) -> Router:
         """Registers a route for DELETE.
 
-        Raises Err[HttpRouterError].
+        Raises Err[http_types.HttpRouterError].
         """
         ...
 
@@ -66,7 +58,7 @@ class Server(Protocol):
     async def stop(self) -> None:
         """Finishes the requests under way and ends.
 
-        Raises Err[HttpRouterError].
+        Raises Err[http_types.HttpRouterError].
         """
         ...
 
@@ -77,52 +69,52 @@ class HttpServerHost(Protocol):
     async def router_new(self) -> Router:
         """A router without routes.
 
-        Raises Err[HttpRouterError].
+        Raises Err[http_types.HttpRouterError].
         """
         ...
 
-    async def router_new_with_base(self, base: Uri) -> Router:
+    async def router_new_with_base(self, base: http_types.Uri) -> Router:
         """A router without routes whose later ones all begin with `base`.
 
-        Raises Err[HttpRouterError].
+        Raises Err[http_types.HttpRouterError].
         """
         ...
 
     async def server_serve(self, address: str, router: Router) -> Server:
         """Serves `router` at `address`, `HOST:PORT`, and returns at once. The server works on until it is stopped.
 
-        Raises Err[HttpRouterError].
+        Raises Err[http_types.HttpRouterError].
         """
         ...
 
 
-def _note_http_types_http_router_error(lower: Lower, value: HttpRouterError) -> None:
+def _note_http_router_error(lower: Lower, value: http_types.HttpRouterError) -> None:
     match value:
-        case HttpRouterErrorInvalidUrl():
+        case http_types.HttpRouterErrorInvalidUrl():
             lower.string(value.value)
-        case HttpRouterErrorTimeoutError():
+        case http_types.HttpRouterErrorTimeoutError():
             lower.string(value.value)
-        case HttpRouterErrorProtocolError():
+        case http_types.HttpRouterErrorProtocolError():
             lower.string(value.value)
-        case HttpRouterErrorUnexpectedError():
+        case http_types.HttpRouterErrorUnexpectedError():
             lower.string(value.value)
 
 
-def _store_http_types_http_router_error(lower: Lower, memory: memoryview, at: int, value: HttpRouterError) -> None:
+def _store_http_router_error(lower: Lower, memory: memoryview, at: int, value: http_types.HttpRouterError) -> None:
     match value:
-        case HttpRouterErrorInvalidUrl():
+        case http_types.HttpRouterErrorInvalidUrl():
             memory[at] = 0
             lower.put(at + 4)
-        case HttpRouterErrorTimeoutError():
+        case http_types.HttpRouterErrorTimeoutError():
             memory[at] = 1
             lower.put(at + 4)
-        case HttpRouterErrorProtocolError():
+        case http_types.HttpRouterErrorProtocolError():
             memory[at] = 2
             lower.put(at + 4)
-        case HttpRouterErrorStatusError():
+        case http_types.HttpRouterErrorStatusError():
             memory[at] = 3
             _H.pack_into(memory, at + 4, value.value)
-        case HttpRouterErrorUnexpectedError():
+        case http_types.HttpRouterErrorUnexpectedError():
             memory[at] = 4
             lower.put(at + 4)
         case _:
@@ -130,198 +122,206 @@ def _store_http_types_http_router_error(lower: Lower, memory: memoryview, at: in
 
 
 async def _router_new(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::new")
     (result_at,) = args
+    lift = Lift(guest, "http-server: router::new")
+    lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await host.router_new()
     except Err as err:
-        problem: HttpRouterError = err.value
+        problem: http_types.HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::new")
-        _note_http_types_http_router_error(lower, problem)
+        _note_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
+        _store_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::new: result")
+    lower = Lower(guest, "http-server: router::new")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _router_new_with_base(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::new-with-base", "base")
-    base_pointer, base_length, result_at = args
-    base = lift.string(base_pointer, base_length)
+    base_0, base_1, result_at = args
+    lift = Lift(guest, "http-server: router::new-with-base")
+    lift.at = "base"
+    base = lift.string(base_0, base_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await host.router_new_with_base(base)
     except Err as err:
-        problem: HttpRouterError = err.value
+        problem: http_types.HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::new-with-base")
-        _note_http_types_http_router_error(lower, problem)
+        _note_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
+        _store_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::new-with-base: result")
+    lower = Lower(guest, "http-server: router::new-with-base")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _router_get(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::get", "self")
-    self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
-    self_: Router = lift.handle("router", self__handle)
+    self__0, route_0, route_1, handler_0, handler_1, result_at = args
+    lift = Lift(guest, "http-server: router::get")
+    lift.at = "self"
+    self_: Router = lift.handle("router", self__0)
     lift.at = "route"
-    route = lift.string(route_pointer, route_length)
+    route = lift.string(route_0, route_1)
     lift.at = "handler"
-    handler = lift.string(handler_pointer, handler_length)
+    handler = lift.string(handler_0, handler_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await self_.get(route, handler)
     except Err as err:
-        problem: HttpRouterError = err.value
+        problem: http_types.HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::get")
-        _note_http_types_http_router_error(lower, problem)
+        _note_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
+        _store_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::get: result")
+    lower = Lower(guest, "http-server: router::get")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _router_put(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::put", "self")
-    self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
-    self_: Router = lift.handle("router", self__handle)
+    self__0, route_0, route_1, handler_0, handler_1, result_at = args
+    lift = Lift(guest, "http-server: router::put")
+    lift.at = "self"
+    self_: Router = lift.handle("router", self__0)
     lift.at = "route"
-    route = lift.string(route_pointer, route_length)
+    route = lift.string(route_0, route_1)
     lift.at = "handler"
-    handler = lift.string(handler_pointer, handler_length)
+    handler = lift.string(handler_0, handler_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await self_.put(route, handler)
     except Err as err:
-        problem: HttpRouterError = err.value
+        problem: http_types.HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::put")
-        _note_http_types_http_router_error(lower, problem)
+        _note_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
+        _store_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::put: result")
+    lower = Lower(guest, "http-server: router::put")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _router_post(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::post", "self")
-    self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
-    self_: Router = lift.handle("router", self__handle)
+    self__0, route_0, route_1, handler_0, handler_1, result_at = args
+    lift = Lift(guest, "http-server: router::post")
+    lift.at = "self"
+    self_: Router = lift.handle("router", self__0)
     lift.at = "route"
-    route = lift.string(route_pointer, route_length)
+    route = lift.string(route_0, route_1)
     lift.at = "handler"
-    handler = lift.string(handler_pointer, handler_length)
+    handler = lift.string(handler_0, handler_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await self_.post(route, handler)
     except Err as err:
-        problem: HttpRouterError = err.value
+        problem: http_types.HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::post")
-        _note_http_types_http_router_error(lower, problem)
+        _note_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
+        _store_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::post: result")
+    lower = Lower(guest, "http-server: router::post")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _router_delete(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: router::delete", "self")
-    self__handle, route_pointer, route_length, handler_pointer, handler_length, result_at = args
-    self_: Router = lift.handle("router", self__handle)
+    self__0, route_0, route_1, handler_0, handler_1, result_at = args
+    lift = Lift(guest, "http-server: router::delete")
+    lift.at = "self"
+    self_: Router = lift.handle("router", self__0)
     lift.at = "route"
-    route = lift.string(route_pointer, route_length)
+    route = lift.string(route_0, route_1)
     lift.at = "handler"
-    handler = lift.string(handler_pointer, handler_length)
+    handler = lift.string(handler_0, handler_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await self_.delete(route, handler)
     except Err as err:
-        problem: HttpRouterError = err.value
+        problem: http_types.HttpRouterError = err.value
         lower = Lower(guest, "http-server: router::delete")
-        _note_http_types_http_router_error(lower, problem)
+        _note_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
+        _store_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("router", answer, "http-server: router::delete: result")
+    lower = Lower(guest, "http-server: router::delete")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("router", answer))
 
 
 async def _server_serve(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: server::serve", "address")
-    address_pointer, address_length, router_handle, result_at = args
-    address = lift.string(address_pointer, address_length)
+    address_0, address_1, router_0, result_at = args
+    lift = Lift(guest, "http-server: server::serve")
+    lift.at = "address"
+    address = lift.string(address_0, address_1)
     lift.at = "router"
-    router: Router = lift.handle("router", router_handle)
+    router: Router = lift.handle("router", router_0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await host.server_serve(address, router)
     except Err as err:
-        problem: HttpRouterError = err.value
+        problem: http_types.HttpRouterError = err.value
         lower = Lower(guest, "http-server: server::serve")
-        _note_http_types_http_router_error(lower, problem)
+        _note_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
+        _store_http_router_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("server", answer, "http-server: server::serve: result")
+    lower = Lower(guest, "http-server: server::serve")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("server", answer))
 
 
 async def _server_stop(host: HttpServerHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-server: server::stop", "self")
-    self__handle, result_at = args
-    self_: Server = lift.handle("server", self__handle)
+    self__0, result_at = args
+    lift = Lift(guest, "http-server: server::stop")
+    lift.at = "self"
+    self_: Server = lift.handle("server", self__0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         await self_.stop()
     except Err as err:
-        problem: HttpRouterError = err.value
+        problem: http_types.HttpRouterError = err.value
         lower = Lower(guest, "http-server: server::stop")
-        _note_http_types_http_router_error(lower, problem)
+        _note_http_router_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_http_types_http_router_error(lower, memory, result_at + 4, problem)
+        _store_http_router_error(lower, memory, result_at + 4, problem)
         return
     memory = guest.memory
     memory[result_at] = 0

@@ -177,9 +177,10 @@ def _store_keyvalue_error(lower: Lower, memory: memoryview, at: int, value: Keyv
 
 
 async def _keyvalue_open(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::open", "name")
-    name_pointer, name_length, result_at = args
-    name = lift.string(name_pointer, name_length)
+    name_0, name_1, result_at = args
+    lift = Lift(guest, "keyvalue: keyvalue::open")
+    lift.at = "name"
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -193,18 +194,19 @@ async def _keyvalue_open(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]
         memory[result_at] = 1
         _store_keyvalue_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("keyvalue", answer, "keyvalue: keyvalue::open: result")
+    lower = Lower(guest, "keyvalue: keyvalue::open")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("keyvalue", answer))
 
 
 async def _keyvalue_get(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::get", "self")
-    self__handle, key_pointer, key_length, result_at = args
-    self_: Keyvalue = lift.handle("keyvalue", self__handle)
+    self__0, key_0, key_1, result_at = args
+    lift = Lift(guest, "keyvalue: keyvalue::get")
+    lift.at = "self"
+    self_: Keyvalue = lift.handle("keyvalue", self__0)
     lift.at = "key"
-    key = lift.string(key_pointer, key_length)
+    key = lift.string(key_0, key_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -227,13 +229,14 @@ async def _keyvalue_get(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...])
 
 
 async def _keyvalue_set(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::set", "self")
-    self__handle, key_pointer, key_length, value_pointer, value_length, result_at = args
-    self_: Keyvalue = lift.handle("keyvalue", self__handle)
+    self__0, key_0, key_1, value_0, value_1, result_at = args
+    lift = Lift(guest, "keyvalue: keyvalue::set")
+    lift.at = "self"
+    self_: Keyvalue = lift.handle("keyvalue", self__0)
     lift.at = "key"
-    key = lift.string(key_pointer, key_length)
+    key = lift.string(key_0, key_1)
     lift.at = "value"
-    value = lift.bytes(value_pointer, value_length)
+    value = lift.bytes(value_0, value_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -252,9 +255,10 @@ async def _keyvalue_set(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...])
 
 
 async def _keyvalue_keys(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::keys", "self")
-    self__handle, result_at = args
-    self_: Keyvalue = lift.handle("keyvalue", self__handle)
+    self__0, result_at = args
+    lift = Lift(guest, "keyvalue: keyvalue::keys")
+    lift.at = "self"
+    self_: Keyvalue = lift.handle("keyvalue", self__0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -277,11 +281,12 @@ async def _keyvalue_keys(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]
 
 
 async def _keyvalue_delete(host: KeyvalueHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "keyvalue: keyvalue::delete", "self")
-    self__handle, key_pointer, key_length, result_at = args
-    self_: Keyvalue = lift.handle("keyvalue", self__handle)
+    self__0, key_0, key_1, result_at = args
+    lift = Lift(guest, "keyvalue: keyvalue::delete")
+    lift.at = "self"
+    self_: Keyvalue = lift.handle("keyvalue", self__0)
     lift.at = "key"
-    key = lift.string(key_pointer, key_length)
+    key = lift.string(key_0, key_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:

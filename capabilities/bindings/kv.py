@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from bindgen.runtime import Err, Guest, Import, Lift, Lower, wrong_type
 
-from .types import Error, ErrorErrorWithDescription, Payload
+from . import types
 
 _I = Struct("<I")
 
@@ -18,31 +18,31 @@ _I = Struct("<I")
 class Kv(Protocol):
     """One store."""
 
-    async def get(self, key: str) -> Payload:
+    async def get(self, key: str) -> types.Payload:
         """The value under `key`, which may be empty; a missing key is an error.
 
-        Raises Err[Error].
+        Raises Err[types.Error].
         """
         ...
 
-    async def set(self, key: str, value: Payload) -> None:
+    async def set(self, key: str, value: types.Payload) -> None:
         """Puts `value` under `key`, in place of what may be there.
 
-        Raises Err[Error].
+        Raises Err[types.Error].
         """
         ...
 
     async def keys(self) -> list[str]:
         """The keys of this store, in no particular order.
 
-        Raises Err[Error].
+        Raises Err[types.Error].
         """
         ...
 
     async def delete(self, key: str) -> None:
         """Removes `key` and its value; a missing key is an error.
 
-        Raises Err[Error].
+        Raises Err[types.Error].
         """
         ...
 
@@ -53,20 +53,20 @@ class KvHost(Protocol):
     async def kv_open(self, name: str) -> Kv:
         """Opens the store that the slightfile grants under `name`.
 
-        Raises Err[Error].
+        Raises Err[types.Error].
         """
         ...
 
 
-def _note_types_error(lower: Lower, value: Error) -> None:
+def _note_error(lower: Lower, value: types.Error) -> None:
     match value:
-        case ErrorErrorWithDescription():
+        case types.ErrorErrorWithDescription():
             lower.string(value.value)
 
 
-def _store_types_error(lower: Lower, memory: memoryview, at: int, value: Error) -> None:
+def _store_error(lower: Lower, memory: memoryview, at: int, value: types.Error) -> None:
     match value:
-        case ErrorErrorWithDescription():
+        case types.ErrorErrorWithDescription():
             memory[at] = 0
             lower.put(at + 4)
         case _:
@@ -74,46 +74,48 @@ def _store_types_error(lower: Lower, memory: memoryview, at: int, value: Error) 
 
 
 async def _kv_open(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::open", "name")
-    name_pointer, name_length, result_at = args
-    name = lift.string(name_pointer, name_length)
+    name_0, name_1, result_at = args
+    lift = Lift(guest, "kv: kv::open")
+    lift.at = "name"
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await host.kv_open(name)
     except Err as err:
-        problem: Error = err.value
+        problem: types.Error = err.value
         lower = Lower(guest, "kv: kv::open")
-        _note_types_error(lower, problem)
+        _note_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_types_error(lower, memory, result_at + 4, problem)
+        _store_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("kv", answer, "kv: kv::open: result")
+    lower = Lower(guest, "kv: kv::open")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("kv", answer))
 
 
 async def _kv_get(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::get", "self")
-    self__handle, key_pointer, key_length, result_at = args
-    self_: Kv = lift.handle("kv", self__handle)
+    self__0, key_0, key_1, result_at = args
+    lift = Lift(guest, "kv: kv::get")
+    lift.at = "self"
+    self_: Kv = lift.handle("kv", self__0)
     lift.at = "key"
-    key = lift.string(key_pointer, key_length)
+    key = lift.string(key_0, key_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await self_.get(key)
     except Err as err:
-        problem: Error = err.value
+        problem: types.Error = err.value
         lower = Lower(guest, "kv: kv::get")
-        _note_types_error(lower, problem)
+        _note_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_types_error(lower, memory, result_at + 4, problem)
+        _store_error(lower, memory, result_at + 4, problem)
         return
     lower = Lower(guest, "kv: kv::get")
     lower.bytes(answer)
@@ -124,46 +126,48 @@ async def _kv_get(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
 
 
 async def _kv_set(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::set", "self")
-    self__handle, key_pointer, key_length, value_pointer, value_length, result_at = args
-    self_: Kv = lift.handle("kv", self__handle)
+    self__0, key_0, key_1, value_0, value_1, result_at = args
+    lift = Lift(guest, "kv: kv::set")
+    lift.at = "self"
+    self_: Kv = lift.handle("kv", self__0)
     lift.at = "key"
-    key = lift.string(key_pointer, key_length)
+    key = lift.string(key_0, key_1)
     lift.at = "value"
-    value = lift.bytes(value_pointer, value_length)
+    value = lift.bytes(value_0, value_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         await self_.set(key, value)
     except Err as err:
-        problem: Error = err.value
+        problem: types.Error = err.value
         lower = Lower(guest, "kv: kv::set")
-        _note_types_error(lower, problem)
+        _note_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_types_error(lower, memory, result_at + 4, problem)
+        _store_error(lower, memory, result_at + 4, problem)
         return
     memory = guest.memory
     memory[result_at] = 0
 
 
 async def _kv_keys(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::keys", "self")
-    self__handle, result_at = args
-    self_: Kv = lift.handle("kv", self__handle)
+    self__0, result_at = args
+    lift = Lift(guest, "kv: kv::keys")
+    lift.at = "self"
+    self_: Kv = lift.handle("kv", self__0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         answer = await self_.keys()
     except Err as err:
-        problem: Error = err.value
+        problem: types.Error = err.value
         lower = Lower(guest, "kv: kv::keys")
-        _note_types_error(lower, problem)
+        _note_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_types_error(lower, memory, result_at + 4, problem)
+        _store_error(lower, memory, result_at + 4, problem)
         return
     lower = Lower(guest, "kv: kv::keys")
     lower.texts(answer)
@@ -174,23 +178,24 @@ async def _kv_keys(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
 
 
 async def _kv_delete(host: KvHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "kv: kv::delete", "self")
-    self__handle, key_pointer, key_length, result_at = args
-    self_: Kv = lift.handle("kv", self__handle)
+    self__0, key_0, key_1, result_at = args
+    lift = Lift(guest, "kv: kv::delete")
+    lift.at = "self"
+    self_: Kv = lift.handle("kv", self__0)
     lift.at = "key"
-    key = lift.string(key_pointer, key_length)
+    key = lift.string(key_0, key_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
         await self_.delete(key)
     except Err as err:
-        problem: Error = err.value
+        problem: types.Error = err.value
         lower = Lower(guest, "kv: kv::delete")
-        _note_types_error(lower, problem)
+        _note_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_types_error(lower, memory, result_at + 4, problem)
+        _store_error(lower, memory, result_at + 4, problem)
         return
     memory = guest.memory
     memory[result_at] = 0

@@ -13,6 +13,7 @@ typedef struct {
     bool is_some;
     abi_string_t value;
 } abi_option_string_t;
+abi_layout(abi_option_string_t, 12, 4);
 
 static inline void abi_option_string_free(abi_option_string_t value) {
     if (value.is_some) abi_string_free(value.value);
@@ -30,6 +31,7 @@ typedef struct {
     abi_option_string_t title;
     abi_string_t name;
 } greeter_person_t;
+abi_layout(greeter_person_t, 20, 4);
 
 void greeter_person_free(greeter_person_t value);
 
@@ -43,6 +45,7 @@ typedef struct {
         abi_string_t signed_before;
     };
 } greeter_error_t;
+abi_layout(greeter_error_t, 12, 4);
 
 enum {
     /* There is no name. */
@@ -74,7 +77,6 @@ bool greeter_greet(greeter_person_t person, abi_string_t *ok, greeter_error_t *e
 greeter_guest_book_t greeter_guest_book_new(void);
 
 /* Adds a person to the book, each only once; returns how many are in it now. */
-bool greeter_guest_book_sign(greeter_guest_book_t self, greeter_person_t person, uint32_t *ok,
-                             greeter_error_t *err);
+bool greeter_guest_book_sign(greeter_guest_book_t self, greeter_person_t person, uint32_t *ok, greeter_error_t *err);
 
 #endif

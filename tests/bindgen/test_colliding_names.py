@@ -18,6 +18,8 @@ flags marks { ß, ss, empty, contains }
 record fields { int: u8, flat: u8, %bool: u8, lower: u8 }
 variant shapes { ß(u8), ss(u8), tag(u16), self(string) }
 variant bare { a, b }
+record cased { ǅ: u8, ǆ: string }
+variant either-case { ǅ(u8), ǆ(string), tag(cased) }
 type ß = u8
 type ss = string
 resource r {
@@ -30,6 +32,7 @@ flat: func(flat: u8) -> r
 takes: func(flat: r, slots: shapes, lower-slots: shapes, function: letters) -> marks
 passes: func(params: string, loan: list<string>, arguments: fields, value: ß, text: ss, import: bare) -> shapes
 more: func(a: shapes, b: shapes, lower: shapes, blocks: list<shapes>, self: r, ok: u8, err: u8) -> expected<r, shapes>
+cases: func(a: cased, b: list<either-case>) -> either-case
 hides: func(lift-names-shapes: shapes, lower-names-shapes: shapes, import-names-hides: u8, names-hides: bare) -> shapes
 """
 
@@ -74,7 +77,8 @@ def test_colliding_names_compile_in_rust(side: str, tmp_path: Path) -> None:
     assert len(paths) == len(found) + 1
     root = tmp_path / "out" / "lib.rs"
     root.write_text("".join(f"pub mod {path.stem};\n" for path in paths))
-    compile_rust(root, tmp_path / "guest.wasm", "-Dwarnings", "-Anon-snake-case", "-Anon-camel-case-types")
+    allowed = ("-Anon-snake-case", "-Anon-camel-case-types", "-Auncommon-codepoints")
+    compile_rust(root, tmp_path / "guest.wasm", "-Dwarnings", *allowed)
 
 
 def test_every_interface_has_a_page_of_its_own(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_no_backend_computes_what_the_plan_says() -> None:
             for alias in node.names
         }
         # What a C compiler does with a struct is C's own affair, and is held against the plan.
-        assert imported - {"plan", "Direction"} <= ({"SizeAlign", "align_up"} if path.stem == "c_layout" else set())
+        assert imported - {"plan", "Direction"} <= ({"align_up"} if path.stem == "c_layout" else set())
 
 
 def test_the_same_type_has_the_same_shape(calls: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from bindgen.runtime import Err, Ok, host_resource_imports
 from bindgen.wit_parser import load_many
 from slight_py.engine import Program, describe
 from tests.bindgen import echo_c
-from tests.bindgen.roundtrip import Caller, Case, bindings, engine
+from tests.bindgen.roundtrip import Caller, Case, Guest, bindings, engine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -177,9 +177,25 @@ def test_types_of_one_name_from_two_interfaces_are_told_apart(tmp_path: Path) ->
             "e2": "record error { two: u64 }\n",
         },
     )
-    assert "from .e1 import Error\n" in files["api.py"]
-    assert "from .e2 import Error as E2Error\n" in files["api.py"]
-    assert "async def f(self, a: Error, b: E2Error) -> int:" in files["api.py"]
+    assert "from . import e1, e2\n" in files["api.py"]
+    assert "async def f(self, a: e1.Error, b: e2.Error) -> int:" in files["api.py"]
+
+
+@pytest.mark.parametrize("name", ["value", "at", "lift", "s0", "range", "list"])
+def test_an_interface_named_like_a_variable_of_the_bindings_is_used(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.wit").write_text("variant shape { a(u8), b(string), c(list<string>) }\n")
+    text = f"use {{ shape }} from %{name}\nf: func(at: shape, %list: list<shape>) -> tuple<shape, list<shape>>\n"
+    for side in ("host-side", "guest-side"):
+        (tmp_path / f"{side}.wit").write_text(text)
+    imported, exported = load_many([tmp_path / "host-side.wit", tmp_path / "guest-side.wit"])
+    built = Guest(tmp_path, [imported], [exported], echo_c.compile_echo)
+    types = next(module for interface, module in built.module_of.items() if interface.name == name)
+    shapes = [types.ShapeA(1), types.ShapeB("x"), types.ShapeC(["y", ""])]
+
+    async def body(call: Caller) -> None:
+        assert await call("f", shapes[1], shapes) == (shapes[1], shapes)
+
+    built.run(body)
 
 
 @pytest.mark.parametrize(

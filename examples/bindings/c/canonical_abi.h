@@ -10,7 +10,8 @@
  *     and a union of `ok` and `err`, a tuple has the fields `f0`, `f1` and so on.
  *   - A variant or union is `tag`, one of the constants that stand beside it, and a union of the payloads, named after
  *     their cases, or `f0`, `f1` and so on. Payloads of one type share their place: any of their names will do.
- *   - Flags are a number and its bits, more than 64 of them an array of words; a char is a uint32_t.
+ *   - Flags are a number and its bits; more than 32 of them are an array of words, with numbers for `..._has` and
+ *     `..._with`. A char is a uint32_t.
  *   - A resource is a handle.
  *
  * Who owns what:
@@ -107,6 +108,9 @@ static inline abi_strings_t abi_strings_dup(abi_strings_t value) {
 }
 
 /* The rest is for the generated sources. */
+
+/* Makes sure that a type lies in memory as the host has it. */
+#define abi_layout(type, size, align) _Static_assert(sizeof(type) == size && _Alignof(type) == align, #type)
 
 /* A block that lives as long as a call, before its bytes. */
 typedef struct abi_block {

@@ -9,23 +9,43 @@
 #include "http_types.h"
 
 /* Answers one request. An error becomes status 500. */
-typedef bool http_handler_handle_http_fn(http_types_request_t req, http_types_response_t *ok,
-                                         http_types_http_error_t *err);
+typedef bool http_handler_handle_http_fn(
+    http_types_request_t req, http_types_response_t *ok, http_types_http_error_t *err
+);
 
 /* Exports a `http_handler_handle_http_fn` under a name: HTTP_HANDLER_HANDLE_HTTP_EXPORT("handle-http", function) */
 #define HTTP_HANDLER_HANDLE_HTTP_EXPORT(name, function) \
     __attribute__((export_name(name))) \
-    const void *function##_export(http_types_method_t req_0, const void *req_1, size_t req_2, const void *req_3, \
-                                  size_t req_4, const void *req_5, size_t req_6, uint32_t req_7, uint32_t req_8, \
-                                  uint32_t req_9) { \
-        return http_handler_handle_http_call(function, req_0, req_1, req_2, req_3, req_4, req_5, req_6, req_7, \
-                                             req_8, req_9); \
+    const void *function##_export( \
+        http_types_method_t req_0, \
+        const void *req_1, \
+        size_t req_2, \
+        const void *req_3, \
+        size_t req_4, \
+        const void *req_5, \
+        size_t req_6, \
+        uint32_t req_7, \
+        uint32_t req_8, \
+        uint32_t req_9 \
+    ) { \
+        return http_handler_handle_http_call( \
+            function, req_0, req_1, req_2, req_3, req_4, req_5, req_6, req_7, req_8, req_9 \
+        ); \
     }
 
 /* What that export does. */
-const void *http_handler_handle_http_call(http_handler_handle_http_fn *function, http_types_method_t req_0,
-                                          const void *req_1, size_t req_2, const void *req_3, size_t req_4,
-                                          const void *req_5, size_t req_6, uint32_t req_7, uint32_t req_8,
-                                          uint32_t req_9);
+const void *http_handler_handle_http_call(
+    http_handler_handle_http_fn *function,
+    http_types_method_t req_0,
+    const void *req_1,
+    size_t req_2,
+    const void *req_3,
+    size_t req_4,
+    const void *req_5,
+    size_t req_6,
+    uint32_t req_7,
+    uint32_t req_8,
+    uint32_t req_9
+);
 
 #endif

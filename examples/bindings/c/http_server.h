@@ -32,28 +32,50 @@ void http_server_server_drop(http_server_server_t handle);
 bool http_server_router_new(http_server_router_t *ok, http_types_http_router_error_t *err);
 
 /* A router without routes whose later ones all begin with `base`. */
-bool http_server_router_new_with_base(http_types_uri_t base, http_server_router_t *ok,
-                                      http_types_http_router_error_t *err);
+bool http_server_router_new_with_base(
+    http_types_uri_t base, http_server_router_t *ok, http_types_http_router_error_t *err
+);
 
 /* Registers a route for GET, which answers HEAD too. */
-bool http_server_router_get(http_server_router_t self, abi_string_t route, abi_string_t handler,
-                            http_server_router_t *ok, http_types_http_router_error_t *err);
+bool http_server_router_get(
+    http_server_router_t self,
+    abi_string_t route,
+    abi_string_t handler,
+    http_server_router_t *ok,
+    http_types_http_router_error_t *err
+);
 
 /* Registers a route for PUT. */
-bool http_server_router_put(http_server_router_t self, abi_string_t route, abi_string_t handler,
-                            http_server_router_t *ok, http_types_http_router_error_t *err);
+bool http_server_router_put(
+    http_server_router_t self,
+    abi_string_t route,
+    abi_string_t handler,
+    http_server_router_t *ok,
+    http_types_http_router_error_t *err
+);
 
 /* Registers a route for POST. */
-bool http_server_router_post(http_server_router_t self, abi_string_t route, abi_string_t handler,
-                             http_server_router_t *ok, http_types_http_router_error_t *err);
+bool http_server_router_post(
+    http_server_router_t self,
+    abi_string_t route,
+    abi_string_t handler,
+    http_server_router_t *ok,
+    http_types_http_router_error_t *err
+);
 
 /* Registers a route for DELETE. */
-bool http_server_router_delete(http_server_router_t self, abi_string_t route, abi_string_t handler,
-                               http_server_router_t *ok, http_types_http_router_error_t *err);
+bool http_server_router_delete(
+    http_server_router_t self,
+    abi_string_t route,
+    abi_string_t handler,
+    http_server_router_t *ok,
+    http_types_http_router_error_t *err
+);
 
 /* Serves `router` at `address`, `HOST:PORT`, and returns at once. The server works on until it is stopped. */
-bool http_server_server_serve(abi_string_t address, http_server_router_t router, http_server_server_t *ok,
-                              http_types_http_router_error_t *err);
+bool http_server_server_serve(
+    abi_string_t address, http_server_router_t router, http_server_server_t *ok, http_types_http_router_error_t *err
+);
 
 /* Finishes the requests under way and ends. */
 bool http_server_server_stop(http_server_server_t self, http_types_http_router_error_t *err);

@@ -5,8 +5,6 @@ const void *http_server_export_on_server_init_call(http_server_export_on_server_
     static _Alignas(4) uint8_t area[12];
     abi_string_t err = {0};
     area[0] = !function(&err);
-    if (area[0]) {
-        __builtin_memcpy(area + 4, &err, sizeof err);
-    }
+    if (area[0]) __builtin_memcpy(area + 4, &err, sizeof err);
     return area;
 }

@@ -13,13 +13,9 @@ typedef uint16_t http_types_http_status_t;
 /* The bytes of a message's content. */
 typedef abi_bytes_t http_types_body_t;
 
-static inline void http_types_body_free(http_types_body_t value) {
-    abi_bytes_free(value);
-}
+void http_types_body_free(http_types_body_t value);
 
-static inline http_types_body_t http_types_body_dup(http_types_body_t value) {
-    return abi_bytes_dup(value);
-}
+http_types_body_t http_types_body_dup(http_types_body_t value);
 
 #ifndef ABI_TUPLE2_STRING_STRING_T
 #define ABI_TUPLE2_STRING_STRING_T
@@ -27,6 +23,7 @@ typedef struct {
     abi_string_t f0;
     abi_string_t f1;
 } abi_tuple2_string_string_t;
+abi_layout(abi_tuple2_string_string_t, 16, 4);
 
 static inline void abi_tuple2_string_string_free(abi_tuple2_string_string_t value) {
     abi_string_free(value.f0);
@@ -46,16 +43,17 @@ typedef struct {
     const abi_tuple2_string_string_t *ptr;
     size_t len;
 } abi_list_tuple2_string_string_t;
+abi_layout(abi_list_tuple2_string_string_t, 8, 4);
 
 static inline void abi_list_tuple2_string_string_free(abi_list_tuple2_string_string_t value) {
     for (size_t i = 0; i < value.len; i++) abi_tuple2_string_string_free(value.ptr[i]);
     canonical_abi_free((void *)value.ptr, value.len * sizeof *value.ptr, _Alignof(abi_tuple2_string_string_t));
 }
 
-static inline abi_list_tuple2_string_string_t abi_list_tuple2_string_string_dup(
-    abi_list_tuple2_string_string_t value) {
-    size_t size = value.len * sizeof *value.ptr;
-    abi_tuple2_string_string_t *copy = abi_copy(value.ptr, size, _Alignof(abi_tuple2_string_string_t));
+static inline abi_list_tuple2_string_string_t abi_list_tuple2_string_string_dup(abi_list_tuple2_string_string_t value) {
+    abi_tuple2_string_string_t *copy = abi_copy(
+        value.ptr, value.len * sizeof *copy, _Alignof(abi_tuple2_string_string_t)
+    );
     for (size_t i = 0; i < value.len; i++) copy[i] = abi_tuple2_string_string_dup(copy[i]);
     value.ptr = copy;
     return value;
@@ -65,35 +63,23 @@ static inline abi_list_tuple2_string_string_t abi_list_tuple2_string_string_dup(
 /* Header fields, as name and value, in the order of the message; a name may come more than once. */
 typedef abi_list_tuple2_string_string_t http_types_headers_t;
 
-static inline void http_types_headers_free(http_types_headers_t value) {
-    abi_list_tuple2_string_string_free(value);
-}
+void http_types_headers_free(http_types_headers_t value);
 
-static inline http_types_headers_t http_types_headers_dup(http_types_headers_t value) {
-    return abi_list_tuple2_string_string_dup(value);
-}
+http_types_headers_t http_types_headers_dup(http_types_headers_t value);
 
 /* What a route's own parameters matched, as name and value: `/person/:name` has `name`. The query isn't among them. */
 typedef abi_list_tuple2_string_string_t http_types_params_t;
 
-static inline void http_types_params_free(http_types_params_t value) {
-    abi_list_tuple2_string_string_free(value);
-}
+void http_types_params_free(http_types_params_t value);
 
-static inline http_types_params_t http_types_params_dup(http_types_params_t value) {
-    return abi_list_tuple2_string_string_dup(value);
-}
+http_types_params_t http_types_params_dup(http_types_params_t value);
 
 /* Path and query. */
 typedef abi_string_t http_types_uri_t;
 
-static inline void http_types_uri_free(http_types_uri_t value) {
-    abi_string_free(value);
-}
+void http_types_uri_free(http_types_uri_t value);
 
-static inline http_types_uri_t http_types_uri_dup(http_types_uri_t value) {
-    return abi_string_dup(value);
-}
+http_types_uri_t http_types_uri_dup(http_types_uri_t value);
 
 typedef uint8_t http_types_method_t;
 
@@ -113,6 +99,7 @@ typedef struct {
     bool is_some;
     abi_bytes_t value;
 } abi_option_bytes_t;
+abi_layout(abi_option_bytes_t, 12, 4);
 
 static inline void abi_option_bytes_free(abi_option_bytes_t value) {
     if (value.is_some) abi_bytes_free(value.value);
@@ -132,6 +119,7 @@ typedef struct {
     /* Always there in a request that a server hands to a guest, and possibly empty. */
     abi_option_bytes_t body;
 } http_types_request_t;
+abi_layout(http_types_request_t, 40, 4);
 
 void http_types_request_free(http_types_request_t value);
 
@@ -143,13 +131,15 @@ typedef struct {
     bool is_some;
     abi_list_tuple2_string_string_t value;
 } abi_option_list_tuple2_string_string_t;
+abi_layout(abi_option_list_tuple2_string_string_t, 12, 4);
 
 static inline void abi_option_list_tuple2_string_string_free(abi_option_list_tuple2_string_string_t value) {
     if (value.is_some) abi_list_tuple2_string_string_free(value.value);
 }
 
 static inline abi_option_list_tuple2_string_string_t abi_option_list_tuple2_string_string_dup(
-    abi_option_list_tuple2_string_string_t value) {
+    abi_option_list_tuple2_string_string_t value
+) {
     if (value.is_some) value.value = abi_list_tuple2_string_string_dup(value.value);
     return value;
 }
@@ -160,6 +150,7 @@ typedef struct {
     abi_option_list_tuple2_string_string_t headers;
     abi_option_bytes_t body;
 } http_types_response_t;
+abi_layout(http_types_response_t, 28, 4);
 
 void http_types_response_free(http_types_response_t value);
 
@@ -176,6 +167,7 @@ typedef struct {
         abi_string_t unexpected_error;
     };
 } http_types_http_error_t;
+abi_layout(http_types_http_error_t, 12, 4);
 
 enum {
     HTTP_TYPES_HTTP_ERROR_INVALID_URL,
@@ -200,6 +192,7 @@ typedef struct {
         abi_string_t unexpected_error;
     };
 } http_types_http_router_error_t;
+abi_layout(http_types_http_router_error_t, 12, 4);
 
 enum {
     HTTP_TYPES_HTTP_ROUTER_ERROR_INVALID_URL,

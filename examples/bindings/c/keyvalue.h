@@ -21,6 +21,7 @@ typedef struct {
         abi_string_t unexpected_error;
     };
 } keyvalue_error_t;
+abi_layout(keyvalue_error_t, 12, 4);
 
 enum {
     /* The store holds no value under this key. */

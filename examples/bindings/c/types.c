@@ -2,10 +2,21 @@
 #include "types.h"
 
 void types_error_free(types_error_t value) {
-    abi_string_free(value.error_with_description);
+    if (value.tag == TYPES_ERROR_ERROR_WITH_DESCRIPTION) abi_string_free(value.error_with_description);
 }
 
 types_error_t types_error_dup(types_error_t value) {
-    value.error_with_description = abi_string_dup(value.error_with_description);
+    if (value.tag == TYPES_ERROR_ERROR_WITH_DESCRIPTION) {
+        value.error_with_description = abi_string_dup(value.error_with_description);
+    }
+    return value;
+}
+
+void types_payload_free(types_payload_t value) {
+    abi_bytes_free(value);
+}
+
+types_payload_t types_payload_dup(types_payload_t value) {
+    value = abi_bytes_dup(value);
     return value;
 }

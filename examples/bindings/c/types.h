@@ -12,6 +12,7 @@ typedef struct {
     uint8_t tag;
     abi_string_t error_with_description;
 } types_error_t;
+abi_layout(types_error_t, 12, 4);
 
 enum {
     TYPES_ERROR_ERROR_WITH_DESCRIPTION,
@@ -24,12 +25,8 @@ types_error_t types_error_dup(types_error_t value);
 /* A value. */
 typedef abi_bytes_t types_payload_t;
 
-static inline void types_payload_free(types_payload_t value) {
-    abi_bytes_free(value);
-}
+void types_payload_free(types_payload_t value);
 
-static inline types_payload_t types_payload_dup(types_payload_t value) {
-    return abi_bytes_dup(value);
-}
+types_payload_t types_payload_dup(types_payload_t value);
 
 #endif

@@ -77,12 +77,6 @@ GreeterError: TypeAlias = GreeterErrorNobody | GreeterErrorNameTooLong | Greeter
 """Why somebody is not greeted."""
 
 
-def _lift_option_string(lift: Lift, tag: int, s0: int, s1: int) -> str | None:
-    if lift.case(tag, 2, "option"):
-        return lift.string(s0, s1)
-    return None
-
-
 def _note_greeter_error(lower: Lower, value: GreeterError) -> None:
     match value:
         case GreeterErrorSignedBefore():
@@ -106,9 +100,12 @@ def _store_greeter_error(lower: Lower, memory: memoryview, at: int, value: Greet
 
 
 async def _greet(host: GreeterHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "greeter: greet", "person")
     person_0, person_1, person_2, person_3, person_4, result_at = args
-    person = Person(_lift_option_string(lift, person_0, person_1, person_2), lift.string(person_3, person_4))
+    lift = Lift(guest, "greeter: greet")
+    lift.at = "person"
+    person = Person(
+        lift.string(person_1, person_2) if lift.case(person_0, 2, "option") else None, lift.string(person_3, person_4)
+    )
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -132,15 +129,19 @@ async def _greet(host: GreeterHost, guest: Guest, args: tuple[Any, ...]) -> None
 
 async def _guest_book_new(host: GreeterHost, guest: Guest, args: tuple[Any, ...]) -> Flat:
     answer = await host.guest_book_new()
-    return guest.handles.add("guest-book", answer, "greeter: guest-book::new: result")
+    lower = Lower(guest, "greeter: guest-book::new")
+    return lower.handle("guest-book", answer)
 
 
 async def _guest_book_sign(host: GreeterHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "greeter: guest-book::sign", "self")
-    self__handle, person_0, person_1, person_2, person_3, person_4, result_at = args
-    self_: GuestBook = lift.handle("guest-book", self__handle)
+    self__0, person_0, person_1, person_2, person_3, person_4, result_at = args
+    lift = Lift(guest, "greeter: guest-book::sign")
+    lift.at = "self"
+    self_: GuestBook = lift.handle("guest-book", self__0)
     lift.at = "person"
-    person = Person(_lift_option_string(lift, person_0, person_1, person_2), lift.string(person_3, person_4))
+    person = Person(
+        lift.string(person_1, person_2) if lift.case(person_0, 2, "option") else None, lift.string(person_3, person_4)
+    )
     lift.at = "result"
     lift.range(result_at, 16)
     try:
