@@ -72,14 +72,27 @@ _HTTP_CLIENT_TYPES = (ResourceType("http-client", "http-client"),)
 
 # Messages.
 
-_MESSAGING = Family("messaging", {"messaging": ""}, named=True)
+_MESSAGING = Family(
+    "messaging",
+    {"messaging": "capabilities.bindings.messaging"},
+    host="capabilities.messaging.host:hosts",
+    embedded="messaging.memory",
+    named=True,
+)
+_FILES_OF_MESSAGES = ResourceType(
+    "messaging.filesystem",
+    "messaging",
+    optional=("DIRECTORY",),
+    load="capabilities.messaging.filesystem:FilesystemBackend",
+)
 _MESSAGING_TYPES = (
-    ResourceType("messaging.filesystem", "messaging"),
+    ResourceType("messaging.memory", "messaging", load="capabilities.messaging.memory:MemoryTopics", shared=True),
+    _FILES_OF_MESSAGES,
     ResourceType("messaging.mosquitto", "messaging"),
     ResourceType("messaging.nats", "messaging"),
     ResourceType("messaging.confluent_apache_kafka", "messaging"),
     ResourceType("messaging.azsbus", "messaging"),
-    ResourceType("mq.filesystem", "messaging"),
+    replace(_FILES_OF_MESSAGES, name="mq.filesystem"),
     ResourceType("mq.azsbus", "messaging"),
 )
 

@@ -18,7 +18,9 @@ class ResourceType:
     have. `extra` is the extra of this package that brings the libraries which it imports (`slight-py[nats]`).
 
     `shared` is whether all workers of one run share what it keeps: it is made in the main process alone, and has a
-    method `connect`, whose result is the backend, for the main process and for each worker (slight_py/sharing.py).
+    method `connect`, whose result is the backend, for the main process and for each worker, and has coroutine methods
+    that take and return values (slight_py/sharing.py). A backend that is more than those is what a function `attach` of
+    the class makes of that result, in whichever process it is used.
     """
 
     name: str

@@ -80,11 +80,12 @@ class Backends:
         if grant.resource.name == "keyvalue.memory":
             return self.memory()
         key = (grant.resource.load, tuple(sorted(grant.configs.items())))
+        where = f"{slightfile.place(grant)}{grant.resource.name}"
         if grant.resource.shared and self.shared is not None:
-            return self.shared(key)
+            return _attached(grant, self.shared(key), where)
         if key not in self.made:
-            self.made[key] = _backend(grant, f"{slightfile.place(grant)}{grant.resource.name}")
-        return self.made[key].connect() if grant.resource.shared else self.made[key]
+            self.made[key] = _backend(grant, where)
+        return _attached(grant, self.made[key].connect(), where) if grant.resource.shared else self.made[key]
 
     async def close(self) -> None:
         """Closes the backends, each whatever becomes of the others, when what instances kept of them is closed."""
@@ -97,11 +98,21 @@ class Backends:
                     log.error("%s can't be closed: %s", type(backend).__name__, _described(error, type(backend)))
 
 
-def _backend(grant: Grant, where: str) -> Any:
+def _attached(grant: Grant, connected: Any, where: str) -> Any:
+    """The backend of a shared resource, by what it has been connected with."""
+    attach = getattr(_class(grant, where), "attach", None)
+    return connected if attach is None else attach(connected)
+
+
+def _class(grant: Grant, where: str) -> Any:
     try:
-        make = registry.load_backend(grant.resource)
+        return registry.load_backend(grant.resource)
     except RegistryError as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def _backend(grant: Grant, where: str) -> Any:
+    make = _class(grant, where)
     try:
         return make(grant.configs)
     except ConfigError as error:

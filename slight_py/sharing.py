@@ -5,7 +5,8 @@ the worker inherited, so nobody else can connect; `serve` makes them there. What
 
 A message is its length and a pickle: `(number, backend, method, arguments)` asks, `(number, None, "", ())` takes a
 question back, `(number, succeeded, result or error)` answers, in any order. The main process trusts its workers as
-little as it has to: a pickle can name the classes of capabilities that hold values or are errors, and nothing else.
+little as it has to: a pickle holds values of Python's own types, and dataclasses and errors of capabilities by their
+names and fields. It can name no other class, and change none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pickle
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from struct import Struct
 from typing import Any, TypeAlias
 
@@ -42,20 +43,45 @@ class Gone(CapabilityError):
     """The main process is gone, and with it what its backends kept."""
 
 
-def _pack(message: object) -> bytes:
-    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    return _LENGTH.pack(len(data)) + data
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, obj: Any) -> Any:
+        """What stands for a dataclass or an error: where its class is, and what makes another one like it."""
+        kind = type(obj)
+        if isinstance(obj, CapabilityError | Err):
+            return kind.__module__, kind.__qualname__, obj.args
+        if is_dataclass(kind):
+            return kind.__module__, kind.__qualname__, tuple(getattr(obj, each.name) for each in fields(kind))
+        return None
 
 
 class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, pid: Any) -> Any:
+        module, name, values = pid
+        return _class(module, name)(*values)
+
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("bindgen.runtime", "Err"):
-            return Err
-        if module.split(".")[0] in ("capabilities", "slight_py"):
-            found = getattr(importlib.import_module(module), name, None)
-            if isinstance(found, type) and (is_dataclass(found) or issubclass(found, CapabilityError)):
-                return found
-        raise pickle.UnpicklingError(f"{module}.{name} is not for messages between processes")
+        raise pickle.UnpicklingError(f"{module}.{name} is no value")
+
+
+def _class(module: str, name: str) -> Any:
+    """A class that messages may hold objects of. Raises UnpicklingError for any other."""
+    if (module, name) == (Err.__module__, Err.__qualname__):
+        return Err
+    if module.split(".")[0] in ("capabilities", "slight_py"):
+        found = getattr(importlib.import_module(module), name, None)
+        if isinstance(found, type) and (is_dataclass(found) or issubclass(found, CapabilityError)):
+            return found
+    raise pickle.UnpicklingError(f"{module}.{name} is not for messages between processes")
+
+
+def _pack(message: object) -> bytes:
+    """Raises CapabilityError where the message is too long."""
+    packed = io.BytesIO()
+    _Pickler(packed, pickle.HIGHEST_PROTOCOL).dump(message)
+    data = packed.getvalue()
+    if len(data) > MESSAGE_LIMIT:
+        raise CapabilityError(f"it takes {len(data)} bytes, more than processes tell each other")
+    return _LENGTH.pack(len(data)) + data
 
 
 async def _receive(reader: asyncio.StreamReader) -> Any:
@@ -81,9 +107,18 @@ async def serve(backends: Mapping[Key, Any], sock: socket.socket) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=sock)
     worker = _Worker(backends, writer)
     try:
-        with suppress(EOFError, ValueError):
+        with suppress(EOFError):
             while True:
-                await worker.take(*await _receive(reader))
+                message = await _receive(reader)
+                match message:
+                    case (int(number), None, "", ()):
+                        worker.take_back(number)
+                    case (int(number), (str(), tuple()) as key, str(method), tuple(arguments)):
+                        await worker.take(number, key, method, arguments)
+                    case _:
+                        raise ValueError("a message is no question")
+    except (ValueError, TypeError) as error:  # such as a key with lists in it
+        log.error("a worker is cut off from what it shares: %s", error)
     finally:
         writer.transport.abort()
         await worker.close()
@@ -98,12 +133,15 @@ class _Worker:
         self._open: dict[Key, Any] = {}
         self._calls: dict[int, asyncio.Task[None]] = {}
 
-    async def take(self, number: int, key: Key | None, method: str, arguments: tuple[Any, ...]) -> None:
-        """Begins what a message asks for. Raises ValueError for what no worker asks for."""
-        if key is None:
-            if call := self._calls.get(number):
-                call.cancel()
-            return
+    def take_back(self, number: int) -> None:
+        """Ends what a message has asked for."""
+        if call := self._calls.get(number):
+            call.cancel()
+
+    async def take(self, number: int, key: Key, method: str, arguments: tuple[Any, ...]) -> None:
+        """Begins what a message asks for. Raises ValueError for what no worker asks for, EOFError where it is gone."""
+        if number in self._calls:
+            raise ValueError("a number is used twice")
         if key not in self._open:
             if key not in self._backends:
                 raise ValueError("there is no such backend")
@@ -111,15 +149,17 @@ class _Worker:
         function = getattr(type(self._open[key]), method, None)
         if method.startswith("_") or method == "close" or not inspect.iscoroutinefunction(function):
             raise ValueError("there is no such method")
-        call = asyncio.create_task(self._answer(number, function(self._open[key], *arguments)))
+        call = asyncio.create_task(self._answer(number, function, (self._open[key], *arguments)))
         self._calls[number] = call
         call.add_done_callback(lambda _: self._calls.pop(number, None))
-        # A worker that reads no answers is not read.
-        await self._writer.drain()
-
-    async def _answer(self, number: int, answer: Any) -> None:
         try:
-            message = _pack((number, True, await answer))
+            await self._writer.drain()  # a worker that reads no answers is not read
+        except OSError:
+            raise EOFError from None
+
+    async def _answer(self, number: int, function: Any, arguments: tuple[Any, ...]) -> None:
+        try:
+            message = _pack((number, True, await function(*arguments)))
         except (CapabilityError, Err) as error:
             message = _pack((number, False, error))
         except Exception:
@@ -128,10 +168,15 @@ class _Worker:
         self._writer.write(message)
 
     async def close(self) -> None:
-        for call in list(self._calls.values()):
+        calls = list(self._calls.values())
+        for call in calls:
             call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
         for backend in self._open.values():
-            await backend.close()
+            try:
+                await backend.close()
+            except Exception:
+                log.exception("what a worker had open can't be closed")
 
 
 # A worker's end.
@@ -188,8 +233,10 @@ class Connection:
                     answer.set_result(result)
                 else:
                     answer.set_exception(result)
-        except (EOFError, ValueError):
+        except EOFError:
             pass
+        except ValueError as error:
+            log.error("the main process is cut off: %s", error)
         finally:
             self._lost = True
             for answer in self._waiting.values():
@@ -214,7 +261,7 @@ class Remote:
         self._key = key
 
     def __getattr__(self, method: str) -> Any:
-        if method.startswith("_"):
+        if method.startswith("_") or method == "session":  # a host with sessions is none of the main process's
             raise AttributeError(method)
 
         async def ask(*arguments: Any) -> Any:

@@ -81,13 +81,18 @@ class Topics(Protocol):
     async def subscribe(self, topic: str) -> Subscription:
         """A subscription that sees every message published on the topic from when this returns.
 
-        Raises MessagingError.
+        A topic with wildcards of MQTT (`+`, `#`) or NATS (`*`, `>`) may stand for several where the server has them. A
+        backend refuses every other way to name more than one topic, such as a regular expression, with TopicNotFound:
+        the front compares the text of the topic with what the slightfile allows. Raises MessagingError.
         """
         ...
 
 
 class Subscription(Protocol):
-    """The messages of one topic, in the order in which they were published, each once."""
+    """The messages of one topic, in the order in which they were published, each once.
+
+    There is one call of `receive` at a time: a guest that waits does nothing else.
+    """
 
     async def receive(self, seconds: float) -> bytes | None:
         """The next message, which counts as delivered when this returns; None where none comes in so many seconds.
