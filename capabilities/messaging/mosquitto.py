@@ -334,7 +334,7 @@ class MqttConnection:
             self._loop.remove_writer(sock)
 
     def _watch(self, add: Callable[..., Any], sock: Any, callback: Callable[[], None]) -> None:
-        if self._client.socket() is sock and sock.fileno() >= 0:  # else it was closed in the meantime
+        if sock.fileno() >= 0:  # else it was closed in the meantime
             add(sock, callback)
 
     def _read(self) -> None:
@@ -342,10 +342,13 @@ class MqttConnection:
         try:
             self._client.loop_read()
             # TLS may have decrypted more than was asked for, of which the system's socket knows nothing.
-            while self._client.socket() is sock and hasattr(sock, "pending") and sock.pending():
+            while hasattr(sock, "pending") and self._is_current(sock) and sock.pending():
                 self._client.loop_read()
         except Exception:  # whatever it is, the connection is of no use any more
             self._end()
+
+    def _is_current(self, sock: Any) -> bool:
+        return self._client.socket() is sock
 
     def _write(self) -> None:
         try:
