@@ -78,6 +78,7 @@ _MESSAGING = Family(
     host="capabilities.messaging.host:hosts",
     embedded="messaging.memory",
     named=True,
+    actions=("publish", "subscribe"),
 )
 _FILES_OF_MESSAGES = ResourceType(
     "messaging.filesystem",

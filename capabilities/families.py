@@ -47,6 +47,10 @@ class Family:
     `embedded` is the resource type used when there is no slightfile, or None. `named` is whether a guest opens the
     capability by a name; of a family without names a slightfile holds one entry. A family without a `host` has no
     names, as nothing would tell its backends apart.
+
+    `actions` are what a slightfile can allow modules one by one (`publish`, say). The `host` of a family with actions
+    is called with a second mapping, from the names to the `Permissions` of the module (capabilities/permissions.py),
+    and checks them.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Family:
     host: str = ""
     embedded: str | None = None
     named: bool = False
+    actions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.interfaces, Mapping):

@@ -117,9 +117,9 @@ def load_backend(resource: ResourceType) -> Callable[[Mapping[str, str]], Any]:
     return found
 
 
-def load_host(family: Family) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+def load_host(family: Family) -> Callable[..., Mapping[str, Any]]:
     """Import what makes the hosts of a family: what its `host` names. Raises RegistryError if that fails."""
-    found: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _import(family.name, family.host)
+    found: Callable[..., Mapping[str, Any]] = _import(family.name, family.host)
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bindgen.runtime import CANONICAL_ABI, Err, Import, guest_resource_imports, host_resource_imports
 from capabilities import registry
 from capabilities.errors import ConfigError
+from capabilities.permissions import Permissions
 from capabilities.registry import Family, RegistryError
 from slight_py import sessions, wasi
 from slight_py.engine import DROP, WASI, ModuleInfo, Trap
@@ -59,18 +60,20 @@ class Backends:
     shared: Callable[[Key], Any] | None = None
     """In a worker, what stands for a backend that the main process shares with it."""
     made: dict[Key, Any] = field(default_factory=dict)
-    hosts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By family, what answers each of its interfaces."""
+    hosts: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """By module and family, what answers each of its interfaces."""
 
     def host(self, family: Family, interface: str, slightfile: Slightfile) -> Any:
         """What answers an interface of a family that is granted.
 
         Raises UsageError where it can't be made, or lacks a method of the interface.
         """
-        if family.name not in self.hosts:
+        key = slightfile.module, family.name
+        if key not in self.hosts:
             grants = slightfile.grants_for(family.name)
-            self.hosts[family.name] = _hosts(family, {grant.name: self.of(grant, slightfile) for grant in grants})
-        host = self.hosts[family.name].get(interface)
+            backends = {grant.name: self.of(grant, slightfile) for grant in grants}
+            self.hosts[key] = _hosts(family, backends, _permissions(grants, slightfile))
+        host = self.hosts[key].get(interface)
         if family not in registry.families():
             _check_host(host, family, interface, slightfile)
         return host
@@ -122,14 +125,22 @@ def _backend(grant: Grant, where: str) -> Any:
         raise UsageError(f"{where} can't be made: {_described(error, make, secret=True)}") from error
 
 
-def _hosts(family: Family, backends: Mapping[str, Any]) -> Mapping[str, Any]:
+def _permissions(grants: Iterable[Grant], slightfile: Slightfile) -> dict[str, Permissions]:
+    """What a module may do under each name."""
+    return {
+        grant.name: Permissions(slightfile.place(grant), grant.family.name, slightfile.module, grant.allow)
+        for grant in grants
+    }
+
+
+def _hosts(family: Family, backends: Mapping[str, Any], permissions: Mapping[str, Permissions]) -> Mapping[str, Any]:
     """What answers each interface of a family. Raises RegistryError, or UsageError."""
     if not family.host:
         (backend,) = backends.values()
         return dict.fromkeys(family.interfaces, backend)
     make = registry.load_host(family)
     try:
-        return dict(make(backends))
+        return dict(make(backends, permissions) if family.actions else make(backends))
     except Exception as error:
         raise UsageError(f"{family.name} can't be used: {family.host} failed: {_described(error, make)}") from error
 
@@ -204,7 +215,9 @@ def check(path: Path, info: ModuleInfo, slightfile: Slightfile, link_all: bool) 
     for interface, family in served.items():
         if slightfile.grants_for(family.name):
             continue
-        extra = embedded().grants_for(family.name) if link_all else ()
+        # What the slightfile grants to other modules alone is not to be had in this way, either.
+        withheld = any(grant.family.name == family.name for grant in slightfile.others)
+        extra = embedded().grants_for(family.name) if link_all and not withheld else ()
         slightfile = replace(slightfile, grants=slightfile.grants + extra)
         if not extra:
             problems.append(_not_granted(path, interface, family, slightfile))
@@ -367,7 +380,10 @@ def _not_granted(path: Path, interface: str, family: Family, slightfile: Slightf
     add = f"add {_inline(lines)}" if lines else "add a resource that serves it"
     if slightfile.path is None:
         return f"{path}: imports {interface}, which needs a slightfile: {add}, and run it with -c"
-    use = ", or use --link-all-capabilities" if family.embedded else ""
+    other = next((grant for grant in slightfile.others if grant.family.name == family.name), None)
+    if other is not None:
+        add = f'add "{path.name}" to the modules of the one on line {other.line}, or {add}'
+    use = ", or use --link-all-capabilities" if family.embedded and other is None else ""
     return (
         f"{slightfile.path}: {path.name} imports {interface}, and no capability of the family {family.name!r} is "
         f"granted; {add}{use}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 
+from capabilities import notices
 from slight_py import output
 
 MAX_WAITING = 1 << 20
@@ -47,6 +48,8 @@ lines = Lines(output.STANDARD_ERROR)
 
 class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
+        if module := notices.module.get():
+            record.msg, record.args = f"{module}: {record.getMessage().removeprefix(f'{module}: ')}", ()
         lines.write(self.format(record) + "\n")
 
 

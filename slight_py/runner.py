@@ -10,7 +10,7 @@ import asyncio
 import logging
 import resource
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from bindgen.runtime import Err, GuestFault
+from capabilities import notices
 from capabilities.errors import ConfigError
 from capabilities.http.cors import Cors
 from capabilities.http.settings import HttpSettings
@@ -65,6 +66,8 @@ class RunConfig:
     access_log: str | None = None
     """`plain` or `json`."""
     verbose: bool = False
+    module: str = ""
+    """What log lines call the module, where it is one of several."""
 
 
 class Running(Protocol):
@@ -118,6 +121,14 @@ def entry_point(path: Path, functions: dict[str, ExportedFunction]) -> ExportedF
 
 async def run(config: RunConfig, loaded: Loaded) -> int:
     """Runs a loaded module to its end; returns the exit code. Raises UsageError."""
+    return await run_all([(config, loaded)])
+
+
+async def run_all(modules: Sequence[tuple[RunConfig, Loaded]]) -> int:
+    """Runs loaded modules, all at the same time, until each has ended; returns the exit code. Raises UsageError.
+
+    They have no more of each other than the backends that they share.
+    """
     _allow_open_files()
 
     @cache
@@ -126,19 +137,27 @@ async def run(config: RunConfig, loaded: Loaded) -> int:
 
         return MemoryStores()
 
-    async def start_workers(address: str, table: RouteTable) -> Running:
-        from slight_py.workers import Workers
+    backends = linker.Backends(stores)
 
-        # The workers get the slightfile as it was found to be, with what --link-all-capabilities added to it.
-        workers = Workers(replace(config, slightfile=loaded.slightfile), loaded, stores(), module.backends)
-        await workers.start(address, table)
-        return workers
+    def workers_of(config: RunConfig, loaded: Loaded) -> Start:
+        async def start(address: str, table: RouteTable) -> Running:
+            from slight_py.workers import Workers
 
-    try:
-        module = Run(config, loaded, stores, start_workers if config.workers > 1 else None)
-    except InvalidModule as error:
-        raise UsageError(f"{config.app}: the module can't be run: {error}") from None
-    return await module.main()
+            # The workers get the slightfile as it was found to be, with what --link-all-capabilities added to it.
+            workers = Workers(replace(config, slightfile=loaded.slightfile), loaded, stores(), backends)
+            await workers.start(address, table)
+            return workers
+
+        return start
+
+    runs = []
+    for config, loaded in modules:
+        start = workers_of(config, loaded) if config.workers > 1 else None
+        try:
+            runs.append(Run(config, loaded, stores, start, backends))
+        except InvalidModule as error:
+            raise UsageError(f"{config.app}: the module can't be run: {error}") from None
+    return await _main(runs, backends)
 
 
 def _allow_open_files() -> None:
@@ -162,17 +181,62 @@ def cors(slightfile: Slightfile) -> Cors:
         raise UsageError(f"{slightfile.place(grants[0])}http: {error.key}: {error}") from None
 
 
+async def _main(runs: Sequence[Run], backends: linker.Backends) -> int:
+    """Runs modules until all have ended and their servers have; returns the exit code: the first one that isn't 0.
+
+    SIGINT and SIGTERM end them: servers finish the requests under way first, unless a second signal comes. Then the
+    code is 0 where one of them served, and what the signal means where none did. Raises UsageError, for any of them.
+    """
+    loop = asyncio.get_running_loop()
+    this = asyncio.current_task()
+    assert this is not None
+    interrupted: asyncio.Future[int] = loop.create_future()
+    served = False
+
+    def on_signal(number: int) -> None:
+        nonlocal served
+        if interrupted.done():
+            this.cancel()
+        else:
+            served = any(run.serves for run in runs)
+            interrupted.set_result(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    tasks = [asyncio.create_task(run.until(interrupted)) for run in runs]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        codes = [task.result() for task in tasks if task in done]  # or what one of them has raised
+        failed = next((code for code in codes if code), 0)
+        by_signal = None in codes and not served
+        return failed or (128 + interrupted.result() if by_signal else 0)
+    except asyncio.CancelledError:
+        if not interrupted.done():
+            raise
+        return 128 + interrupted.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await backends.close()
+
+
 class Run:
     """One module at work: its entry point, and the servers that it started."""
 
     def __init__(
-        self, config: RunConfig, loaded: Loaded, stores: Callable[[], MemoryStores], start: Start | None = None
+        self,
+        config: RunConfig,
+        loaded: Loaded,
+        stores: Callable[[], MemoryStores],
+        start: Start | None = None,
+        backends: linker.Backends | None = None,
     ) -> None:
         """`stores` says what `keyvalue.memory` keeps its values in. `start` serves a table of routes; without it, this
-        process does."""
+        process does. `backends` are those of several modules."""
         self._config = config
         self._loaded = loaded
-        self.backends = linker.Backends(stores)
+        self.backends = backends or linker.Backends(stores)
         """What stands behind the module's capabilities in this process."""
         self._start = start or self._serve_here
         self._servers: set[Running] = set()
@@ -182,44 +246,32 @@ class Run:
         self._entry = entry_point(config.app, loaded.info.functions)
 
     async def main(self) -> int:
-        """Runs the module until it has ended and its servers have; returns the exit code.
+        """Runs the module until it has ended and its servers have; returns the exit code. Raises UsageError."""
+        return await _main([self], self.backends)
 
-        SIGINT and SIGTERM end it: servers finish the requests under way first, unless a second signal comes.
-        Raises UsageError for what only shows now, such as a port that is taken.
-        """
-        loop = asyncio.get_running_loop()
-        this = asyncio.current_task()
-        assert this is not None
-        interrupted: asyncio.Future[int] = loop.create_future()
+    @property
+    def serves(self) -> bool:
+        return bool(self._servers) or self._starting
 
-        def on_signal(number: int) -> None:
-            if interrupted.done():
-                this.cancel()
-            else:
-                interrupted.set_result(number)
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, on_signal, number)
+    async def until(self, interrupted: asyncio.Future[int]) -> int | None:
+        """Runs the module until it has ended and its servers have, or it is interrupted. Returns what it ended with,
+        None where a signal did. Raises UsageError for what only shows now, such as a port that is taken."""
+        if self._config.module:
+            notices.module.set(self._config.module)
         guest = asyncio.create_task(self._guest())
         try:
             await asyncio.wait((guest, interrupted), return_when=asyncio.FIRST_COMPLETED)
-            if not guest.done():
-                code = 0 if self._servers or self._starting else 128 + interrupted.result()
-            else:
-                code = guest.result()
-                if code == 0 and self._servers:
-                    await interrupted
+            code = guest.result() if guest.done() else None
+            if code and self._config.module:
+                log.error("it ended with exit code %d; the others go on", code)
+            if code == 0 and self._servers:
+                await asyncio.wait((interrupted,))
             await self._stop()
             return code
-        except asyncio.CancelledError:
-            if not interrupted.done():
-                raise
-            return 128 + interrupted.result()
         finally:
             guest.cancel()
             with suppress(asyncio.CancelledError, UsageError):
                 await guest
-            await self.backends.close()
 
     async def _guest(self) -> int:
         """Runs the entry point; returns the exit code that its outcome means.

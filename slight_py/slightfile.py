@@ -11,11 +11,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from capabilities import registry
+from capabilities.permissions import Rule
 from capabilities.registry import Family, RegistryError, ResourceType
 from slight_py.errors import UsageError
 
@@ -30,7 +31,7 @@ _REFERENCE = re.compile(r"\$\{([^.{}]+)\.([^{}]+)\}")
 _REFERENCE_START = re.compile(r"\$\{(envvars|azapp|usersecrets)\.")
 
 _TOP_KEYS = ("specversion", "secret_store", "secret_settings", "capability")
-_CAPABILITY_KEYS = ("resource", "name", "configs")
+_CAPABILITY_KEYS = ("resource", "name", "modules", "configs", "allow")
 _ABOVE = "above the first [[capability]]"
 
 
@@ -39,7 +40,8 @@ class Grant:
     """One entry of a slightfile: a guest may open `name`, or any name if it is "*", of the resource's family.
 
     `family` is the resource's. `configs` holds the values as the backend needs them, already looked up. `line` is that
-    of the [[capability]], 0 where there is no slightfile.
+    of the [[capability]], 0 where there is no slightfile. `modules` are the modules that it is for, by the names of
+    their files; none means all. `allow` says what they may do with it; without any, they may do everything.
     """
 
     resource: ResourceType
@@ -47,6 +49,11 @@ class Grant:
     name: str
     configs: Mapping[str, str] = field(repr=False)
     line: int
+    modules: tuple[str, ...] = ()
+    allow: tuple[Rule, ...] = ()
+
+    def is_for(self, module: str) -> bool:
+        return not self.modules or module in self.modules
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,16 @@ class Slightfile:
     path: Path | None
     specversion: str
     grants: tuple[Grant, ...]
+    module: str = ""
+    """The module that it was narrowed to, by the name of its file."""
+    others: tuple[Grant, ...] = ()
+    """The entries that are for other modules."""
+
+    def for_module(self, module: str) -> Slightfile:
+        """What it grants one module."""
+        mine = tuple(grant for grant in self.grants if grant.is_for(module))
+        others = tuple(grant for grant in self.grants if not grant.is_for(module))
+        return replace(self, grants=mine, module=module, others=others)
 
     def grants_for(self, family: str) -> tuple[Grant, ...]:
         """The entries of one capability family, in their order; none if the family is not granted.
@@ -288,17 +305,21 @@ def _grants(
     return tuple(grants.values())
 
 
-def _tables(document: Mapping[str, Any], key: str, errors: _Errors) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """The tables of a [[key]], each with its place; an error if it is anything else."""
-    entries = document.get(key, [])
+def _tables(
+    table: Mapping[str, Any], key: str, errors: _Errors, within: Place = ()
+) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """The tables of a [[key]], each with its place; an error if it is anything else. `within` is the table's place."""
+    entries = table.get(key, [])
+    header = ".".join((*(each for each in within if isinstance(each, str)), key))
     if not isinstance(entries, list):
-        errors.add((key,), f"{key} must be an array of tables, not {_kind(entries)}; write it as [[{key}]]")
+        errors.add((*within, key), f"{key} must be an array of tables, not {_kind(entries)}; write it as [[{header}]]")
         return
     for number, entry in enumerate(entries):
         if isinstance(entry, dict):
-            yield (key, number), entry
+            yield (*within, key, number), entry
         else:
-            errors.add((key, number), f"{key} must hold tables, not {_kind(entry)}; write each as [[{key}]]")
+            place = (*within, key, number)
+            errors.add(place, f"{key} must hold tables, not {_kind(entry)}; write each as [[{header}]]")
 
 
 def _secret_store(document: Mapping[str, Any], specversion: str, errors: _Errors) -> str | None:
@@ -336,10 +357,52 @@ def _grant(entry: Mapping[str, Any], place: Place, environment: Mapping[str, str
     if not isinstance(configs, dict):
         errors.add((*place, "configs"), f"configs must be a table, not {_kind(configs)}; write [capability.configs]")
         return None
+    modules = _texts(entry, "modules", place, "a module's file, as in", "app.wasm", errors)
+    for number, module in enumerate(modules):
+        if "/" in module:
+            errors.add((*place, "modules", number), f"{module!r} is a path; give the name of the file alone")
+    allow = _rules(entry, family, modules, place, errors)
     if resource is None or family is None:
         return None
     values = _config_values(resource, configs, (*place, "configs"), environment, errors) if resource.load else {}
-    return Grant(resource, family, name, values, errors.line(place)) if name is not None else None
+    if name is None:
+        return None
+    return Grant(resource, family, name, values, errors.line(place), modules, allow)
+
+
+def _rules(
+    entry: Mapping[str, Any], family: Family | None, modules: tuple[str, ...], place: Place, errors: _Errors
+) -> tuple[Rule, ...]:
+    """What the [[capability.allow]] of a capability say."""
+    tables = list(_tables(entry, "allow", errors, place))
+    if family is None:
+        return ()
+    if "allow" in entry and not family.actions:
+        able = " and ".join(each.name for each in registry.families() if each.actions)
+        errors.add((*place, "allow"), f"allow is for {able}, not for {family.name}; remove it")
+        return ()
+    if entry.get("allow") == []:
+        errors.add((*place, "allow"), "allow is empty; write [[capability.allow]], or remove it to allow everything")
+    rules = []
+    for at, table in tables:
+        _check_keys(table, at, "an allow", ("modules", *family.actions), {}, errors)
+        named = _texts(table, "modules", at, "a module's file, as in", "app.wasm", errors)
+        for number, module in enumerate(named):
+            if modules and module not in modules:
+                errors.add(
+                    (*at, "modules", number), f"{module!r} is not among the modules of this capability; add it there"
+                )
+        if not any(action in table for action in family.actions):
+            actions = " or ".join(f'{action} = ["*"]' for action in family.actions)
+            errors.add(at, f"this allow allows nothing; add {actions}, or a name in place of the *")
+        patterns = {
+            action: _texts(
+                table, action, at, "names, with * for any text, as in", "orders.*", errors, may_be_empty=True
+            )
+            for action in family.actions
+        }
+        rules.append(Rule(named, patterns))
+    return tuple(rules)
 
 
 def _no_resource(name: object) -> str:
@@ -445,7 +508,13 @@ def _check_names(grants: Mapping[Place, Grant], specversion: str, errors: _Error
 
 
 def _clash(one: Grant, other: Grant) -> bool:
-    return one.name == other.name or "*" in (one.name, other.name) or not one.family.named
+    same = one.name == other.name or "*" in (one.name, other.name) or not one.family.named
+    return same and _meet(one, other)
+
+
+def _meet(one: Grant, other: Grant) -> bool:
+    """Whether some module has both."""
+    return not one.modules or not other.modules or not set(one.modules).isdisjoint(other.modules)
 
 
 def _clash_message(earlier: Grant, grant: Grant, specversion: str, line: int) -> str:
@@ -466,17 +535,21 @@ def _clash_message(earlier: Grant, grant: Grant, specversion: str, line: int) ->
 def _check_interfaces(grants: Mapping[Place, Grant], errors: _Errors) -> None:
     """Each interface from one family, and those that the runtime answers itself from no other."""
     runtime = [family for family in registry.families() if family.host == registry.RUNTIME]
-    serving: dict[str, tuple[Place, Family]] = {}
+    serving: dict[str, list[tuple[Place, Grant]]] = {}
     for place, grant in grants.items():
         for interface in (each for each, module in grant.family.interfaces.items() if module):
-            first, family = serving.setdefault(interface, (place, grant.family))
+            earlier = serving.setdefault(interface, [])
+            first = next(
+                (at for at, each in earlier if each.family.name != grant.family.name and _meet(each, grant)), None
+            )
+            earlier.append((place, grant))
             if any(interface in own.interfaces and own.name != grant.family.name for own in runtime):
                 errors.add(
                     (*place, "resource"),
                     f"{grant.resource.name} serves {interface}, which slight-py answers itself; leave it to the "
                     "resource that is built in",
                 )
-            elif family.name != grant.family.name:
+            elif first is not None:
                 errors.add(
                     (*place, "resource"),
                     f"{grant.resource.name} serves {interface}, and so does the resource on line "
@@ -614,6 +687,33 @@ def _text(table: Mapping[str, Any], key: str, place: Place, errors: _Errors) -> 
     elif value is not None:
         errors.add((*place, key), _not_text(key, value))
     return None
+
+
+def _texts(
+    table: Mapping[str, Any],
+    key: str,
+    place: Place,
+    what: str,
+    example: str,
+    errors: _Errors,
+    may_be_empty: bool = False,
+) -> tuple[str, ...]:
+    """The texts of an array under `key`, those in error left out; none where it is missing."""
+    hint = f'write {what} {key} = ["{example}"]'
+    values = table.get(key)
+    if values is None:
+        return ()
+    if not isinstance(values, list):
+        errors.add((*place, key), f"{key} must be an array, not {_kind(values)}; {hint}")
+        return ()
+    if not values and not may_be_empty:
+        errors.add((*place, key), f"{key} is empty; {hint}, or remove it")
+    for number, value in enumerate(values):
+        if not isinstance(value, str):
+            errors.add((*place, key, number), f"{key} must hold texts, not {_kind(value)}; {hint}")
+        elif not value and not may_be_empty:
+            errors.add((*place, key, number), f"{key} holds an empty text; {hint}")
+    return tuple(value for value in values if isinstance(value, str) and (value or may_be_empty))
 
 
 def _not_text(key: str, value: object) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from bindgen.runtime import Err
 from capabilities import messaging as family
@@ -25,6 +25,7 @@ from capabilities.bindings.messaging import (
 from capabilities.errors import CapabilityError
 from capabilities.grants import Grants, NotGranted
 from capabilities.messaging import MESSAGE_LIMIT, TOPIC_LIMIT, Backend, Subscription, Topics
+from capabilities.permissions import NotAllowed, Permissions
 
 RECEIVE_SECONDS = 10.0
 """How long `receive` waits for a message. It is well below what a request has by default (30), so that a handler can
@@ -38,6 +39,7 @@ _CASES: dict[type[CapabilityError], type[MessagingError]] = {
     family.TopicNotFound: MessagingErrorQueueOrTopicNotFound,
     family.NotPermitted: MessagingErrorInsufficientPermissions,
     NotGranted: MessagingErrorInsufficientPermissions,
+    NotAllowed: MessagingErrorInsufficientPermissions,
     family.Unavailable: MessagingErrorServiceUnavailable,
     family.DeliveryFailed: MessagingErrorDeliveryFailed,
     family.ConnectionLost: MessagingErrorConnectionLost,
@@ -45,22 +47,39 @@ _CASES: dict[type[CapabilityError], type[MessagingError]] = {
 }
 
 
-def hosts(grants: Mapping[str, Backend]) -> dict[str, object]:
-    """What answers the interface of the family: see `Messages` for `grants`."""
-    return {"messaging": Messages(grants)}
+def hosts(grants: Mapping[str, Backend], permissions: Mapping[str, Permissions]) -> dict[str, object]:
+    """What answers the interface of the family: see `Messages`."""
+    return {"messaging": Messages(grants, permissions)}
 
 
 class Messages:
-    """Makes what answers one instance. `grants` says which backend carries the messages of which name; the name `*`
-    stands for every name that has no grant of its own."""
+    """Makes what answers one instance of a module.
+
+    `grants` says which backend carries the messages of which name, and `permissions` what the module may do there; the
+    name `*` stands for every name that has no grant of its own.
+    """
 
     __slots__ = ("_grants",)
 
-    def __init__(self, grants: Mapping[str, Backend]) -> None:
-        self._grants = Grants("messaging", "name", grants)
+    def __init__(self, grants: Mapping[str, Backend], permissions: Mapping[str, Permissions]) -> None:
+        granted = {name: _Granted(backend, permissions[name]) for name, backend in grants.items()}
+        self._grants = Grants("messaging", "name", granted)
 
     def session(self) -> Session:
         return Session(self._grants)
+
+
+class _Granted(NamedTuple):
+    backend: Backend
+    permissions: Permissions
+
+
+class _Opened(NamedTuple):
+    """What an instance has opened under a name."""
+
+    name: str
+    topics: Topics
+    permissions: Permissions
 
 
 class Session:
@@ -68,7 +87,7 @@ class Session:
 
     __slots__ = ("_grants", "_subscribing", "subscriptions")
 
-    def __init__(self, grants: Grants[Backend]) -> None:
+    def __init__(self, grants: Grants[_Granted]) -> None:
         self._grants = grants
         self._subscribing: set[asyncio.Task[Subscription]] = set()
         self.subscriptions: dict[tuple[str, str], Subscription] = {}
@@ -76,29 +95,30 @@ class Session:
 
     async def pub_open(self, name: str) -> _Pub:
         """Raises Err[MessagingError]: `insufficient-permissions` for a name that is not granted."""
-        return _Pub(name, await self._open(name))
+        return _Pub(await self._open(name))
 
     async def sub_open(self, name: str) -> _Sub:
         """Raises Err[MessagingError], as `pub_open` does."""
-        return _Sub(name, await self._open(name), self)
+        return _Sub(await self._open(name), self)
 
-    async def _open(self, name: str) -> Topics:
+    async def _open(self, name: str) -> _Opened:
         with _answered():
             _check_length("name", name)
-            return await self._grants.of(name).open(name)
+            granted = self._grants.of(name)
+            return _Opened(name, await granted.backend.open(name), granted.permissions)
 
-    async def subscribe(self, name: str, topics: Topics, topic: str) -> str:
+    async def subscribe(self, opened: _Opened, topic: str) -> str:
         """Adds a subscription; returns its token. Raises MessagingError."""
         if len(self.subscriptions) + len(self._subscribing) >= SUBSCRIPTIONS:
             raise family.DeliveryFailed(f"an instance may have {SUBSCRIPTIONS} subscriptions, and has as many")
-        task = asyncio.create_task(_subscription(topics, topic))
+        task = asyncio.create_task(_subscription(opened.topics, topic))
         self._subscribing.add(task)
         await asyncio.wait({task})  # if the instance ends meanwhile, `close` ends what comes of it
         self._subscribing.discard(task)
         subscription = task.result()
         # A token says which subscription is meant, and proves that it is the caller's own.
         token = secrets.token_hex(16)
-        self.subscriptions[name, token] = subscription
+        self.subscriptions[opened.name, token] = subscription
         return token
 
     async def close(self) -> None:
@@ -116,37 +136,38 @@ async def _subscription(topics: Topics, topic: str) -> Subscription:
 
 
 class _Pub:
-    __slots__ = ("_name", "_topics")
+    __slots__ = ("_opened",)
 
-    def __init__(self, name: str, topics: Topics) -> None:
-        self._name = name
-        self._topics = topics
+    def __init__(self, opened: _Opened) -> None:
+        self._opened = opened
 
     async def publish(self, msg: bytes, topic: str) -> None:
         with _answered():
             _check_length("topic", topic)
+            self._opened.permissions.check("publish", topic)
             if len(msg) > MESSAGE_LIMIT:
                 raise family.PayloadTooLarge(f"{len(msg)} bytes are more than the {MESSAGE_LIMIT} a message may have")
-            await self._topics.publish(msg, topic)
+            await self._opened.topics.publish(msg, topic)
 
 
 class _Sub:
-    __slots__ = ("_name", "_session", "_topics")
+    __slots__ = ("_opened", "_session")
 
-    def __init__(self, name: str, topics: Topics, session: Session) -> None:
-        self._name = name
-        self._topics = topics
+    def __init__(self, opened: _Opened, session: Session) -> None:
+        self._opened = opened
         self._session = session
 
     async def subscribe(self, topic: str) -> str:
         with _answered():
             _check_length("topic", topic)
-            return await self._session.subscribe(self._name, self._topics, topic)
+            # In MQTT, who subscribes to `orders/#` gets what is published on `orders`, too.
+            self._opened.permissions.check("subscribe", topic, [topic[:-2]] if topic.endswith("/#") else ())
+            return await self._session.subscribe(self._opened, topic)
 
     async def receive(self, sub_tok: str) -> bytes:
         """Raises Err[MessagingError]: `delivery-failed` where no message comes within RECEIVE_SECONDS."""
         with _answered():
-            subscription = self._session.subscriptions.get((self._name, sub_tok))
+            subscription = self._session.subscriptions.get((self._opened.name, sub_tok))
             if subscription is None:
                 raise family.TopicNotFound("there is no such subscription: its token is another instance's, or none")
             message = await subscription.receive(RECEIVE_SECONDS)

@@ -23,9 +23,14 @@ from capabilities.bindings.messaging import (
     MessagingErrorQueueOrTopicNotFound,
 )
 from capabilities.messaging import MESSAGE_LIMIT, TOPIC_LIMIT, Backend, Topics, host
+from capabilities.messaging.filesystem import FilesystemBackend
 from capabilities.messaging.host import SUBSCRIPTIONS, Messages, Session
 from capabilities.messaging.memory import MemoryTopics
+from capabilities.permissions import Permissions
 from slight_py.sharing import Connection, serve
+
+EVERYTHING = {"*": Permissions("", "messaging", "app.wasm", ())}
+"""What a module may do without a slightfile."""
 
 ANY_TOPICS = ("", ".", "..", "../up", "/", "a/b", "a b", "*", "%", "%41", "new\nline", "nul\0", "ключ", "🦀", "x" * 300)
 """Topics that differ, where any text is a topic."""
@@ -76,9 +81,20 @@ async def memory_of_a_worker(directory: Path) -> AsyncIterator[Backend]:
     assert topics.used_bytes == 0
 
 
+def filesystem(directory: Path) -> AbstractAsyncContextManager[Backend]:
+    return closing(FilesystemBackend({"DIRECTORY": str(directory / "messages")}))
+
+
+@asynccontextmanager
+async def closing(backend: Backend) -> AsyncIterator[Backend]:
+    yield backend
+    await backend.close()
+
+
 CARRIERS = {
     "memory": Carrier(memory),
     "memory of a worker": Carrier(memory_of_a_worker),
+    "filesystem": Carrier(filesystem, keeps=True),
 }
 
 Scenario = Callable[[Backend, Carrier], Awaitable[None]]
@@ -308,7 +324,7 @@ def run_guests(run: Run) -> Callable[[Guests], None]:
 
     def run_scenario(scenario: Guests) -> None:
         async def main(backend: Backend, carrier: Carrier) -> None:
-            messages = Messages({"*": backend})
+            messages = Messages({"*": backend}, EVERYTHING)
             one, other = messages.session(), messages.session()
             try:
                 await scenario(one, other, carrier)
@@ -395,7 +411,7 @@ def test_an_instance_has_so_many_subscriptions_and_no_more(run_guests: Callable[
 
 def test_what_an_instance_was_subscribing_to_ends_with_it(run: Run) -> None:
     async def scenario(backend: Backend, carrier: Carrier) -> None:
-        session = Messages({"*": backend}).session()
+        session = Messages({"*": backend}, EVERYTHING).session()
         sub = await session.sub_open("name")
         tasks = [asyncio.create_task(sub.subscribe(fresh_topic())) for _ in range(10)]
         await asyncio.sleep(0)
