@@ -178,14 +178,14 @@ class ServiceBusBackend:
             case 403:
                 return DeliveryFailed("the queue is full")
             case 404 | 410:
-                notice = f"there is no queue {topic!r}; create it"
-                return TopicNotFound("there is no such queue", self._notice(notice, mend=""))
+                notice = self._notice(f"there is no queue {topic!r}", "create it")
+                return TopicNotFound("there is no such queue", notice)
             case 429 | 500 | 502 | 503 | 504:
                 return Unavailable(f"Service Bus can't answer at present (status {status})")
         return DeliveryFailed(f"Service Bus doesn't take this over (status {status})")
 
-    def _notice(self, reason: str, mend: str = "; correct AZURE_SERVICE_BUS_NAMESPACE, or try later") -> str:
-        return f"service bus {urlsplit(self._endpoint).netloc}: {reason}{mend}"
+    def _notice(self, reason: str, mend: str = "correct AZURE_SERVICE_BUS_NAMESPACE, or try later") -> str:
+        return f"service bus {urlsplit(self._endpoint).netloc}: {reason}; {mend}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ the next call.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from os import strerror
-from typing import Any, Protocol
+from typing import Protocol
 
 from capabilities.errors import ConfigError
 from capabilities.messaging import (
@@ -124,7 +125,7 @@ class ConnectedBackend(ABC):
         topic = self._topics.pop(inbox, None)
         connection = self._connection
         if topic is not None and connection is not None and connection.is_open:
-            task = asyncio.create_task(_quietly(connection.unsubscribe(topic, inbox)))
+            task = asyncio.create_task(_unsubscribe(connection, topic, inbox))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 
@@ -165,7 +166,7 @@ class ConnectedBackend(ABC):
             except (NotPermitted, TopicNotFound) as error:
                 inbox.away = error
             if inbox not in self._topics:  # it was ended in the meantime
-                await _quietly(connection.unsubscribe(topic, inbox))
+                await _unsubscribe(connection, topic, inbox)
 
     def _lost(self, connection: Connection) -> None:
         if connection is not self._connection:
@@ -192,8 +193,8 @@ class ConnectedBackend(ABC):
             attempt += 1
 
     @abstractmethod
-    def _notice(self, reason: str) -> str:
-        """What whoever runs this is told when the broker can't be used."""
+    def _notice(self, reason: str, mend: str = ...) -> str:
+        """What whoever runs this is told when the broker can't be used: where it is, why, and what to do about it."""
 
     def _unreachable(self, error: Exception) -> Unavailable:
         """For an error of the network while a connection was made."""
@@ -201,7 +202,7 @@ class ConnectedBackend(ABC):
 
     def _refused(self, mend: str) -> NotPermitted:
         """For credentials that the broker doesn't accept."""
-        return NotPermitted(f"{self._broker} refuses the credentials", self._notice(f"it refuses {mend}"))
+        return NotPermitted(f"{self._broker} refuses the credentials", self._notice("it refuses the credentials", mend))
 
 
 class BrokerSubscription:
@@ -271,9 +272,9 @@ def reason_of(error: BaseException) -> str:
             return "TLS failed"
         case OSError(errno=int(number)) if number > 0:
             return strerror(number).lower()
-        case OSError():
-            return "its name can't be resolved, or it can't be reached"
-    return "the connection broke"
+        case socket.gaierror():
+            return "its name can't be resolved"
+    return "it ended the connection"
 
 
 def _retrieve(task: asyncio.Task[Connection]) -> None:
@@ -282,9 +283,9 @@ def _retrieve(task: asyncio.Task[Connection]) -> None:
         task.exception()
 
 
-async def _quietly(call: Coroutine[Any, Any, None]) -> None:
-    with suppress(MessagingError):
-        await call
+async def _unsubscribe(connection: Connection, topic: str, inbox: Inbox) -> None:
+    with suppress(MessagingError):  # then the connection has ended, and the subscription with it
+        await connection.unsubscribe(topic, inbox)
 
 
 async def _end(connection: Connection) -> None:

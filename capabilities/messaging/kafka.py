@@ -202,10 +202,10 @@ class KafkaBackend:
             async with asyncio.timeout(ANSWER_SECONDS):
                 connection = await create_conn(host.strip("[]"), int(port), **settings)
         except (errors.AuthenticationFailedError, errors.SaslAuthenticationFailed):
-            notice = self._notice("it refuses the user; correct CAK_SASL_USERNAME and CAK_SASL_PASSWORD", mend="")
+            notice = self._notice("it refuses the user", "correct CAK_SASL_USERNAME and CAK_SASL_PASSWORD")
             return NotPermitted("Kafka refuses the credentials", notice)
         except (errors.UnsupportedSaslMechanismError, errors.AuthenticationMethodNotSupported):
-            notice = self._notice("it doesn't know this way to log in; correct CAK_SASL_MECHANISMS", mend="")
+            notice = self._notice("it doesn't know this way to log in", "correct CAK_SASL_MECHANISMS")
             return NotPermitted("Kafka refuses the credentials", notice)
         except (OSError, errors.KafkaError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__ or error
@@ -214,8 +214,8 @@ class KafkaBackend:
         connection.close()
         return Unavailable("Kafka can't be reached", self._notice("the connection broke"))
 
-    def _notice(self, reason: str, mend: str = "; start it, or correct CAK_ENDPOINT and CAK_SECURITY_PROTOCOL") -> str:
-        return f"kafka {','.join(self._endpoint)}: {reason}{mend}"
+    def _notice(self, reason: str, mend: str = "start it, or correct CAK_ENDPOINT and CAK_SECURITY_PROTOCOL") -> str:
+        return f"kafka {','.join(self._endpoint)}: {reason}; {mend}"
 
 
 class KafkaSubscription:

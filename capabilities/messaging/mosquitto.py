@@ -53,9 +53,6 @@ TOPIC_BYTES = 65_535
 KEEPALIVE_SECONDS = 15
 """How long a connection may be silent before it is checked. One that stays silent then is given up."""
 
-PACKET_OVERHEAD = 32
-"""What a packet has at most besides topic and message, in bytes."""
-
 # MQTT 5, section 2.4.
 _BAD_CREDENTIALS = (0x86, 0x87, 0x8C)
 _TOO_LARGE = (0x95,)
@@ -124,8 +121,8 @@ class MqttBroker(ConnectedBackend):
     def _check_topic(self, topic: str) -> None:
         check_topic(topic)
 
-    def _notice(self, reason: str) -> str:
-        return f"mqtt {self._host}:{self._port}: {reason}; start it, or correct MOSQUITTO_HOST and MOSQUITTO_PORT"
+    def _notice(self, reason: str, mend: str = "start it, or correct MOSQUITTO_HOST and MOSQUITTO_PORT") -> str:
+        return f"mqtt {self._host}:{self._port}: {reason}; {mend}"
 
     async def _connect(self, lost: Callable[[Connection], None]) -> Connection:
         import paho.mqtt.client as mqtt
@@ -155,7 +152,7 @@ class MqttBroker(ConnectedBackend):
             return connection
         await connection.close()
         if code in _BAD_CREDENTIALS:
-            raise self._refused("the user; correct MOSQUITTO_USERNAME and MOSQUITTO_PASSWORD")
+            raise self._refused("correct MOSQUITTO_USERNAME and MOSQUITTO_PASSWORD")
         raise Unavailable(f"{BROKER} refuses the connection", self._notice(f"it refuses the connection (0x{code:02x})"))
 
 
@@ -196,8 +193,7 @@ class MqttConnection:
         return code
 
     async def publish(self, message: bytes, topic: str) -> None:
-        size = len(message) + len(topic.encode()) + PACKET_OVERHEAD
-        if self._packet_limit and size > self._packet_limit:
+        if self._packet_limit and packet_length(message, topic) > self._packet_limit:
             raise PayloadTooLarge(f"the message is longer than {BROKER} allows")
         result = self._client.publish(topic, message, qos=1)
         self._publishing[result.mid] = len(message)
@@ -355,6 +351,14 @@ class MqttConnection:
             self._client.loop_write()
         except Exception:  # the same
             self._end()
+
+
+def packet_length(message: bytes, topic: str) -> int:
+    """How long the packet is that publishes a message with QoS 1, in bytes (MQTT 5, section 3.3)."""
+    # The topic with its length, the identifier of the packet, the properties' length, which is 0, and the message.
+    rest = 2 + len(topic.encode()) + 2 + 1 + len(message)
+    length_of_rest = max(1, -(-rest.bit_length() // 7))
+    return 1 + length_of_rest + rest
 
 
 def _refusal(code: int, what: str) -> MessagingError:

@@ -42,6 +42,9 @@ PUBLIC_ADDRESS = "tls://connect.ngs.global"
 TOPIC_BYTES = 2_048
 """How long a subject may be: a server ends a connection that sends a line of more than 4,096 bytes."""
 
+CLOSE_SECONDS = 0.5
+"""How long ending a connection may take."""
+
 BROKER = "the NATS server"
 
 
@@ -77,8 +80,8 @@ class NatsBackend(ConnectedBackend):
     def _check_topic(self, topic: str) -> None:
         check_subject(topic)
 
-    def _notice(self, reason: str) -> str:
-        return f"nats {self._host}:{self._port}: {reason}; start it, or correct NATS_ADDRESS"
+    def _notice(self, reason: str, mend: str = "start it, or correct NATS_ADDRESS") -> str:
+        return f"nats {self._host}:{self._port}: {reason}; {mend}"
 
     async def _connect(self, lost: Callable[[Connection], None]) -> Connection:
         from nats import errors
@@ -106,16 +109,13 @@ class NatsBackend(ConnectedBackend):
             )
         except BaseException as error:
             cause = connection.error if isinstance(error, errors.NoServersError) else error
-            with suppress(Exception):
-                await client.close()
+            await _close(client)
             match cause:
                 case PlainServerError():
-                    mend = "it doesn't offer TLS; correct NATS_ADDRESS (nats:// is without TLS)"
-                    raise Unavailable(f"{BROKER} doesn't offer TLS", self._where(mend)) from None
-                case errors.AuthorizationError():
-                    raise self._refused("the credentials; correct them in the slightfile") from None
-                case errors.Error() if "authorization" in str(cause).lower() or "expired" in str(cause).lower():
-                    raise self._refused("the credentials; correct them in the slightfile") from None
+                    notice = self._notice("it doesn't offer TLS", "correct NATS_ADDRESS (nats:// is without TLS)")
+                    raise Unavailable(f"{BROKER} doesn't offer TLS", notice) from None
+                case errors.Error() if re.search("authorization|authentication|expired", str(cause).lower()):
+                    raise self._refused("correct them in the slightfile") from None
                 case OSError() | TimeoutError():
                     raise self._unreachable(cause) from None
                 case errors.Error() | EOFError():
@@ -124,9 +124,6 @@ class NatsBackend(ConnectedBackend):
             raise
         connection.is_open = client.is_connected
         return connection
-
-    def _where(self, text: str) -> str:
-        return f"nats {self._host}:{self._port}: {text}"
 
 
 class NatsConnection:
@@ -170,8 +167,7 @@ class NatsConnection:
         self.is_open = False
         if not self._ended.done():
             self._ended.set_result(None)
-        with suppress(Exception):  # whatever it fails with, the connection is gone
-            await self._client.close()
+        await _close(self._client)
 
     async def _exchange(self, sending: Any, kind: str, topic: str) -> None:
         """Sends something and waits until the server has answered a ping sent after it: so it has it, or said no.
@@ -216,6 +212,13 @@ class NatsConnection:
             self.is_open = False
             self._lost(self)
             await self.close()
+
+
+async def _close(client: Client) -> None:
+    """Whatever it fails with, the connection is gone. After a handshake of TLS that failed, it would wait for ever."""
+    with suppress(Exception):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await client.close()
 
 
 class PlainServerError(Exception):
