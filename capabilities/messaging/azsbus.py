@@ -222,7 +222,7 @@ class QueueSubscription:
     async def receive(self, seconds: float) -> bytes | None:
         while True:
             start = time.monotonic()
-            locked = self._locked = self._locked or await self._next(seconds)
+            locked = self._locked = self._locked or await self._receiving.next(seconds)
             if locked is None:
                 return None
             # Deleting is asked for here, and not where the message is fetched, so that a message which nobody asks
@@ -236,21 +236,18 @@ class QueueSubscription:
             # The lock ran out before anybody asked for the message: it is in the queue again.
             seconds = max(0.0, seconds - (time.monotonic() - start))
 
-    async def _next(self, seconds: float) -> Locked | None:
-        await self._receiving.next(seconds)
-        return self._locked
-
     async def close(self) -> None:
         self._closed(self)
-        await self._receiving.cancel()
-        locked, self._locked = self._locked, None
+        fetched = await self._receiving.cancel()
+        locked, self._locked = self._locked or fetched, None
         if locked is not None and not locked.deleting:
             await self._bus.unlock(self._queue, locked.path)
 
-    async def _fetch(self) -> bytes:
-        while self._locked is None:
-            self._locked = await self._bus.lock(self._queue)
-        return self._locked.message
+    async def _fetch(self) -> Locked:
+        while True:
+            locked = await self._bus.lock(self._queue)
+            if locked is not None:
+                return locked
 
 
 def sign(address: str, policy: str, key: bytes, now: int) -> str:

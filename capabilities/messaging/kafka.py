@@ -231,8 +231,7 @@ class KafkaSubscription:
         self._closed = closed
         self._positions: dict[Any, int] = {}
         """The offset of the next message of each partition."""
-        self._receiving = Receiving(self._fetch)
-        self._fetched: Any = None
+        self._receiving: Receiving[Any] = Receiving(self._fetch)
         self._committing: asyncio.Task[None] | None = None
         self._started = time.monotonic()
 
@@ -248,12 +247,15 @@ class KafkaSubscription:
             self._consumer.seek(partition, offset)
 
     async def receive(self, seconds: float) -> bytes | None:
-        message = await self._receiving.next(seconds)
-        if message is not None and self._in_group:
-            await self._settle()
-            self._committing = asyncio.create_task(self._commit(self._fetched))
-        if message is None and self._is_away():
-            raise Unavailable("Kafka can't be reached")
+        await self._settle()
+        record = await self._receiving.next(seconds)
+        if record is None:
+            if self._is_away():
+                raise Unavailable("Kafka can't be reached")
+            return None
+        if self._in_group:
+            self._committing = asyncio.create_task(self._commit(record))
+        message: bytes = record.value or b""
         return message
 
     async def close(self) -> None:
@@ -262,7 +264,7 @@ class KafkaSubscription:
         await self._settle()
         await _stop(self._consumer)
 
-    async def _fetch(self) -> bytes:
+    async def _fetch(self) -> Any:
         from aiokafka import TopicPartition, errors
 
         while True:
@@ -277,8 +279,7 @@ class KafkaSubscription:
                     text = "messages are missing: Kafka deleted them before they were received"
                     raise ConnectionLost(text) from None
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
-            self._fetched = record
-            return record.value or b""
+            return record
 
     async def _seek_again(self) -> None:
         """The topic has new partitions: the library has forgotten the positions of the others then. A new partition is
