@@ -109,13 +109,17 @@ BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bin
 		sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
 		$(call apt,python3-dev,The headers of Python)
 	@echo "setting up .venv for the tests"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,redis]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast,kafka,mqtt,nats,redis]'
 	@touch $@ .venv/run .venv/redis
 
 setup-run: .venv/run
 
 setup-test: .venv/test
 	$(call need,redis-server,redis-server)
+	$(call need,mosquitto,mosquitto)
+	$(call need,nats-server,nats-server)
+	$(call need,java,default-jre-headless)
+	$(call need,mvn,maven)
 	$(call need,openssl,openssl)
 	$(call need,wrk,wrk)
 	$(call need,clippy-driver,rust-clippy)
@@ -131,6 +135,7 @@ setup-test: .venv/test
 	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || \
 		$(call apt,rustc cargo libstd-rust-dev-wasm32 lld,Rust for wasm)
 	@$(BIN)/python -m tests.rust_toolchain
+	@$(BIN)/python -m tests.kafka_server
 
 clean:
 	rm -rf .venv build dist examples/build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
