@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from capabilities import notices
@@ -24,6 +25,16 @@ class Rule:
     """By action (`publish`), what it may be done with: names in which `*` stands for any text, none too."""
 
 
+def allowed(rules: Iterable[Rule], module: str) -> dict[str, tuple[str, ...]]:
+    """What rules allow a module, by action."""
+    found: dict[str, tuple[str, ...]] = {}
+    for rule in rules:
+        for action, patterns in rule.patterns.items():
+            mine = patterns if not rule.modules or module in rule.modules else ()
+            found[action] = found.get(action, ()) + mine
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Permissions:
     """What one module may do under one name of a capability."""
@@ -40,20 +51,21 @@ class Permissions:
         are `also` reached through it."""
         for each in (topic, *also):
             if not self._allows(action, each):
-                name = quote(each)
                 notices.tell(
-                    f"{self.place}{self.family}: {self.module} asked to {action} {name}, which the slightfile doesn't "
-                    f'allow it; add [[capability.allow]] with modules = ["{self.module}"] and {action} = [{name}]'
+                    f"{self.place}{self.family}: the module asked to {action} {quote(each)}, which the slightfile does "
+                    f"not allow it; add [[capability.allow]] with modules = [{_toml(self.module)}] and "
+                    f"{action} = [{_toml(each)}]"
                 )
-                raise NotAllowed(f"the slightfile doesn't allow this module to {action} {name}")
+                raise NotAllowed(f"the slightfile does not allow this module to {action} {quote(each)}")
 
     def _allows(self, action: str, topic: str) -> bool:
-        return not self.rules or any(
-            matches(pattern, topic)
-            for rule in self.rules
-            if not rule.modules or self.module in rule.modules
-            for pattern in rule.patterns.get(action, ())
-        )
+        patterns = allowed(self.rules, self.module).get(action, ())
+        return not self.rules or any(matches(pattern, topic) for pattern in patterns)
+
+
+def _toml(text: str) -> str:
+    """A text as it is written in a slightfile; one that is long is cut, as nobody would write it."""
+    return json.dumps(text[:80], ensure_ascii=False)
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -53,6 +53,8 @@ EXAMPLES: Mapping[str, C | Rust] = {
     ),
     "bare-c": C(("canonical_abi", "keyvalue"), ("-target", "wasm32-freestanding", "-nostdlib", "-Wl,--no-entry")),
     "kv-2022-c": C(("canonical_abi", "types", "kv")),
+    "messaging-demo-publisher-c": C(("canonical_abi", "messaging")),
+    "messaging-demo-receiver-rust": Rust(),
     "custom-capability": C(()),
 }
 

@@ -107,12 +107,12 @@ def _add_run(commands: Commands) -> None:
     command = add_command(
         commands,
         "run",
-        "run a module, and serve for as long as it has started a server",
+        "run modules, and serve for as long as one has started a server",
         "slight-py run app.wasm -c slightfile.toml --workers 2 -- one two",
     )
     command.set_defaults(command=_run)
     command.add_argument(
-        "app", type=Path, metavar="APP", help="the module, a .wasm file; its own arguments follow `--`"
+        "apps", type=Path, nargs="+", metavar="APP", help="a module, a .wasm file; its own arguments follow `--`"
     )
     add_slightfile(command)
     command.add_argument("--workers", type=count, default=1, metavar="N", help="processes that answer requests (1)")
@@ -188,13 +188,31 @@ def _run(options: argparse.Namespace) -> int:
     from slight_py import loop, runner
     from slight_py.progress import progress
 
-    config = _run_config(options)
-    with progress(f"compiling {config.app}"):
-        loaded = runner.load(config, options.link_all_capabilities)
-    return loop.run(runner.run(config, loaded))
+    modules = []
+    for config in _run_configs(options):
+        with progress(f"compiling {config.app}"):
+            modules.append((config, runner.load(config, options.link_all_capabilities)))
+    return loop.run(runner.run_all(modules))
 
 
-def _run_config(options: argparse.Namespace) -> RunConfig:
+def _run_configs(options: argparse.Namespace) -> list[RunConfig]:
+    """What is to be known of each module. Raises UsageError."""
+    for app in options.apps[1:]:
+        if not app.exists():
+            raise UsageError(f"{app}: there is no such file; what is an argument of the module's own follows `--`")
+    names = [app.name for app in options.apps]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two modules are called {twice}, and names tell them apart; copy one to another name")
+    slightfile = _slightfile(options.config)
+    if len(names) > 1:
+        for place, name in slightfile.modules():
+            if name not in names:
+                raise UsageError(f"{place}{name} is none of the modules that are run: {', '.join(names)}; correct it")
+    return [_run_config(options, app, slightfile.for_module(app.name)) for app in options.apps]
+
+
+def _run_config(options: argparse.Namespace, app: Path, slightfile: Slightfile) -> RunConfig:
     from capabilities.http.settings import HttpSettings
     from slight_py.engine import Limits
     from slight_py.runner import RunConfig, cors
@@ -208,11 +226,10 @@ def _run_config(options: argparse.Namespace) -> RunConfig:
         directories = [Directory(*each) for each in options.dir]
     else:
         directories = [Directory(Path(), ".")]
-    wasi = WasiSettings((options.app.name, *options.arguments), dict(options.env), tuple(directories))
+    wasi = WasiSettings((app.name, *options.arguments), dict(options.env), tuple(directories))
     check(wasi)
-    slightfile = _slightfile(options.config)
     return RunConfig(
-        app=options.app,
+        app=app,
         slightfile=slightfile,
         wasi=wasi,
         limits=Limits(memory=options.max_memory, instances=options.max_concurrent + 16),
@@ -228,6 +245,8 @@ def _run_config(options: argparse.Namespace) -> RunConfig:
         compilation=compilation(options),
         access_log=options.access_log,
         verbose=options.verbose,
+        module=app.name if len(options.apps) > 1 else "",
+        reads_input=app == options.apps[0],
     )
 
 

@@ -168,7 +168,7 @@ class Engine:
         self.limits = limits or Limits()
         self.target = target
         self.with_slots = with_slots
-        _check_room(self.limits)
+        check_room(self.limits)
         self._cores: dict[bytes, _Core] = {}
         self._making = threading.Lock()
         self.instances = 0
@@ -208,7 +208,7 @@ class Engine:
             core = self._cores.get(allocation)
             if core is None:
                 if self._cores:  # for the first one there was room when the engine was made
-                    _check_room(self.limits, len(self._cores) + 1)
+                    check_room(self.limits, len(self._cores) + 1)
                 core = self._cores[allocation] = _Core(allocation, self.limits, self.target)
         found = c_void_p()
         _check(make(core.pointer, content, len(content), byref(found)))
@@ -331,9 +331,9 @@ _SLOT = (4 << 30) + (64 << 20)
 """Bytes of address space for one memory of up to 4 GiB: all that a 32-bit address reaches is reserved."""
 
 
-def _check_room(limits: Limits, cores: int = 1) -> None:
-    """Raises InvalidModule where the memories of another core, of so many in all, don't fit into the process: wasmtime
-    would end it, now or later."""
+def check_room(limits: Limits, cores: int = 1) -> None:
+    """Raises InvalidModule where the memories of so many cores don't fit into the process: wasmtime would end it, now
+    or later."""
     needed = limits.instances * _MAPPINGS * cores
     with contextlib.suppress(OSError):
         most = int(Path("/proc/sys/vm/max_map_count").read_text())

@@ -153,7 +153,8 @@ def _check_host(host: object, family: Family, interface: str, slightfile: Slight
     where = family.host or f"{slightfile.place(grants[0])}{grants[0].resource.name}"
     if host is None:
         raise UsageError(f"{where}: it gives no host for the interface {interface!r}; add one")
-    faults = custom.faults(host, registry.load_bindings(family, interface))
+    answers = host.session() if hasattr(host, "session") else host
+    faults = custom.faults(answers, registry.load_bindings(family, interface))
     if faults:
         raise UsageError(*(f"{where}: {fault}" for fault in faults))
 

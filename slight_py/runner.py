@@ -35,6 +35,7 @@ from slight_py.engine import (
     ModuleInfo,
     Program,
     Trap,
+    check_room,
     describe,
 )
 from slight_py.errors import UsageError
@@ -68,6 +69,8 @@ class RunConfig:
     verbose: bool = False
     module: str = ""
     """What log lines call the module, where it is one of several."""
+    reads_input: bool = True
+    """Whether its program has standard input: one module alone can read it."""
 
 
 class Running(Protocol):
@@ -130,6 +133,11 @@ async def run_all(modules: Sequence[tuple[RunConfig, Loaded]]) -> int:
     They have no more of each other than the backends that they share.
     """
     _allow_open_files()
+    if len(modules) > 1:
+        try:
+            check_room(modules[0][0].limits, len(modules))
+        except InvalidModule as error:
+            raise UsageError(f"{error}; there are {len(modules)} modules, each with so many") from None
 
     @cache
     def stores() -> MemoryStores:
@@ -285,7 +293,7 @@ class Run:
 
     async def _outcome(self) -> int:
         try:
-            instance = await self._program.instantiate(wasi.Context(self._config.wasi, stdin=True))
+            instance = await self._program.instantiate(wasi.Context(self._config.wasi, stdin=self._config.reads_input))
             try:
                 await instance.initialize()
                 return await self._enter(instance)

@@ -74,6 +74,12 @@ class Slightfile:
         others = tuple(grant for grant in self.grants if not grant.is_for(module))
         return replace(self, grants=mine, module=module, others=others)
 
+    def modules(self) -> Iterator[tuple[str, str]]:
+        """The modules that it names, each with the place of the entry that does."""
+        for grant in self.grants:
+            for module in (*grant.modules, *(module for rule in grant.allow for module in rule.modules)):
+                yield self.place(grant), module
+
     def grants_for(self, family: str) -> tuple[Grant, ...]:
         """The entries of one capability family, in their order; none if the family is not granted.
 
@@ -418,7 +424,7 @@ def _grant_of_first_version(
     entry: Mapping[str, Any], place: Place, store: str | None, environment: Mapping[str, str], errors: _Errors
 ) -> Grant | None:
     """The grant of a [[capability]] of specversion 0.1; None if an error leaves it without a resource."""
-    later = [key for key in ("resource", "configs") if key in entry]
+    later = [key for key in ("resource", "configs", "modules", "allow") if key in entry]
     if later:
         errors.add(
             (*place, later[0]),

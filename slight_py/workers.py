@@ -19,6 +19,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+from capabilities import notices
 from capabilities.http.listen import bind, name_of, share
 from capabilities.http.routes import RouteTable
 from capabilities.keyvalue import memory
@@ -192,6 +193,7 @@ async def _serve(
     from slight_py import access
     from slight_py.handlers import Handlers
 
+    notices.module.set(config.module)
     engine = Engine(config.limits)
     module = engine.load(main.recv_bytes())
     loaded = runner.Loaded(engine, module, describe(module), config.slightfile)

@@ -25,6 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "tests" / "guests_src"
 BINDINGS = ROOT / "examples" / "bindings" / "c"
 
+HTTP = ("canonical_abi", "http_types", "http_server", "http_handler")
+USED_BINDINGS = {"server": HTTP, "messenger": (*HTTP, "messaging")}
+"""The bindings that guests in tests/guests_src are built with."""
+
 T = TypeVar("T")
 
 COMMAND = (sys.executable, "-m", "slight_py")
@@ -64,8 +68,7 @@ def guest(name: str) -> Path:
 @cache
 def build_guest(name: str) -> None:
     """Raises AssertionError, with what the compiler says."""
-    bindings = [BINDINGS / f"{each}.c" for each in ("canonical_abi", "http_types", "http_server", "http_handler")]
-    sources = [SOURCES / f"{name}.c", *(bindings if name == "server" else [])]
+    sources = [SOURCES / f"{name}.c", *(BINDINGS / f"{each}.c" for each in USED_BINDINGS.get(name, ()))]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-std=c17", "-Oz", "-Werror"]
     done = subprocess.run([*command, f"-I{BINDINGS}", "-o", guest(name), *sources], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -59,7 +59,10 @@ def test_help_has_an_example(command: list[str]) -> None:
     [
         ([], "the following arguments are required: COMMAND; see `slight-py --help`"),
         (["run"], "the following arguments are required: APP; see `slight-py run --help`"),
-        (["run", "app.wasm", "one"], "unrecognized arguments: one; see `slight-py --help`"),
+        (
+            ["run", "app.wasm", "one"],
+            "one: there is no such file; what is an argument of the module's own follows `--`",
+        ),
         (["run", "app.wasm", "--nothing"], "unrecognized arguments: --nothing; see `slight-py --help`"),
     ],
 )

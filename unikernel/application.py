@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from capabilities import registry
 from capabilities.keyvalue.memory import MemoryStores
+from capabilities.permissions import allowed
 from capabilities.registry import RegistryError
 from slight_py import linker, modules, runner
 from slight_py import slightfile as slightfiles
@@ -30,6 +31,8 @@ _PUBLIC: Mapping[str, tuple[str, ...]] = {
     "http": tuple(resource.optional if (resource := registry.resource_type("http")) else ()),
     "keyvalue.filesystem": ("DIRECTORY",),
     "kv.filesystem": ("DIRECTORY",),
+    "messaging.filesystem": ("DIRECTORY",),
+    "mq.filesystem": ("DIRECTORY",),
 }
 """The config keys, by resource type, that never hold a secret."""
 
@@ -78,6 +81,7 @@ def load(
     """Compiles the module and checks what it needs. Raises UsageError, as `slight-py run` does."""
     environment = _References((name, name) for name in os.environ)
     granted = slightfiles.load(slightfile, environment) if slightfile else slightfiles.embedded()
+    granted = granted.for_module(app.name)
     try:
         # One instance: how many there may be is said when the image runs, and the module doesn't depend on it. Slots
         # are for kernels that say which pages hold something, and Debian 12's is too old for that.
@@ -147,6 +151,7 @@ def _grants(slightfile: Slightfile) -> tuple[image.Grant, ...]:
         image.Grant(
             *(grant.resource.name, grant.family.name, grant.name, grant.line),
             {key: config(grant, key, value) for key, value in grant.configs.items()},
+            allowed(grant.allow, slightfile.module) if grant.allow else None,
         )
         for grant in slightfile.grants
     )

@@ -41,7 +41,7 @@ OPEN_FILES = 1 << 16
 MEMORY, CONCURRENT, TIMEOUT = 256 << 20, 1000, 30.0
 """The limits where the launcher says nothing, those of `slight-py run`."""
 
-_WITHOUT_FILES = ("http", "keyvalue.memory", "keyvalue.redis", "kv.redis")
+_WITHOUT_FILES = ("http", "keyvalue.memory", "keyvalue.redis", "kv.redis", "messaging.memory")
 """Resource types that write no files."""
 
 PAGE = 1 << 16
@@ -128,12 +128,13 @@ def _slightfile(manifest: Mapping[str, Any], values: Mapping[str, str]) -> Sligh
         missing += [f"{place}{each['resource']}: {lack}" for lack in lacks]
     if missing:
         raise UsageError(*missing)
-    return Slightfile(path, manifest["specversion"], tuple(grants))
+    return Slightfile(path, manifest["specversion"], tuple(grants), manifest["app"]["name"])
 
 
 def _grant(each: Mapping[str, Any], number: int, values: Mapping[str, str], place: str) -> tuple[Grant, list[str]]:
     """An entry of the slightfile, and what is missing to it."""
     from capabilities import registry
+    from capabilities.permissions import Rule
     from slight_py.slightfile import Grant
 
     name = each["resource"]
@@ -159,7 +160,9 @@ def _grant(each: Mapping[str, Any], number: int, values: Mapping[str, str], plac
             configs[key] = values[value["from"]]
         else:
             missing.append(f"the value of {key} is handed over at the start, and {value['from']!r} is not; set it")
-    return Grant(kind, family, each["name"], configs, each["line"]), missing
+    allow = each.get("allow")
+    rules = () if allow is None else (Rule((), {action: tuple(names) for action, names in allow.items()}),)
+    return Grant(kind, family, each["name"], configs, each["line"], allow=rules), missing
 
 
 def _mount(volumes: list[dict[str, Any]], grants: list[dict[str, Any]]) -> list[Directory]:

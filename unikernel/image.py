@@ -80,6 +80,8 @@ class Grant:
     name: str
     line: int
     configs: Mapping[str, Config]
+    allow: Mapping[str, tuple[str, ...]] | None = None
+    """What the module may do with it: names by action, with `*` for any text. None is everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +232,14 @@ def grants_from(top: _Table) -> tuple[Grant, ...]:
         Grant(
             *(each.text("resource"), each.text("family"), each.text("name"), each.number("line")),
             {key: _config(value) for key, value in each.table("configs").tables_by_name().items()},
+            _allow(each.optional_table("allow")),
         )
         for each in top.tables("grants")
     )
+
+
+def _allow(table: _Table | None) -> dict[str, tuple[str, ...]] | None:
+    return None if table is None else table.lists_of_texts()
 
 
 def _config(table: _Table) -> Config:
@@ -261,6 +268,16 @@ class _Table:
     def text(self, key: str) -> str:
         text: str = self._of(key, str)
         return text
+
+    def lists_of_texts(self) -> dict[str, tuple[str, ...]]:
+        """All of its members, each of which must be a list of texts."""
+        lists: dict[str, tuple[str, ...]] = {}
+        for key in self._value:
+            texts: list[object] = self._of(key, list)
+            lists[key] = tuple(text for text in texts if isinstance(text, str))
+            if len(lists[key]) != len(texts):
+                raise ValueError(f"{key!r} of {self.what} holds what is no text")
+        return lists
 
     def optional_text(self, key: str) -> str | None:
         return None if self._value.get(key) is None else self.text(key)

@@ -77,4 +77,6 @@ def _grants(manifest: Manifest) -> list[str]:
             lines.append(
                 f"    {key} = {config.value!r}" if config.source is None else f"    {key} from {config.source}"
             )
+        for action, names in (grant.allow or {}).items():
+            lines.append(f"    may {action} {', '.join(map(repr, names)) or 'nothing'}")
     return lines

@@ -174,7 +174,9 @@ def handed_over(image: Image, slightfile: Path | None) -> dict[str, str]:
     if slightfile is not None:
         from slight_py import slightfile as slightfiles
 
-        given = {(each.family.name, each.name): each.configs for each in slightfiles.load(slightfile).grants}
+        module = image.manifest.app.name if image.manifest.app else ""
+        grants = slightfiles.load(slightfile).for_module(module).grants
+        given = {(each.family.name, each.name): each.configs for each in grants}
         for grant in image.manifest.grants:
             configs = given.get((grant.family, grant.name), {})
             found |= {
