@@ -109,6 +109,9 @@ class KafkaServer(Server):
             "transaction.state.log.min.isr=1",
             "group.initial.rebalance.delay.ms=0",
             "log.cleaner.enable=false",
+            # How long a broker that was killed counts as running.
+            "broker.session.timeout.ms=1000",
+            "broker.heartbeat.interval.ms=300",
         ]
         if self._password:
             escaped = PASSWORD.replace("\\", "\\\\")
@@ -123,7 +126,9 @@ class KafkaServer(Server):
         if self.certificate is not None:
             lines += ["ssl.keystore.type=PEM", f"ssl.keystore.location={self._key_store}"]
             lines += ["ssl.truststore.type=PEM", f"ssl.truststore.location={self.certificate}"]
-        return "\n".join([*lines, *self._settings, ""])
+        # Java reads such a file as Latin-1, with everything else escaped.
+        text = "\n".join([*lines, *self._settings, ""])
+        return "".join(each if each.isascii() else f"\\u{ord(each):04x}" for each in text)
 
     def command(self) -> list[str]:
         data = self.directory / "data"

@@ -144,6 +144,9 @@ class ServiceBusBackend:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
             # Each subscription keeps a connection while it waits, so there is no limit to their number here.
             self._session = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+            # It would send a DELETE again whose answer is lost, and the second answer, that there is no such message,
+            # would then be taken to be the first.
+            self._session._retry_connection = False
         headers = {"Authorization": sign(f"{self._endpoint}/{queue}", self._policy, self._key, int(time.time()))}
         if body is not None:
             headers["Content-Type"] = "application/octet-stream"

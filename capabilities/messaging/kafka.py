@@ -34,6 +34,12 @@ from capabilities.messaging.receiving import Receiving
 ANSWER_SECONDS = 10.0
 """How long Kafka may take to answer, with all that is asked for on the way."""
 
+REQUEST_SECONDS = 5.0
+"""How long Kafka may take to answer one request; and how long a topic that isn't there may take to be made."""
+
+REQUEST_SECONDS = 5.0
+"""How long Kafka may take to answer one request; and how long a topic that isn't there may take to be made."""
+
 SILENCE_SECONDS = 5.0
 """After how long without an answer to its fetches a subscription takes Kafka to be away."""
 
@@ -83,12 +89,11 @@ class KafkaBackend:
         return self
 
     async def close(self) -> None:
-        for subscription in list(self._subscriptions):
-            await subscription.close()
         if self._starting is not None and not self._starting.done():
             self._starting.cancel()
             await asyncio.wait({self._starting})
-        await self._drop_producer()
+        ending = [subscription.close() for subscription in self._subscriptions]
+        await asyncio.gather(*ending, self._drop_producer())
 
     async def publish(self, message: bytes, topic: str) -> None:
         from aiokafka import errors
@@ -170,7 +175,7 @@ class KafkaBackend:
         settings: dict[str, Any] = {
             **self._settings,
             "bootstrap_servers": self._endpoint,
-            "request_timeout_ms": int(ANSWER_SECONDS * 1000),
+            "request_timeout_ms": int(REQUEST_SECONDS * 1000),
             "client_id": "slight-py",
         }
         if settings["security_protocol"].endswith("SSL"):
