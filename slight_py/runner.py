@@ -211,6 +211,8 @@ async def _main(runs: Sequence[Run], backends: linker.Backends) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
+    for run in runs:
+        run.turn = runs[0].turn
     tasks = [asyncio.create_task(run.until(interrupted)) for run in runs]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -250,6 +252,8 @@ class Run:
         self._servers: set[Running] = set()
         self._starting = False
         """Whether the module has asked for a server that isn't among those yet: it may answer requests already."""
+        self.turn = asyncio.Lock()
+        """For one server that starts after the other: two sockets can be bound to a port until one listens."""
         self._program = loaded.program(self.backends, self._http)
         self._entry = entry_point(config.app, loaded.info.functions)
 
@@ -344,7 +348,8 @@ class Run:
 
         self._starting = True
         try:
-            server = _Server(await self._start(address, table), self._servers.discard)
+            async with self.turn:
+                server = _Server(await self._start(address, table), self._servers.discard)
             self._servers.add(server)
         except ListenError as error:
             raise UsageError(f"{self._config.app}: {error}") from None
