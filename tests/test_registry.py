@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,12 @@ from capabilities.http import cors
 from capabilities.keyvalue.filesystem import FilesystemBackend
 from capabilities.keyvalue.memory import MemoryStores
 from capabilities.keyvalue.redis import RedisBackend
+from capabilities.messaging.azsbus import ServiceBusBackend
 from capabilities.messaging.filesystem import FilesystemBackend as FilesystemMessages
+from capabilities.messaging.kafka import KafkaBackend
 from capabilities.messaging.memory import MemoryTopics
+from capabilities.messaging.mosquitto import MosquittoBackend
+from capabilities.messaging.nats import NatsBackend
 from capabilities.registry import Family, RegistryError, ResourceType
 from slight_py.errors import UsageError
 from slight_py.slightfile import embedded, load, suggest
@@ -94,14 +99,17 @@ for name in sorted(sys.modules):
         ("keyvalue.redis", RedisBackend),
         ("messaging.memory", MemoryTopics),
         ("messaging.filesystem", FilesystemMessages),
+        ("messaging.mosquitto", MosquittoBackend),
+        ("messaging.nats", NatsBackend),
+        ("messaging.confluent_apache_kafka", KafkaBackend),
+        ("messaging.azsbus", ServiceBusBackend),
         ("mq.filesystem", FilesystemMessages),
+        ("mq.azsbus", ServiceBusBackend),
         ("kv.filesystem", FilesystemBackend),
         ("kv.redis", RedisBackend),
     ],
 )
-def test_a_resource_type_has_the_config_keys_of_its_backend(
-    name: str, backend: type[MemoryStores | FilesystemBackend | RedisBackend | MemoryTopics | FilesystemMessages]
-) -> None:
+def test_a_resource_type_has_the_config_keys_of_its_backend(name: str, backend: Any) -> None:
     resource = registry.resource_type(name)
     assert resource is not None
     assert registry.load_backend(resource) is backend
@@ -121,7 +129,6 @@ def test_the_http_server_has_the_config_keys_of_its_cors_rules() -> None:
     {
         "keyvalue": "keyvalue.awsdynamodb keyvalue.azblob keyvalue.dapr kv.awsdynamodb kv.azblob",
         "http-client": "http-client",
-        "messaging": "messaging.mosquitto messaging.nats messaging.confluent_apache_kafka messaging.azsbus mq.azsbus",
         "configs": "configs.envvars configs.usersecrets configs.azapp",
         "distributed_locking": "distributed_locking.etcd lockd.etcd",
         "sql": "sql.postgres",
@@ -175,7 +182,14 @@ def test_what_is_available_is_listed_without_former_names() -> None:
     names = [resource.name for resource in registry.available("keyvalue")]
     assert names == ["keyvalue.memory", "keyvalue.filesystem", "keyvalue.redis"]
     names = [resource.name for resource in registry.available("messaging")]
-    assert names == ["messaging.memory", "messaging.filesystem"]
+    assert names == [
+        "messaging.memory",
+        "messaging.filesystem",
+        "messaging.mosquitto",
+        "messaging.nats",
+        "messaging.confluent_apache_kafka",
+        "messaging.azsbus",
+    ]
 
 
 def test_unknown_names_are_none() -> None:
@@ -248,13 +262,13 @@ def test_lines_to_add_hold_the_configs_that_the_resource_type_requires(install: 
 def test_a_package_provides_a_resource_type_that_this_version_only_knows_by_name(install: Install) -> None:
     source = """
         from capabilities.registry import ResourceType
-        NATS = ResourceType("messaging.nats", "messaging", load="nats_package:Nats")
+        DAPR = ResourceType("keyvalue.dapr", "keyvalue", load="dapr_package:Dapr")
     """
-    install("nats_package", source, **{"messaging.nats": "NATS"})
-    nats = registry.resource_type("messaging.nats")
-    assert nats is not None
-    assert nats.load == "nats_package:Nats"
-    assert registry.available("messaging")[-1] == nats
+    install("dapr_package", source, **{"keyvalue.dapr": "DAPR"})
+    dapr = registry.resource_type("keyvalue.dapr")
+    assert dapr is not None
+    assert dapr.load == "dapr_package:Dapr"
+    assert registry.available("keyvalue")[-1] == dapr
 
 
 def test_a_package_provides_a_family_that_this_version_only_knows_by_name(install: Install) -> None:
