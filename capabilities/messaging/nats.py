@@ -95,7 +95,6 @@ class NatsBackend(ConnectedBackend):
                 url,
                 name="slight-py",
                 error_cb=connection.note,
-                closed_cb=connection.end,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
@@ -122,7 +121,7 @@ class NatsBackend(ConnectedBackend):
                     text = "what answers is not a NATS server, or it ended the connection"
                     raise Unavailable(f"{BROKER} can't be used", self._notice(text)) from None
             raise
-        connection.is_open = client.is_connected
+        connection.watch()
         return connection
 
 
@@ -137,6 +136,7 @@ class NatsConnection:
         self._lost = lost
         self._subscriptions: dict[Inbox, Subscription] = {}
         self._ended = asyncio.get_running_loop().create_future()
+        self._ending: asyncio.Task[None] | None = None
         self._refused: set[tuple[str, str]] = set()
         """What the server didn't permit, and nobody was told yet: `publish` or `subscription`, and the topic."""
 
@@ -168,6 +168,8 @@ class NatsConnection:
         if not self._ended.done():
             self._ended.set_result(None)
         await _close(self._client)
+        for subscription in self._subscriptions.values():
+            subscription._stop_processing()  # which the library leaves undone where it fails on the way
 
     async def _exchange(self, sending: Any, kind: str, topic: str) -> None:
         """Sends something and waits until the server has answered a ping sent after it: so it has it, or said no.
@@ -178,7 +180,7 @@ class NatsConnection:
         exchange.add_done_callback(_retrieve)
         await asyncio.wait({exchange, self._ended}, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if not exchange.done() and not self._ended.done():
-            await self.end()
+            self.end()
             raise Unavailable(f"{BROKER} didn't answer in time, so it isn't known whether it took this over")
         # The library leaves an exchange waiting when the connection ends.
         if not exchange.done() or exchange.exception() is not None:
@@ -206,12 +208,23 @@ class NatsConnection:
             for inbox in self._subscriptions:
                 inbox.miss(ConnectionLost("messages are missing: they came faster than they were received"))
 
-    async def end(self) -> None:
-        """The library calls this when the connection has ended."""
+    def watch(self) -> None:
+        """Notices from now on when the connection ends.
+
+        The library calls nobody where its own end of the connection fails on the way; but then, too, it reads no more.
+        """
+        reading = self._client._reading_task
+        self.is_open = reading is not None and not reading.done()
+        if reading is not None:
+            reading.add_done_callback(_retrieve)
+            reading.add_done_callback(lambda _: self.end())
+
+    def end(self) -> None:
+        """Does nothing the second time."""
         if self.is_open:
             self.is_open = False
             self._lost(self)
-            await self.close()
+            self._ending = asyncio.create_task(self.close())
 
 
 async def _close(client: Client) -> None:
@@ -295,6 +308,6 @@ def _parse_credentials(configs: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Reads the error of an exchange for which nobody waits any more, which asyncio would else report."""
+    """Reads the error of a task for which nobody waits any more, which asyncio would else report."""
     if not task.cancelled():
         task.exception()
