@@ -22,6 +22,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from functools import cache
 from struct import Struct
 from typing import Any, TypeAlias
 
@@ -48,10 +49,16 @@ class _Pickler(pickle.Pickler):
         """What stands for a dataclass or an error: where its class is, and what makes another one like it."""
         kind = type(obj)
         if isinstance(obj, CapabilityError | Err):
-            return kind.__module__, kind.__qualname__, obj.args
-        if is_dataclass(kind):
-            return kind.__module__, kind.__qualname__, tuple(getattr(obj, each.name) for each in fields(kind))
-        return None
+            values = obj.args
+        elif is_dataclass(kind):
+            values = tuple(getattr(obj, each.name) for each in fields(kind))
+        else:
+            return None
+        _class(kind.__module__, kind.__qualname__)
+        return kind.__module__, kind.__qualname__, values
+
+    def reducer_override(self, obj: Any) -> Any:
+        raise pickle.PicklingError(f"{type(obj).__name__} is not for messages between processes")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -63,6 +70,7 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is no value")
 
 
+@cache
 def _class(module: str, name: str) -> Any:
     """A class that messages may hold objects of. Raises UnpicklingError for any other."""
     if (module, name) == (Err.__module__, Err.__qualname__):
@@ -75,7 +83,7 @@ def _class(module: str, name: str) -> Any:
 
 
 def _pack(message: object) -> bytes:
-    """Raises CapabilityError where the message is too long."""
+    """Raises CapabilityError where the message is too long, PicklingError where it holds what messages can't."""
     packed = io.BytesIO()
     _Pickler(packed, pickle.HIGHEST_PROTOCOL).dump(message)
     data = packed.getvalue()
@@ -159,9 +167,10 @@ class _Worker:
 
     async def _answer(self, number: int, function: Any, arguments: tuple[Any, ...]) -> None:
         try:
-            message = _pack((number, True, await function(*arguments)))
-        except (CapabilityError, Err) as error:
-            message = _pack((number, False, error))
+            try:
+                message = _pack((number, True, await function(*arguments)))
+            except (CapabilityError, Err) as error:
+                message = _pack((number, False, error))
         except Exception:
             log.exception("a backend that the workers share failed")
             message = _pack((number, False, CapabilityError("it failed in the main process")))

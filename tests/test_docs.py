@@ -197,6 +197,8 @@ def install(target: str) -> None:
 def directory(tmp_path: Path) -> Path:
     """What the commands of the documents name."""
     shutil.copyfile(example("http-server-demo-c"), tmp_path / "app.wasm")
+    shutil.copyfile(example("messaging-demo-publisher-c"), tmp_path / "publisher.wasm")
+    shutil.copyfile(example("messaging-demo-receiver-rust"), tmp_path / "receiver.wasm")
     shutil.copytree(ROOT / "wit", tmp_path / "wit")
     shutil.copyfile(ROOT / "examples/custom-capability/greeter.wit", tmp_path / "greeter.wit")
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -34,6 +34,10 @@ HTTP_SERVER = {
     "canonical_abi::resource_drop_router",
     "canonical_abi::resource_drop_server",
 }
+MESSAGING = {f"messaging::{name}" for name in ("pub::open", "pub::publish")} | {
+    *(f"messaging::sub::{name}" for name in ("open", "subscribe", "receive")),
+    *(f"canonical_abi::resource_drop_{name}" for name in ("pub", "sub")),
+}
 OTHER_ROUTES = {f"http-server::router::{name}" for name in ("put", "post", "delete")}
 
 ABI_EXPORTS = {"memory", "canonical_abi_realloc", "canonical_abi_free"}
@@ -53,6 +57,8 @@ IMPORTS = {
     "http-server-demo-rust": HTTP_SERVER | OTHER_ROUTES | KEYVALUE_OF_SERVER | wasi(RUST_STD),
     "on-server-init": HTTP_SERVER | wasi(ENVIRONMENT | {"proc_exit"}),
     "bare-c": KEYVALUE,
+    "messaging-demo-publisher-c": MESSAGING | wasi(C_OUTPUT | {"args_get", "args_sizes_get"}),
+    "messaging-demo-receiver-rust": MESSAGING | wasi(RUST_STD),
     "kv-2022-c": {f"kv::kv::{name}" for name in ("open", "get", "set", "keys", "delete")}
     | {"canonical_abi::resource_drop_kv"}
     | wasi(C_OUTPUT),
@@ -65,6 +71,8 @@ EXPORTS = {
     "http-server-demo-rust": ABI_EXPORTS | HANDLERS | {"_start"},
     "on-server-init": ABI_EXPORTS | {"_initialize", "on-server-init", "handle-hello"},
     "bare-c": ABI_EXPORTS | {"main"},
+    "messaging-demo-publisher-c": ABI_EXPORTS | {"_start"},
+    "messaging-demo-receiver-rust": ABI_EXPORTS | {"_start"},
     "kv-2022-c": ABI_EXPORTS | {"_start"},
 }
 
@@ -85,6 +93,13 @@ SIGNATURES = {
     "keyvalue::keyvalue::set": ([I32] * 6, []),
     "keyvalue::keyvalue::keys": ([I32] * 2, []),
     "keyvalue::keyvalue::delete": ([I32] * 4, []),
+    "messaging::pub::open": ([I32] * 3, []),
+    "messaging::pub::publish": ([I32] * 6, []),
+    "messaging::sub::open": ([I32] * 3, []),
+    "messaging::sub::subscribe": ([I32] * 4, []),
+    "messaging::sub::receive": ([I32] * 4, []),
+    "canonical_abi::resource_drop_pub": ([I32], []),
+    "canonical_abi::resource_drop_sub": ([I32], []),
     "kv::kv::open": ([I32] * 3, []),
     "kv::kv::get": ([I32] * 4, []),
     "kv::kv::set": ([I32] * 6, []),
@@ -163,7 +178,16 @@ def test_an_example_has_a_slightfile_for_every_place_that_its_stores_can_be(name
     assert all(store.get("configs", {}) == configs for store in stores)
 
 
-@pytest.mark.parametrize("name", EXPORTS)
+@pytest.mark.parametrize("backend", ["memory", "filesystem"])
+def test_the_examples_of_messages_have_a_slightfile_for_both(backend: str) -> None:
+    content = tomllib.loads(slightfile("messaging-demo-publisher-c", backend).read_text())
+    (capability,) = content["capability"]
+    assert (capability["resource"], capability["name"]) == (f"messaging.{backend}", "shop")
+    named = [module for rule in capability["allow"] for module in rule["modules"]]
+    assert named == [example(f"messaging-demo-{each}").name for each in ("publisher-c", "receiver-rust")]
+
+
+@pytest.mark.parametrize("name", sorted({*EXPORTS} - {"messaging-demo-receiver-rust"}))
 def test_the_examples_that_serve_http_are_granted_it(name: str) -> None:
     content = tomllib.loads(slightfile(name).read_text())
     granted = "http" in {capability["resource"] for capability in content["capability"]}

@@ -90,7 +90,7 @@ def go_on(process: Server, *lines: str) -> None:
 def test_one_example_receives_what_the_other_one_publishes(backend: str, tmp_path: Path) -> None:
     publisher, receiver = example("messaging-demo-publisher-c"), example("messaging-demo-receiver-rust")
     grants = slightfile("messaging-demo-publisher-c", backend)
-    done = slight_py("run", publisher, receiver, "-c", grants, env={"TMPDIR": str(tmp_path)})
+    done = slight_py("run", publisher, receiver, "-c", grants, "--", "spy", env={"TMPDIR": str(tmp_path)})
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     for what in ("published", "received"):

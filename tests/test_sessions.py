@@ -19,9 +19,13 @@ class Host:
 
     def __init__(self) -> None:
         self.sessions: list[Session] = []
+        self.held = False
+        """Whether calls of its sessions don't end."""
 
     def session(self) -> Session:
         self.sessions.append(Session())
+        if self.held:
+            self.sessions[-1].goes_on.clear()
         return self.sessions[-1]
 
 
@@ -29,13 +33,15 @@ class Session:
     def __init__(self) -> None:
         self.calls = 0
         self.closed = 0
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
         self.closes = asyncio.Event()
         self.closes.set()
         self.fails = False
 
     async def note(self) -> None:
         self.calls += 1
-        await asyncio.sleep(0)
+        await self.goes_on.wait()
 
     async def close(self) -> None:
         await self.closes.wait()
@@ -54,7 +60,7 @@ GUEST = wat.binary(
     '(import "notes" "note" (func $note))'
     '(func (export "twice") (call $note) (call $note))'
     '(func (export "never"))'
-    f'(func (export "trap") (call $note) (unreachable))'
+    '(func (export "trap") (call $note) (unreachable))'
 )
 
 
@@ -112,6 +118,7 @@ def test_a_session_ends_with_an_instance_that_traps() -> None:
 def test_a_session_ends_with_an_instance_whose_call_is_cancelled() -> None:
     async def main() -> None:
         host = Host()
+        host.held = True
         made = program(host)
         running = asyncio.create_task(call(made, "twice"))
         await wat.until(lambda: host.sessions)
