@@ -362,7 +362,9 @@ class Run:
         from capabilities.http.server import HttpService
         from slight_py import access
 
-        service = HttpService(self.handlers, self._config.http, access.logger(self._config.access_log))
+        service = HttpService(
+            self.handlers, self._config.http, access.logger(self._config.access_log, self._config.module)
+        )
         sockets = await asyncio.to_thread(bind, address)
         await service.start(sockets, table)
         log.info("serving at %s", name_of(sockets[0]))

@@ -200,7 +200,7 @@ async def _serve(
     main_process = sharing.Connection(shared)
     backends = linker.Backends(cache(partial(memory.RemoteMemoryStores, stores)), main_process.backend)
     handlers = Handlers(loaded.program(backends, None), config.wasi)
-    service = HttpService(handlers, config.http, access.logger(config.access_log))
+    service = HttpService(handlers, config.http, access.logger(config.access_log, config.module))
     await service.start(listeners, table)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

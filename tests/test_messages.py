@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -276,6 +277,17 @@ def test_each_module_answers_at_its_own_server_and_a_signal_ends_both(modules: P
         b.wait_for(r"^slight-py: b\.wasm: GET /trap handle_trap: ")
         assert len(a.workers) == (4 if options else 0)
         assert a.stop() == 0
+
+
+@pytest.mark.parametrize(("form", "line"), [("plain", r"^b\.wasm 127\.0\.0\.1 GET /pub/x/y 200 "), ("json", r"^{.*}$")])
+def test_a_line_of_the_access_log_names_the_module(form: str, line: str, modules: Path) -> None:
+    with ExitStack() as stack:
+        _, b = two_servers(modules, stack, "--access-log", form)
+        b.get("/pub/x/y")
+        found = b.wait_for(line)[0]
+        if form == "json":
+            record = json.loads(found)
+            assert (record["module"], record["path"], record["status"]) == (B, "/pub/x/y", 200)
 
 
 def test_a_signal_without_a_server_ends_all(modules: Path) -> None:

@@ -362,6 +362,7 @@ def test_every_example_of_the_document_loads(path: Path, tmp_path: Path, monkeyp
     assert granted == [
         [("http", "web"), ("keyvalue.redis", "orders"), ("keyvalue.memory", "cache")],
         [("keyvalue.filesystem", "*")],
+        [("keyvalue.redis", "orders"), ("keyvalue.memory", "orders")],
         [("http", "*"), ("keyvalue.redis", "*")],
         [("keyvalue.sqlite", "orders")],
         [("slight_greeter/polite.py:PoliteGreeter", "*")],

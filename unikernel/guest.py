@@ -128,7 +128,7 @@ def _slightfile(manifest: Mapping[str, Any], values: Mapping[str, str]) -> Sligh
         missing += [f"{place}{each['resource']}: {lack}" for lack in lacks]
     if missing:
         raise UsageError(*missing)
-    return Slightfile(path, manifest["specversion"], tuple(grants), manifest["app"]["name"])
+    return Slightfile(path, manifest["specversion"], tuple(grants), (manifest.get("app") or {}).get("name", ""))
 
 
 def _grant(each: Mapping[str, Any], number: int, values: Mapping[str, str], place: str) -> tuple[Grant, list[str]]:

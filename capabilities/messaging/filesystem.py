@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from capabilities.errors import ConfigError
 from capabilities.keyvalue.filesystem import file_name
@@ -79,21 +80,23 @@ class FilesystemBackend:
         elif not directory or "\0" in directory:
             raise ConfigError("DIRECTORY is not a path: give the directory that messages are kept in", "DIRECTORY")
         self._directory = os.path.abspath(directory)
-        self._names: dict[str, _Shared] = {}
+        # Guests choose names: one is forgotten when nobody has it open any more.
+        self._names: WeakValueDictionary[str, _Shared] = WeakValueDictionary()
 
     async def open(self, name: str) -> FilesystemTopics:
         path = os.path.join(self._directory, file_name(name))
-        if path not in self._names:
-            self._names[path] = _Shared(_Name(path, self._is_temporary))
-        return FilesystemTopics(self._names[path])
+        shared = self._names.get(path)
+        if shared is None:
+            shared = self._names[path] = _Shared(_Name(path, self._is_temporary))
+        return FilesystemTopics(shared)
 
     async def close(self) -> None:
-        for shared in self._names.values():
+        for shared in list(self._names.values()):
             await asyncio.to_thread(shared.name.close)
         self._names.clear()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class _Shared:
     """What all topics and subscriptions of one name have in common, on the event loop."""
 
@@ -259,7 +262,9 @@ class _Name:
         self._path = path
         self._is_temporary = is_temporary
         self._process: tuple[str, int] | None = None
-        """What this process is called in the files of its subscriptions, and the descriptor of its own file."""
+        """What this process is called in the files of its subscriptions, and the descriptor of its own file: for as
+        long as it has any."""
+        self._subscriptions = 0
 
     def failure(self, error: OSError) -> Unavailable:
         reason = os.strerror(error.errno) if error.errno else str(error)
@@ -325,6 +330,7 @@ class _Name:
         left = [each.number for each in topic.messages if each.is_new and not topic.subscriptions]
         entry = _Subscription(self._process[0], secrets.token_hex(8), min(left, default=topic.next))
         with open(os.path.join(topic.path, entry.file), "xb", opener=_private):
+            self._subscriptions += 1
             return _Mine(name, entry)
 
     def look(self, mine: _Mine) -> bytes | None:
@@ -366,6 +372,9 @@ class _Name:
             os.unlink(os.path.join(topic.path, mine.entry.file))
             topic.subscriptions.remove(mine.entry)
             _tidy(topic)
+        self._subscriptions -= 1
+        if not self._subscriptions:
+            self.close()
 
     def close(self) -> None:
         """Gives up what this process is called: whatever subscriptions it still has are dead."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 import subprocess
@@ -182,6 +183,26 @@ def test_a_message_that_is_being_written_is_not_seen(tmp_path: Path, monkeypatch
         os.unlink(half_written)
 
     run(tmp_path, scenario)
+
+
+def test_names_that_nobody_has_open_are_forgotten(tmp_path: Path) -> None:
+    async def main() -> None:
+        backend = FilesystemBackend({"DIRECTORY": str(tmp_path)})
+        kept = await (await backend.open("kept")).subscribe("topic")
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for number in range(100):
+            topics = await backend.open(f"name {number}")
+            subscription = await topics.subscribe("topic")
+            await subscription.close()
+            del topics, subscription
+        gc.collect()
+        assert len(backend._names) == 1
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert files(tmp_path / "name%201") == []
+        await kept.close()
+        await backend.close()
+
+    asyncio.run(main())
 
 
 def test_a_full_topic_takes_no_message_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
