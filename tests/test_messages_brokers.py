@@ -45,7 +45,8 @@ def check(done: Done) -> None:
 @pytest.mark.parametrize("name", ["mosquitto", "nats", "kafka"])
 def test_one_example_receives_through_a_broker_what_the_other_one_publishes(name: str) -> None:
     with broker(name) as variables:
-        check(slight_py("run", example(PUBLISHER), example(RECEIVER), "-c", slightfile(PUBLISHER, name), env=variables))
+        modules = (example(PUBLISHER), example(RECEIVER))
+        check(slight_py("run", *modules, "-c", slightfile(PUBLISHER, name), "--", "spy", env=variables))
 
 
 def test_the_examples_find_each_other_as_two_processes_through_a_broker() -> None:
@@ -68,7 +69,7 @@ def test_one_example_receives_from_a_queue_what_the_other_one_publishes(tmp_path
             grants = tmp_path / "slightfile.toml"
             grants.write_text(text.replace(key, f'    AZURE_SERVICE_BUS_ENDPOINT = "{bus.address}"\n{key}'))
             modules = (example(PUBLISHER), example(RECEIVER))
-            return await asyncio.to_thread(slight_py, "run", *modules, "-c", grants, env=bus.configs)
+            return await asyncio.to_thread(slight_py, "run", *modules, "-c", grants, "--", "spy", env=bus.configs)
 
     check(asyncio.run(main()))
 

@@ -100,7 +100,7 @@ async def closing(backend: Any) -> AsyncIterator[Any]:
 
 def run(scenario: Awaitable[None]) -> None:
     async def main() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await scenario
 
     asyncio.run(main())
