@@ -57,5 +57,5 @@ def configure(verbose: bool) -> None:
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, format="slight-py: %(message)s", handlers=[_Handler()])
     # What the libraries say of their own accord is of no use to whoever runs a module.
-    for library in ("asyncio", "aiohttp", "redis"):
+    for library in ("asyncio", "aiohttp", "aiokafka", "nats", "redis"):
         logging.getLogger(library).setLevel(logging.DEBUG if verbose else logging.CRITICAL)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from os import strerror
-from typing import Protocol
+from typing import Any, Protocol
 
 from capabilities.errors import ConfigError
 from capabilities.messaging import (
@@ -137,7 +137,7 @@ class ConnectedBackend(ABC):
             return self._connection
         if self._connecting is None or self._connecting.done():
             self._connecting = asyncio.create_task(self._make_connection())
-            self._connecting.add_done_callback(_retrieve)
+            self._connecting.add_done_callback(read_error)
         return await asyncio.shield(self._connecting)
 
     async def _make_connection(self) -> Connection:
@@ -246,6 +246,12 @@ def make_tls_context(ca_file: str | None, key: str) -> ssl.SSLContext:
         raise Unavailable("the broker can't be reached: its certificates can't be read", notice) from None
 
 
+def read_error(task: asyncio.Task[Any]) -> None:
+    """Reads the error of a task for which nobody may wait any more, as asyncio would report it else."""
+    if not task.cancelled():
+        task.exception()
+
+
 def parse_switch(configs: Mapping[str, str], key: str) -> bool:
     """The config `true` or `false`, or nothing for `false`. Raises ConfigError."""
     text = configs.get(key, "false").lower()
@@ -275,12 +281,6 @@ def reason_of(error: BaseException) -> str:
         case socket.gaierror():
             return "its name can't be resolved"
     return "it ended the connection"
-
-
-def _retrieve(task: asyncio.Task[Connection]) -> None:
-    """Reads the error of an attempt for which nobody waits any more, which asyncio would else report."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def _unsubscribe(connection: Connection, topic: str, inbox: Inbox) -> None:

@@ -8,7 +8,6 @@ Kafka keeps the order of a partition, so all messages of one publisher go into o
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import secrets
 import ssl
@@ -28,7 +27,7 @@ from capabilities.messaging import (
     TopicNotFound,
     Unavailable,
 )
-from capabilities.messaging.connected import check_length, check_message, make_tls_context, reason_of
+from capabilities.messaging.connected import check_length, check_message, make_tls_context, read_error, reason_of
 from capabilities.messaging.receiving import Receiving
 
 ANSWER_SECONDS = 10.0
@@ -81,8 +80,6 @@ class KafkaBackend:
         except ImportError:
             text = "messaging.confluent_apache_kafka needs the Python package aiokafka: pip install 'slight-py[kafka]'"
             raise ConfigError(text) from None
-        # It logs each attempt to connect as an error. What matters of that, the errors raised here say.
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
     async def open(self, name: str) -> KafkaBackend:
         check_length(name)
@@ -144,7 +141,7 @@ class KafkaBackend:
             return self._producer
         if self._starting is None or self._starting.done():
             self._starting = asyncio.create_task(self._start_producer())
-            self._starting.add_done_callback(_retrieve)
+            self._starting.add_done_callback(read_error)
         return await asyncio.shield(self._starting)
 
     async def _start_producer(self) -> Any:
@@ -401,9 +398,3 @@ def _parse_security(configs: Mapping[str, str]) -> dict[str, str]:
         "sasl_plain_username": str(user),
         "sasl_plain_password": str(password),
     }
-
-
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Reads the error of an attempt for which nobody waits any more, which asyncio would else report."""
-    if not task.cancelled():
-        task.exception()

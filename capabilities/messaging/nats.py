@@ -28,6 +28,7 @@ from capabilities.messaging.connected import (
     ConnectedBackend,
     Connection,
     make_tls_context,
+    read_error,
 )
 from capabilities.messaging.inbox import Inbox
 
@@ -177,7 +178,7 @@ class NatsConnection:
         It runs in a task of its own, as the library swallows cancellations in places.
         """
         exchange = asyncio.create_task(self._send(sending))
-        exchange.add_done_callback(_retrieve)
+        exchange.add_done_callback(read_error)
         await asyncio.wait({exchange, self._ended}, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if not exchange.done() and not self._ended.done():
             self.end()
@@ -216,7 +217,7 @@ class NatsConnection:
         reading = self._client._reading_task
         self.is_open = reading is not None and not reading.done()
         if reading is not None:
-            reading.add_done_callback(_retrieve)
+            reading.add_done_callback(read_error)
             reading.add_done_callback(lambda _: self.end())
 
     def end(self) -> None:
@@ -305,9 +306,3 @@ def _parse_credentials(configs: Mapping[str, str]) -> dict[str, Any]:
     if token is not None:
         return {"token": token}
     return {} if user is None else {"user": user, "password": password}
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Reads the error of a task for which nobody waits any more, which asyncio would else report."""
-    if not task.cancelled():
-        task.exception()
