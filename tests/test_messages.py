@@ -354,6 +354,16 @@ def connect(server: Server, connection: object) -> int:
     return grown()[0]
 
 
+def test_a_handler_that_waits_for_a_message_ends_with_its_request(modules: Path) -> None:
+    port = free_port()
+    with running("run", A, "--request-timeout", "1", "--", f"serve:127.0.0.1:{port}", cwd=modules) as server:
+        server.wait_for("serving at")
+        server.port = port
+        assert server.get("/receive/x").status == 504
+        assert server.get("/pub/x/y").body == b"published"
+        assert server.stop() == 0
+
+
 def test_what_a_worker_had_subscribed_to_ends_with_it(modules: Path) -> None:
     """A queue that nobody reads any more would fill up, and hold up whoever publishes."""
     port = free_port()
