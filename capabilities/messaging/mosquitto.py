@@ -15,6 +15,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from capabilities.errors import ConfigError
@@ -52,6 +53,9 @@ TOPIC_BYTES = 65_535
 
 KEEPALIVE_SECONDS = 15
 """How long a connection may be silent before it is checked. One that stays silent then is given up."""
+
+UNCONFIRMED = 65_535
+"""How many messages the broker may send before their confirmations come: as many as there can be."""
 
 # MQTT 5, section 2.4.
 _BAD_CREDENTIALS = (0x86, 0x87, 0x8C)
@@ -185,8 +189,15 @@ class MqttConnection:
 
     async def open(self, host: str, port: int) -> int:
         """The broker's answer: 0, or the reason code of its refusal. Raises OSError."""
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
+
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho-mqtt gives no types here
+        # Mosquitto drops silently what comes beyond the unconfirmed ones and 1,000 more. Left to itself, it sends 20.
+        properties.ReceiveMaximum = UNCONFIRMED
+        connect = partial(self._client.connect, host, port, KEEPALIVE_SECONDS, properties=properties)
         # It waits for the network, and can't be cancelled: it ends by itself after CONNECT_SECONDS.
-        await asyncio.to_thread(self._client.connect, host, port, KEEPALIVE_SECONDS)
+        await asyncio.to_thread(connect)
         self._checking = asyncio.create_task(self._check())
         code = await self._accepted
         self.is_open = code == 0

@@ -382,6 +382,25 @@ def test_no_topic_is_a_wildcard_and_none_harms_the_connection(kind: Kind) -> Non
     run(scenario())
 
 
+def test_a_crowd_of_publishers_loses_nothing(kind: Kind) -> None:
+    """More messages than Mosquitto keeps for whoever confirms them late: 20, and 1,000 more."""
+
+    async def scenario() -> None:
+        with kind.server() as server:
+            backends = [kind.backend(server.configs) for _ in range(4)]
+            async with closing(kind.backend(server.configs)) as topics:
+                subscription = await topics.subscribe("topic")
+                messages = [b"%d" % number for number in range(1_000)]
+                await asyncio.gather(*(each.publish(message, "topic") for each in backends for message in messages))
+                found = [await subscription.receive(SECONDS) for _ in range(4_000)]
+                assert sorted(filter(None, found)) == sorted(messages * 4)
+                assert await subscription.receive(0.1) is None
+            for backend in backends:
+                await backend.close()
+
+    run(scenario())
+
+
 # MQTT alone.
 
 
