@@ -8,7 +8,7 @@ BACKENDS := memory redis filesystem
 BACKEND ?= memory
 
 # What the tests need of the extras in pyproject.toml.
-EXTRAS := dev,fast,redis,aws,azure,azapp,completion,postgres,secrets
+EXTRAS := dev,fast,redis,aws,azure,azapp,completion,kafka,mqtt,nats,postgres,secrets
 
 # The first Python that is new enough.
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -135,6 +135,10 @@ setup-test: .venv/test
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || $(call apt,postgresql,PostgreSQL)
 	$(call need,etcd,etcd-server)
 	$(call need,etcdctl,etcd-client)
+	$(call need,mosquitto,mosquitto)
+	$(call need,nats-server,nats-server)
+	$(call need,java,default-jre-headless)
+	$(call need,mvn,maven)
 	$(call need,openssl,openssl)
 	$(call need,wrk,wrk)
 	$(call need,clippy-driver,rust-clippy)
@@ -154,6 +158,7 @@ setup-test: .venv/test
 	@$(BIN)/python -c 'from slight_py.javascript import engine; engine.objects(None, print)'
 	$(call need,npm,npm)
 	@$(BIN)/python -m tests.azurite_server
+	@$(BIN)/python -m tests.kafka_server
 
 clean:
 	rm -rf .venv .venv-3.* build dist examples/build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

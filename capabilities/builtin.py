@@ -122,17 +122,57 @@ _FILES_OF_MESSAGES = ResourceType(
     load="capabilities.messaging.filesystem:FilesystemBackend",
     local=True,
 )
+_SERVICE_BUS = ResourceType(
+    "messaging.azsbus",
+    "messaging",
+    required=("AZURE_SERVICE_BUS_NAMESPACE", "AZURE_POLICY_NAME", "AZURE_POLICY_KEY"),
+    optional=("AZURE_SERVICE_BUS_ENDPOINT",),
+    load="capabilities.messaging.azsbus:ServiceBusBackend",
+)
 _MESSAGING_TYPES = (
     ResourceType(
         "messaging.memory", "messaging", load="capabilities.messaging.memory:MemoryTopics", shared=True, local=True
     ),
     _FILES_OF_MESSAGES,
-    ResourceType("messaging.mosquitto", "messaging"),
-    ResourceType("messaging.nats", "messaging"),
-    ResourceType("messaging.confluent_apache_kafka", "messaging"),
-    ResourceType("messaging.azsbus", "messaging"),
+    ResourceType(
+        "messaging.mosquitto",
+        "messaging",
+        required=("MOSQUITTO_HOST",),
+        optional=(
+            "MOSQUITTO_PORT",
+            "MOSQUITTO_USERNAME",
+            "MOSQUITTO_PASSWORD",
+            "MOSQUITTO_TLS",
+            "MOSQUITTO_CA_FILE",
+        ),
+        load="capabilities.messaging.mosquitto:MosquittoBackend",
+        extra="mqtt",
+    ),
+    ResourceType(
+        "messaging.nats",
+        "messaging",
+        optional=("NATS_ADDRESS", "NATS_CREDS", "NATS_USERNAME", "NATS_PASSWORD", "NATS_TOKEN", "NATS_CA_FILE"),
+        load="capabilities.messaging.nats:NatsBackend",
+        extra="nats",
+    ),
+    ResourceType(
+        "messaging.confluent_apache_kafka",
+        "messaging",
+        required=("CAK_ENDPOINT",),
+        optional=(
+            "CAK_SECURITY_PROTOCOL",
+            "CAK_SASL_MECHANISMS",
+            "CAK_SASL_USERNAME",
+            "CAK_SASL_PASSWORD",
+            "CAK_GROUP_ID",
+            "CAK_CA_FILE",
+        ),
+        load="capabilities.messaging.kafka:KafkaBackend",
+        extra="kafka",
+    ),
+    _SERVICE_BUS,
     replace(_FILES_OF_MESSAGES, name="mq.filesystem"),
-    ResourceType("mq.azsbus", "messaging"),
+    replace(_SERVICE_BUS, name="mq.azsbus"),
 )
 
 # Settings.

@@ -41,7 +41,10 @@ OPEN_FILES = 1 << 16
 MEMORY, CONCURRENT, TIMEOUT = 256 << 20, 1000, 30.0
 """The limits where the launcher says nothing, those of `slight-py run`."""
 
-_WITHOUT_FILES = ("http", "keyvalue.memory", "keyvalue.redis", "kv.redis", "messaging.memory")
+_WITHOUT_FILES = (
+    *("http", "keyvalue.memory", "keyvalue.redis", "kv.redis", "messaging.memory", "messaging.mosquitto"),
+    *("messaging.nats", "messaging.confluent_apache_kafka", "messaging.azsbus", "mq.azsbus"),
+)
 """Resource types that write no files."""
 
 PAGE = 1 << 16

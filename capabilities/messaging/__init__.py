@@ -81,9 +81,9 @@ class Topics(Protocol):
     async def subscribe(self, topic: str) -> Subscription:
         """A subscription that sees every message published on the topic from when this returns.
 
-        A topic with wildcards of MQTT (`+`, `#`) or NATS (`*`, `>`) may stand for several where the server has them. A
-        backend refuses every other way to name more than one topic, such as a regular expression, with TopicNotFound:
-        the front compares the text of the topic with what the slightfile allows. Raises MessagingError.
+        A backend refuses every way to name more than one topic, such as the wildcards of MQTT (`+`, `#`) and NATS (`*`,
+        `>`), with TopicNotFound: the front compares the text of the topic with what the slightfile allows. Raises
+        MessagingError.
         """
         ...
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
 
 
-class Receiving:
+class Receiving(Generic[T]):
     """Fetches one message after the other. `fetch` waits for the next one for as long as it takes.
 
     A fetch goes on when the time of `next` is over or its caller is cancelled, and its message is the next caller's.
@@ -16,11 +18,11 @@ class Receiving:
 
     __slots__ = ("_fetch", "_task")
 
-    def __init__(self, fetch: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+    def __init__(self, fetch: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._fetch = fetch
-        self._task: asyncio.Task[bytes] | None = None
+        self._task: asyncio.Task[T] | None = None
 
-    async def next(self, seconds: float) -> bytes | None:
+    async def next(self, seconds: float) -> T | None:
         """The next message; None where none comes in so many seconds. Raises what `fetch` raises."""
         task = self._task = self._task or asyncio.create_task(self._fetch())
         await asyncio.wait({task}, timeout=seconds)
@@ -29,10 +31,11 @@ class Receiving:
         self._task = None
         return task.result()
 
-    async def cancel(self) -> None:
-        """Gives up, with a message that was fetched and that nobody asked for."""
+    async def cancel(self) -> T | None:
+        """Gives up. Returns the message that was fetched and that nobody asked for, where there is one."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):
-                await task
+                return await task
+        return None
