@@ -162,7 +162,9 @@ class _Module:
         line = f"{name}: TypeAlias = {' | '.join(members)}"
         if len(line) <= LINE_LENGTH:
             return [line]
-        return [f"{name}: TypeAlias = (", f"    {members[0]}", *(f"    | {member}" for member in members[1:]), ")"]
+        together = f"    {' | '.join(members)}"
+        apart = [f"    {members[0]}", *(f"    | {member}" for member in members[1:])]
+        return [f"{name}: TypeAlias = (", *([together] if len(together) <= LINE_LENGTH else apart), ")"]
 
     # Protocols.
 
@@ -212,7 +214,8 @@ class _Module:
             blocks.append(answer.text(name, self._names.methods[function]))
             quoted = [f'"{text}"' for text in (self._interface.name, about.name, about.core.params, about.core.result)]
             entries.append(f"    Import({', '.join(quoted)}, {name}),")
-        return [*blocks, ["IMPORTS = (", *entries, ")", '"""What a guest may import."""']]
+        table = ["IMPORTS = (", *entries, ")"] if len(entries) > 1 else [f"IMPORTS = ({entries[0].strip()})"]
+        return [*blocks, [*table, '"""What a guest may import."""']]
 
     # What a guest exports.
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from bindgen.runtime import Err, Guest, Import, Lift, Lower, wrong_type
 
-from .blob_types import ContainerMetadata, ObjectMetadata, ObjectName
+from . import blob_types
 
 _Q = Struct("<Q")
 _I = Struct("<I")
@@ -60,44 +60,44 @@ class Container(Protocol):
         """Raises Err[Error]."""
         ...
 
-    async def info(self) -> ContainerMetadata:
+    async def info(self) -> blob_types.ContainerMetadata:
         """Raises Err[Error]."""
         ...
 
-    async def read_object(self, name: ObjectName) -> ReadStream:
+    async def read_object(self, name: blob_types.ObjectName) -> ReadStream:
         """Begins to read an object.
 
         Raises Err[Error].
         """
         ...
 
-    async def write_object(self, name: ObjectName) -> WriteStream:
+    async def write_object(self, name: blob_types.ObjectName) -> WriteStream:
         """Begins to write an object.
 
         Raises Err[Error].
         """
         ...
 
-    async def list_objects(self) -> list[ObjectName]:
+    async def list_objects(self) -> list[blob_types.ObjectName]:
         """The names of all objects.
 
         Raises Err[Error].
         """
         ...
 
-    async def delete_object(self, name: ObjectName) -> None:
+    async def delete_object(self, name: blob_types.ObjectName) -> None:
         """Raises Err[Error]."""
         ...
 
-    async def delete_objects(self, names: list[ObjectName]) -> None:
+    async def delete_objects(self, names: list[blob_types.ObjectName]) -> None:
         """Raises Err[Error]."""
         ...
 
-    async def has_object(self, name: ObjectName) -> bool:
+    async def has_object(self, name: blob_types.ObjectName) -> bool:
         """Raises Err[Error]."""
         ...
 
-    async def object_info(self, name: ObjectName) -> ObjectMetadata:
+    async def object_info(self, name: blob_types.ObjectName) -> blob_types.ObjectMetadata:
         """Raises Err[Error]."""
         ...
 
@@ -145,19 +145,20 @@ def _store_error(lower: Lower, memory: memoryview, at: int, value: Error) -> Non
 
 
 def _store_option_list_u8(lower: Lower, memory: memoryview, at: int, value: bytes | None) -> None:
-    if value is None:
-        memory[at] = 0
-    else:
-        memory[at] = 1
-        lower.put(at + 4)
+    match value:
+        case None:
+            memory[at] = 0
+        case _:
+            memory[at] = 1
+            lower.put(at + 4)
 
 
-def _store_blob_types_container_metadata(lower: Lower, memory: memoryview, at: int, value: ContainerMetadata) -> None:
+def _store_container_metadata(lower: Lower, memory: memoryview, at: int, value: blob_types.ContainerMetadata) -> None:
     lower.put(at)
     _Q.pack_into(memory, at + 8, value.created_at)
 
 
-def _store_blob_types_object_metadata(lower: Lower, memory: memoryview, at: int, value: ObjectMetadata) -> None:
+def _store_object_metadata(lower: Lower, memory: memoryview, at: int, value: blob_types.ObjectMetadata) -> None:
     lower.put(at)
     lower.put(at + 8)
     _Q.pack_into(memory, at + 16, value.created_at)
@@ -165,11 +166,12 @@ def _store_blob_types_object_metadata(lower: Lower, memory: memoryview, at: int,
 
 
 async def _write_stream_write(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: write-stream::write", "self")
-    self__handle, data_pointer, data_length, result_at = args
-    self_: WriteStream = lift.handle("write-stream", self__handle)
+    self__0, data_0, data_1, result_at = args
+    lift = Lift(guest, "blob-store: write-stream::write")
+    lift.at = "self"
+    self_: WriteStream = lift.handle("write-stream", self__0)
     lift.at = "data"
-    data = lift.bytes(data_pointer, data_length)
+    data = lift.bytes(data_0, data_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -188,9 +190,10 @@ async def _write_stream_write(host: BlobStoreHost, guest: Guest, args: tuple[Any
 
 
 async def _write_stream_close(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: write-stream::close", "self")
-    self__handle, result_at = args
-    self_: WriteStream = lift.handle("write-stream", self__handle)
+    self__0, result_at = args
+    lift = Lift(guest, "blob-store: write-stream::close")
+    lift.at = "self"
+    self_: WriteStream = lift.handle("write-stream", self__0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -209,9 +212,10 @@ async def _write_stream_close(host: BlobStoreHost, guest: Guest, args: tuple[Any
 
 
 async def _read_stream_read(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: read-stream::read", "self")
-    self__handle, size, result_at = args
-    self_: ReadStream = lift.handle("read-stream", self__handle)
+    self__0, size, result_at = args
+    lift = Lift(guest, "blob-store: read-stream::read")
+    lift.at = "self"
+    self_: ReadStream = lift.handle("read-stream", self__0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -235,9 +239,10 @@ async def _read_stream_read(host: BlobStoreHost, guest: Guest, args: tuple[Any, 
 
 
 async def _read_stream_available(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: read-stream::available", "self")
-    self__handle, result_at = args
-    self_: ReadStream = lift.handle("read-stream", self__handle)
+    self__0, result_at = args
+    lift = Lift(guest, "blob-store: read-stream::available")
+    lift.at = "self"
+    self_: ReadStream = lift.handle("read-stream", self__0)
     lift.at = "result"
     lift.range(result_at, 20)
     try:
@@ -257,9 +262,10 @@ async def _read_stream_available(host: BlobStoreHost, guest: Guest, args: tuple[
 
 
 async def _container_open(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::open", "name")
-    name_pointer, name_length, result_at = args
-    name = lift.string(name_pointer, name_length)
+    name_0, name_1, result_at = args
+    lift = Lift(guest, "blob-store: container::open")
+    lift.at = "name"
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -273,16 +279,17 @@ async def _container_open(host: BlobStoreHost, guest: Guest, args: tuple[Any, ..
         memory[result_at] = 1
         _store_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("container", answer, "blob-store: container::open: result")
+    lower = Lower(guest, "blob-store: container::open")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("container", answer))
 
 
 async def _container_name(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::name", "self")
-    self__handle, result_at = args
-    self_: Container = lift.handle("container", self__handle)
+    self__0, result_at = args
+    lift = Lift(guest, "blob-store: container::name")
+    lift.at = "self"
+    self_: Container = lift.handle("container", self__0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -305,9 +312,10 @@ async def _container_name(host: BlobStoreHost, guest: Guest, args: tuple[Any, ..
 
 
 async def _container_info(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::info", "self")
-    self__handle, result_at = args
-    self_: Container = lift.handle("container", self__handle)
+    self__0, result_at = args
+    lift = Lift(guest, "blob-store: container::info")
+    lift.at = "self"
+    self_: Container = lift.handle("container", self__0)
     lift.at = "result"
     lift.range(result_at, 24)
     try:
@@ -326,15 +334,16 @@ async def _container_info(host: BlobStoreHost, guest: Guest, args: tuple[Any, ..
     await guest.allocate(lower)
     memory = guest.memory
     memory[result_at] = 0
-    _store_blob_types_container_metadata(lower, memory, result_at + 8, answer)
+    _store_container_metadata(lower, memory, result_at + 8, answer)
 
 
 async def _container_read_object(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::read-object", "self")
-    self__handle, name_pointer, name_length, result_at = args
-    self_: Container = lift.handle("container", self__handle)
+    self__0, name_0, name_1, result_at = args
+    lift = Lift(guest, "blob-store: container::read-object")
+    lift.at = "self"
+    self_: Container = lift.handle("container", self__0)
     lift.at = "name"
-    name = lift.string(name_pointer, name_length)
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -348,18 +357,19 @@ async def _container_read_object(host: BlobStoreHost, guest: Guest, args: tuple[
         memory[result_at] = 1
         _store_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("read-stream", answer, "blob-store: container::read-object: result")
+    lower = Lower(guest, "blob-store: container::read-object")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("read-stream", answer))
 
 
 async def _container_write_object(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::write-object", "self")
-    self__handle, name_pointer, name_length, result_at = args
-    self_: Container = lift.handle("container", self__handle)
+    self__0, name_0, name_1, result_at = args
+    lift = Lift(guest, "blob-store: container::write-object")
+    lift.at = "self"
+    self_: Container = lift.handle("container", self__0)
     lift.at = "name"
-    name = lift.string(name_pointer, name_length)
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -373,16 +383,17 @@ async def _container_write_object(host: BlobStoreHost, guest: Guest, args: tuple
         memory[result_at] = 1
         _store_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("write-stream", answer, "blob-store: container::write-object: result")
+    lower = Lower(guest, "blob-store: container::write-object")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("write-stream", answer))
 
 
 async def _container_list_objects(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::list-objects", "self")
-    self__handle, result_at = args
-    self_: Container = lift.handle("container", self__handle)
+    self__0, result_at = args
+    lift = Lift(guest, "blob-store: container::list-objects")
+    lift.at = "self"
+    self_: Container = lift.handle("container", self__0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -405,11 +416,12 @@ async def _container_list_objects(host: BlobStoreHost, guest: Guest, args: tuple
 
 
 async def _container_delete_object(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::delete-object", "self")
-    self__handle, name_pointer, name_length, result_at = args
-    self_: Container = lift.handle("container", self__handle)
+    self__0, name_0, name_1, result_at = args
+    lift = Lift(guest, "blob-store: container::delete-object")
+    lift.at = "self"
+    self_: Container = lift.handle("container", self__0)
     lift.at = "name"
-    name = lift.string(name_pointer, name_length)
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -428,11 +440,12 @@ async def _container_delete_object(host: BlobStoreHost, guest: Guest, args: tupl
 
 
 async def _container_delete_objects(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::delete-objects", "self")
-    self__handle, names_pointer, names_length, result_at = args
-    self_: Container = lift.handle("container", self__handle)
+    self__0, names_0, names_1, result_at = args
+    lift = Lift(guest, "blob-store: container::delete-objects")
+    lift.at = "self"
+    self_: Container = lift.handle("container", self__0)
     lift.at = "names"
-    names = lift.texts(names_pointer, names_length)
+    names = lift.texts(names_0, names_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -451,11 +464,12 @@ async def _container_delete_objects(host: BlobStoreHost, guest: Guest, args: tup
 
 
 async def _container_has_object(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::has-object", "self")
-    self__handle, name_pointer, name_length, result_at = args
-    self_: Container = lift.handle("container", self__handle)
+    self__0, name_0, name_1, result_at = args
+    lift = Lift(guest, "blob-store: container::has-object")
+    lift.at = "self"
+    self_: Container = lift.handle("container", self__0)
     lift.at = "name"
-    name = lift.string(name_pointer, name_length)
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -475,11 +489,12 @@ async def _container_has_object(host: BlobStoreHost, guest: Guest, args: tuple[A
 
 
 async def _container_object_info(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::object-info", "self")
-    self__handle, name_pointer, name_length, result_at = args
-    self_: Container = lift.handle("container", self__handle)
+    self__0, name_0, name_1, result_at = args
+    lift = Lift(guest, "blob-store: container::object-info")
+    lift.at = "self"
+    self_: Container = lift.handle("container", self__0)
     lift.at = "name"
-    name = lift.string(name_pointer, name_length)
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 40)
     try:
@@ -499,13 +514,14 @@ async def _container_object_info(host: BlobStoreHost, guest: Guest, args: tuple[
     await guest.allocate(lower)
     memory = guest.memory
     memory[result_at] = 0
-    _store_blob_types_object_metadata(lower, memory, result_at + 8, answer)
+    _store_object_metadata(lower, memory, result_at + 8, answer)
 
 
 async def _container_clear(host: BlobStoreHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "blob-store: container::clear", "self")
-    self__handle, result_at = args
-    self_: Container = lift.handle("container", self__handle)
+    self__0, result_at = args
+    lift = Lift(guest, "blob-store: container::clear")
+    lift.at = "self"
+    self_: Container = lift.handle("container", self__0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:

@@ -124,9 +124,10 @@ def _store_configs_error(lower: Lower, memory: memoryview, at: int, value: Confi
 
 
 async def _configs_open(host: ConfigsHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "configs: configs::open", "name")
-    name_pointer, name_length, result_at = args
-    name = lift.string(name_pointer, name_length)
+    name_0, name_1, result_at = args
+    lift = Lift(guest, "configs: configs::open")
+    lift.at = "name"
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -140,18 +141,19 @@ async def _configs_open(host: ConfigsHost, guest: Guest, args: tuple[Any, ...]) 
         memory[result_at] = 1
         _store_configs_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("configs", answer, "configs: configs::open: result")
+    lower = Lower(guest, "configs: configs::open")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("configs", answer))
 
 
 async def _configs_get(host: ConfigsHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "configs: configs::get", "self")
-    self__handle, key_pointer, key_length, result_at = args
-    self_: Configs = lift.handle("configs", self__handle)
+    self__0, key_0, key_1, result_at = args
+    lift = Lift(guest, "configs: configs::get")
+    lift.at = "self"
+    self_: Configs = lift.handle("configs", self__0)
     lift.at = "key"
-    key = lift.string(key_pointer, key_length)
+    key = lift.string(key_0, key_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -174,13 +176,14 @@ async def _configs_get(host: ConfigsHost, guest: Guest, args: tuple[Any, ...]) -
 
 
 async def _configs_set(host: ConfigsHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "configs: configs::set", "self")
-    self__handle, key_pointer, key_length, value_pointer, value_length, result_at = args
-    self_: Configs = lift.handle("configs", self__handle)
+    self__0, key_0, key_1, value_0, value_1, result_at = args
+    lift = Lift(guest, "configs: configs::set")
+    lift.at = "self"
+    self_: Configs = lift.handle("configs", self__0)
     lift.at = "key"
-    key = lift.string(key_pointer, key_length)
+    key = lift.string(key_0, key_1)
     lift.at = "value"
-    value = lift.bytes(value_pointer, value_length)
+    value = lift.bytes(value_0, value_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:

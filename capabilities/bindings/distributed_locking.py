@@ -157,9 +157,10 @@ def _store_distributed_locking_error(lower: Lower, memory: memoryview, at: int, 
 
 
 async def _distributed_locking_open(host: DistributedLockingHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "distributed-locking: distributed-locking::open", "name")
-    name_pointer, name_length, result_at = args
-    name = lift.string(name_pointer, name_length)
+    name_0, name_1, result_at = args
+    lift = Lift(guest, "distributed-locking: distributed-locking::open")
+    lift.at = "name"
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -173,18 +174,19 @@ async def _distributed_locking_open(host: DistributedLockingHost, guest: Guest, 
         memory[result_at] = 1
         _store_distributed_locking_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("distributed-locking", answer, "distributed-locking: distributed-locking::open: result")
+    lower = Lower(guest, "distributed-locking: distributed-locking::open")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("distributed-locking", answer))
 
 
 async def _distributed_locking_lock(host: DistributedLockingHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "distributed-locking: distributed-locking::lock", "self")
-    self__handle, lock_name_pointer, lock_name_length, result_at = args
-    self_: DistributedLocking = lift.handle("distributed-locking", self__handle)
+    self__0, lock_name_0, lock_name_1, result_at = args
+    lift = Lift(guest, "distributed-locking: distributed-locking::lock")
+    lift.at = "self"
+    self_: DistributedLocking = lift.handle("distributed-locking", self__0)
     lift.at = "lock-name"
-    lock_name = lift.bytes(lock_name_pointer, lock_name_length)
+    lock_name = lift.bytes(lock_name_0, lock_name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -207,16 +209,14 @@ async def _distributed_locking_lock(host: DistributedLockingHost, guest: Guest, 
 
 
 async def _distributed_locking_lock_with_time_to_live(
-    host: DistributedLockingHost,
-    guest: Guest,
-    args: tuple[Any, ...],
+    host: DistributedLockingHost, guest: Guest, args: tuple[Any, ...]
 ) -> None:
-    lift = Lift(guest, "distributed-locking: distributed-locking::lock-with-time-to-live", "self")
-    self__handle, lock_name_pointer, lock_name_length, time_to_live_in_secs, result_at = args
-    self_: DistributedLocking = lift.handle("distributed-locking", self__handle)
+    self__0, lock_name_0, lock_name_1, time_to_live_in_secs, result_at = args
+    lift = Lift(guest, "distributed-locking: distributed-locking::lock-with-time-to-live")
+    lift.at = "self"
+    self_: DistributedLocking = lift.handle("distributed-locking", self__0)
     lift.at = "lock-name"
-    lock_name = lift.bytes(lock_name_pointer, lock_name_length)
-    lift.at = "time-to-live-in-secs"
+    lock_name = lift.bytes(lock_name_0, lock_name_1)
     time_to_live_in_secs = s64(time_to_live_in_secs)
     lift.at = "result"
     lift.range(result_at, 16)
@@ -240,11 +240,12 @@ async def _distributed_locking_lock_with_time_to_live(
 
 
 async def _distributed_locking_unlock(host: DistributedLockingHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "distributed-locking: distributed-locking::unlock", "self")
-    self__handle, lock_key_pointer, lock_key_length, result_at = args
-    self_: DistributedLocking = lift.handle("distributed-locking", self__handle)
+    self__0, lock_key_0, lock_key_1, result_at = args
+    lift = Lift(guest, "distributed-locking: distributed-locking::unlock")
+    lift.at = "self"
+    self_: DistributedLocking = lift.handle("distributed-locking", self__0)
     lift.at = "lock-key"
-    lock_key = lift.bytes(lock_key_pointer, lock_key_length)
+    lock_key = lift.bytes(lock_key_0, lock_key_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:

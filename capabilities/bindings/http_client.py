@@ -10,19 +10,7 @@ from typing import Any, Protocol
 
 from bindgen.runtime import Err, Guest, Import, Lift, Lower, wrong_type
 
-from .http_types import (
-    Body,
-    Headers,
-    HttpError,
-    HttpErrorInvalidUrl,
-    HttpErrorProtocolError,
-    HttpErrorStatusError,
-    HttpErrorTimeoutError,
-    HttpErrorUnexpectedError,
-    Method,
-    Request,
-    Response,
-)
+from . import http_types
 
 _H = Struct("<H")
 
@@ -30,95 +18,96 @@ _H = Struct("<H")
 class HttpClientHost(Protocol):
     """What a host implements to offer `http-client`."""
 
-    async def request(self, req: Request) -> Response:
+    async def request(self, req: http_types.Request) -> http_types.Response:
         """Sends `req`, whose `uri` is a whole URL, and returns the response to it.
 
-        Raises Err[HttpError].
+        Raises Err[http_types.HttpError].
         """
         ...
 
 
-def _lift_http_types_method(lift: Lift, tag: int) -> Method:
-    return Method(lift.case(tag, 7, "method"))
-
-
-def _lift_option_list_u8(lift: Lift, tag: int, s0: int, s1: int) -> Body | None:
-    if lift.case(tag, 2, "option"):
-        return lift.bytes(s0, s1)
-    return None
-
-
-def _note_http_types_http_error(lower: Lower, value: HttpError) -> None:
+def _note_http_error(lower: Lower, value: http_types.HttpError) -> None:
     match value:
-        case HttpErrorInvalidUrl():
+        case http_types.HttpErrorInvalidUrl():
             lower.string(value.value)
-        case HttpErrorTimeoutError():
+        case http_types.HttpErrorTimeoutError():
             lower.string(value.value)
-        case HttpErrorProtocolError():
+        case http_types.HttpErrorProtocolError():
             lower.string(value.value)
-        case HttpErrorUnexpectedError():
+        case http_types.HttpErrorUnexpectedError():
             lower.string(value.value)
 
 
-def _store_http_types_http_error(lower: Lower, memory: memoryview, at: int, value: HttpError) -> None:
+def _store_http_error(lower: Lower, memory: memoryview, at: int, value: http_types.HttpError) -> None:
     match value:
-        case HttpErrorInvalidUrl():
+        case http_types.HttpErrorInvalidUrl():
             memory[at] = 0
             lower.put(at + 4)
-        case HttpErrorTimeoutError():
+        case http_types.HttpErrorTimeoutError():
             memory[at] = 1
             lower.put(at + 4)
-        case HttpErrorProtocolError():
+        case http_types.HttpErrorProtocolError():
             memory[at] = 2
             lower.put(at + 4)
-        case HttpErrorStatusError():
+        case http_types.HttpErrorStatusError():
             memory[at] = 3
             _H.pack_into(memory, at + 4, value.value)
-        case HttpErrorUnexpectedError():
+        case http_types.HttpErrorUnexpectedError():
             memory[at] = 4
             lower.put(at + 4)
         case _:
             wrong_type(value, "a case of http-error")
 
 
-def _store_http_types_response(lower: Lower, memory: memoryview, at: int, value: Response) -> None:
+def _store_response(lower: Lower, memory: memoryview, at: int, value: http_types.Response) -> None:
     _H.pack_into(memory, at, value.status)
     _store_option_list_tuple2_string_string(lower, memory, at + 4, value.headers)
     _store_option_list_u8(lower, memory, at + 16, value.body)
 
 
-def _store_option_list_tuple2_string_string(lower: Lower, memory: memoryview, at: int, value: Headers | None) -> None:
-    if value is None:
-        memory[at] = 0
-    else:
-        memory[at] = 1
-        lower.put(at + 4)
+def _store_option_list_tuple2_string_string(
+    lower: Lower, memory: memoryview, at: int, value: http_types.Headers | None
+) -> None:
+    match value:
+        case None:
+            memory[at] = 0
+        case _:
+            memory[at] = 1
+            lower.put(at + 4)
 
 
-def _store_option_list_u8(lower: Lower, memory: memoryview, at: int, value: Body | None) -> None:
-    if value is None:
-        memory[at] = 0
-    else:
-        memory[at] = 1
-        lower.put(at + 4)
+def _store_option_list_u8(lower: Lower, memory: memoryview, at: int, value: http_types.Body | None) -> None:
+    match value:
+        case None:
+            memory[at] = 0
+        case _:
+            memory[at] = 1
+            lower.put(at + 4)
 
 
 async def _request(host: HttpClientHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "http-client: request", "req")
     req_0, req_1, req_2, req_3, req_4, req_5, req_6, req_7, req_8, req_9, result_at = args
-    req = Request(_lift_http_types_method(lift, req_0), lift.string(req_1, req_2), lift.rows(2, req_3, req_4), lift.rows(2, req_5, req_6), _lift_option_list_u8(lift, req_7, req_8, req_9))
+    lift = Lift(guest, "http-client: request")
+    lift.at = "req"
+    req = http_types.Request(
+        http_types.Method(lift.case(req_0, 7, "method")),
+        lift.string(req_1, req_2),
+        lift.rows(2, req_3, req_4),
+        lift.rows(2, req_5, req_6),
+        lift.bytes(req_8, req_9) if lift.case(req_7, 2, "option") else None,
+    )
     lift.at = "result"
     lift.range(result_at, 32)
     try:
         answer = await host.request(req)
     except Err as err:
-        problem: HttpError = err.value
+        problem: http_types.HttpError = err.value
         lower = Lower(guest, "http-client: request")
-        _note_http_types_http_error(lower, problem)
+        _note_http_error(lower, problem)
         await guest.allocate(lower)
         memory = guest.memory
         memory[result_at] = 1
-        _store_http_types_http_error(lower, memory, result_at + 4, problem)
+        _store_http_error(lower, memory, result_at + 4, problem)
         return
     lower = Lower(guest, "http-client: request")
     if answer.headers is not None:
@@ -128,12 +117,10 @@ async def _request(host: HttpClientHost, guest: Guest, args: tuple[Any, ...]) ->
     await guest.allocate(lower)
     memory = guest.memory
     memory[result_at] = 0
-    _store_http_types_response(lower, memory, result_at + 4, answer)
+    _store_response(lower, memory, result_at + 4, answer)
 
 
-IMPORTS = (
-    Import("http-client", "request", "iiiiiiiiiii", "", _request),
-)
+IMPORTS = (Import("http-client", "request", "iiiiiiiiiii", "", _request),)
 """What a guest may import."""
 
 RESOURCES = ()

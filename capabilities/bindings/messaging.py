@@ -184,9 +184,10 @@ def _store_messaging_error(lower: Lower, memory: memoryview, at: int, value: Mes
 
 
 async def _pub_open(host: MessagingHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "messaging: pub::open", "name")
-    name_pointer, name_length, result_at = args
-    name = lift.string(name_pointer, name_length)
+    name_0, name_1, result_at = args
+    lift = Lift(guest, "messaging: pub::open")
+    lift.at = "name"
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -200,20 +201,21 @@ async def _pub_open(host: MessagingHost, guest: Guest, args: tuple[Any, ...]) ->
         memory[result_at] = 1
         _store_messaging_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("pub", answer, "messaging: pub::open: result")
+    lower = Lower(guest, "messaging: pub::open")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("pub", answer))
 
 
 async def _pub_publish(host: MessagingHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "messaging: pub::publish", "self")
-    self__handle, msg_pointer, msg_length, topic_pointer, topic_length, result_at = args
-    self_: Pub = lift.handle("pub", self__handle)
+    self__0, msg_0, msg_1, topic_0, topic_1, result_at = args
+    lift = Lift(guest, "messaging: pub::publish")
+    lift.at = "self"
+    self_: Pub = lift.handle("pub", self__0)
     lift.at = "msg"
-    msg = lift.bytes(msg_pointer, msg_length)
+    msg = lift.bytes(msg_0, msg_1)
     lift.at = "topic"
-    topic = lift.string(topic_pointer, topic_length)
+    topic = lift.string(topic_0, topic_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -232,9 +234,10 @@ async def _pub_publish(host: MessagingHost, guest: Guest, args: tuple[Any, ...])
 
 
 async def _sub_open(host: MessagingHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "messaging: sub::open", "name")
-    name_pointer, name_length, result_at = args
-    name = lift.string(name_pointer, name_length)
+    name_0, name_1, result_at = args
+    lift = Lift(guest, "messaging: sub::open")
+    lift.at = "name"
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -248,18 +251,19 @@ async def _sub_open(host: MessagingHost, guest: Guest, args: tuple[Any, ...]) ->
         memory[result_at] = 1
         _store_messaging_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("sub", answer, "messaging: sub::open: result")
+    lower = Lower(guest, "messaging: sub::open")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("sub", answer))
 
 
 async def _sub_subscribe(host: MessagingHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "messaging: sub::subscribe", "self")
-    self__handle, topic_pointer, topic_length, result_at = args
-    self_: Sub = lift.handle("sub", self__handle)
+    self__0, topic_0, topic_1, result_at = args
+    lift = Lift(guest, "messaging: sub::subscribe")
+    lift.at = "self"
+    self_: Sub = lift.handle("sub", self__0)
     lift.at = "topic"
-    topic = lift.string(topic_pointer, topic_length)
+    topic = lift.string(topic_0, topic_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -282,11 +286,12 @@ async def _sub_subscribe(host: MessagingHost, guest: Guest, args: tuple[Any, ...
 
 
 async def _sub_receive(host: MessagingHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "messaging: sub::receive", "self")
-    self__handle, sub_tok_pointer, sub_tok_length, result_at = args
-    self_: Sub = lift.handle("sub", self__handle)
+    self__0, sub_tok_0, sub_tok_1, result_at = args
+    lift = Lift(guest, "messaging: sub::receive")
+    lift.at = "self"
+    self_: Sub = lift.handle("sub", self__0)
     lift.at = "sub-tok"
-    sub_tok = lift.string(sub_tok_pointer, sub_tok_length)
+    sub_tok = lift.string(sub_tok_0, sub_tok_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:

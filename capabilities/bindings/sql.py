@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 from bindgen.runtime import Err, Flat, Guest, Import, Lift, Lower, wrong_type
 
 _I = Struct("<I")
+_II = Struct("<II")
 _i = Struct("<i")
 _q = Struct("<q")
 _Q = Struct("<Q")
@@ -175,10 +176,7 @@ class SqlErrorUnexpectedError:
 
 
 SqlError: TypeAlias = (
-    SqlErrorSyntaxError
-    | SqlErrorConstraintViolation
-    | SqlErrorAccessViolation
-    | SqlErrorUnexpectedError
+    SqlErrorSyntaxError | SqlErrorConstraintViolation | SqlErrorAccessViolation | SqlErrorUnexpectedError
 )
 """What can go wrong with a statement. Each case carries a text for a person."""
 
@@ -213,6 +211,13 @@ def _store_sql_error(lower: Lower, memory: memoryview, at: int, value: SqlError)
             wrong_type(value, "a case of sql-error")
 
 
+def _note_list_row_item(lower: Lower, value: list[RowItem]) -> None:
+    lower.list(24, 24, 8, len(value))
+    for each in value:
+        lower.string(each.field_name)
+        _note_data_type(lower, each.value)
+
+
 def _note_data_type(lower: Lower, value: DataType) -> None:
     match value:
         case DataTypeStr():
@@ -227,11 +232,14 @@ def _note_data_type(lower: Lower, value: DataType) -> None:
             lower.bytes(value.value)
 
 
-def _store_list_row_item(lower: Lower, memory: memoryview, at: int, value: list[RowItem]) -> None:
-    block = lower.put(at)
+def _flat_list_row_item(lower: Lower, value: list[RowItem]) -> tuple[Flat, ...]:
+    memory = lower.memory
+    block, length = lower.take()
+    at = block
     for each in value:
-        _store_row_item(lower, memory, block, each)
-        block += 24
+        _store_row_item(lower, memory, at, each)
+        at += 24
+    return block, length
 
 
 def _store_row_item(lower: Lower, memory: memoryview, at: int, value: RowItem) -> None:
@@ -284,19 +292,22 @@ def _store_data_type(lower: Lower, memory: memoryview, at: int, value: DataType)
 
 
 async def _statement_prepare(host: SqlHost, guest: Guest, args: tuple[Any, ...]) -> Flat:
-    lift = Lift(guest, "sql: statement::prepare", "query")
-    query_pointer, query_length, params_pointer, params_length = args
-    query = lift.string(query_pointer, query_length)
+    query_0, query_1, params_0, params_1 = args
+    lift = Lift(guest, "sql: statement::prepare")
+    lift.at = "query"
+    query = lift.string(query_0, query_1)
     lift.at = "params"
-    params = lift.texts(params_pointer, params_length)
+    params = lift.texts(params_0, params_1)
     answer = await host.statement_prepare(query, params)
-    return guest.handles.add("statement", answer, "sql: statement::prepare: result")
+    lower = Lower(guest, "sql: statement::prepare")
+    return lower.handle("statement", answer)
 
 
 async def _sql_open(host: SqlHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "sql: sql::open", "name")
-    name_pointer, name_length, result_at = args
-    name = lift.string(name_pointer, name_length)
+    name_0, name_1, result_at = args
+    lift = Lift(guest, "sql: sql::open")
+    lift.at = "name"
+    name = lift.string(name_0, name_1)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -310,18 +321,19 @@ async def _sql_open(host: SqlHost, guest: Guest, args: tuple[Any, ...]) -> None:
         memory[result_at] = 1
         _store_sql_error(lower, memory, result_at + 4, problem)
         return
-    handle = guest.handles.add("sql", answer, "sql: sql::open: result")
+    lower = Lower(guest, "sql: sql::open")
     memory = guest.memory
     memory[result_at] = 0
-    _I.pack_into(memory, result_at + 4, handle)
+    _I.pack_into(memory, result_at + 4, lower.handle("sql", answer))
 
 
 async def _sql_query(host: SqlHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "sql: sql::query", "self")
-    self__handle, q_handle, result_at = args
-    self_: Sql = lift.handle("sql", self__handle)
+    self__0, q_0, result_at = args
+    lift = Lift(guest, "sql: sql::query")
+    lift.at = "self"
+    self_: Sql = lift.handle("sql", self__0)
     lift.at = "q"
-    q: Statement = lift.handle("statement", q_handle)
+    q: Statement = lift.handle("statement", q_0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:
@@ -336,22 +348,20 @@ async def _sql_query(host: SqlHost, guest: Guest, args: tuple[Any, ...]) -> None
         _store_sql_error(lower, memory, result_at + 4, problem)
         return
     lower = Lower(guest, "sql: sql::query")
-    lower.list(24, 24, 8, len(answer))
-    for each in answer:
-        lower.string(each.field_name)
-        _note_data_type(lower, each.value)
+    _note_list_row_item(lower, answer)
     await guest.allocate(lower)
     memory = guest.memory
     memory[result_at] = 0
-    _store_list_row_item(lower, memory, result_at + 4, answer)
+    _II.pack_into(memory, result_at + 4, *_flat_list_row_item(lower, answer))
 
 
 async def _sql_exec(host: SqlHost, guest: Guest, args: tuple[Any, ...]) -> None:
-    lift = Lift(guest, "sql: sql::exec", "self")
-    self__handle, q_handle, result_at = args
-    self_: Sql = lift.handle("sql", self__handle)
+    self__0, q_0, result_at = args
+    lift = Lift(guest, "sql: sql::exec")
+    lift.at = "self"
+    self_: Sql = lift.handle("sql", self__0)
     lift.at = "q"
-    q: Statement = lift.handle("statement", q_handle)
+    q: Statement = lift.handle("statement", q_0)
     lift.at = "result"
     lift.range(result_at, 16)
     try:

@@ -13,6 +13,7 @@ typedef struct {
     uint8_t tag;
     abi_string_t unexpected_error;
 } blob_store_error_t;
+abi_layout(blob_store_error_t, 12, 4);
 
 enum {
     BLOB_STORE_ERROR_UNEXPECTED_ERROR,
@@ -52,6 +53,7 @@ typedef struct {
     bool is_some;
     abi_bytes_t value;
 } abi_option_bytes_t;
+abi_layout(abi_option_bytes_t, 12, 4);
 
 static inline void abi_option_bytes_free(abi_option_bytes_t value) {
     if (value.is_some) abi_bytes_free(value.value);
@@ -70,8 +72,9 @@ bool blob_store_write_stream_write(blob_store_write_stream_t self, abi_bytes_t d
 bool blob_store_write_stream_close(blob_store_write_stream_t self, blob_store_error_t *err);
 
 /* The next bytes, at most `size` of them; none at the end. */
-bool blob_store_read_stream_read(blob_store_read_stream_t self, uint64_t size, abi_option_bytes_t *ok,
-                                 blob_store_error_t *err);
+bool blob_store_read_stream_read(
+    blob_store_read_stream_t self, uint64_t size, abi_option_bytes_t *ok, blob_store_error_t *err
+);
 
 /* How many bytes are left. */
 bool blob_store_read_stream_available(blob_store_read_stream_t self, uint64_t *ok, blob_store_error_t *err);
@@ -81,30 +84,39 @@ bool blob_store_container_open(abi_string_t name, blob_store_container_t *ok, bl
 
 bool blob_store_container_name(blob_store_container_t self, abi_string_t *ok, blob_store_error_t *err);
 
-bool blob_store_container_info(blob_store_container_t self, blob_types_container_metadata_t *ok,
-                               blob_store_error_t *err);
+bool blob_store_container_info(
+    blob_store_container_t self, blob_types_container_metadata_t *ok, blob_store_error_t *err
+);
 
 /* Begins to read an object. */
-bool blob_store_container_read_object(blob_store_container_t self, blob_types_object_name_t name,
-                                      blob_store_read_stream_t *ok, blob_store_error_t *err);
+bool blob_store_container_read_object(
+    blob_store_container_t self, blob_types_object_name_t name, blob_store_read_stream_t *ok, blob_store_error_t *err
+);
 
 /* Begins to write an object. */
-bool blob_store_container_write_object(blob_store_container_t self, blob_types_object_name_t name,
-                                       blob_store_write_stream_t *ok, blob_store_error_t *err);
+bool blob_store_container_write_object(
+    blob_store_container_t self, blob_types_object_name_t name, blob_store_write_stream_t *ok, blob_store_error_t *err
+);
 
 /* The names of all objects. */
 bool blob_store_container_list_objects(blob_store_container_t self, abi_strings_t *ok, blob_store_error_t *err);
 
-bool blob_store_container_delete_object(blob_store_container_t self, blob_types_object_name_t name,
-                                        blob_store_error_t *err);
+bool blob_store_container_delete_object(
+    blob_store_container_t self, blob_types_object_name_t name, blob_store_error_t *err
+);
 
 bool blob_store_container_delete_objects(blob_store_container_t self, abi_strings_t names, blob_store_error_t *err);
 
-bool blob_store_container_has_object(blob_store_container_t self, blob_types_object_name_t name, bool *ok,
-                                     blob_store_error_t *err);
+bool blob_store_container_has_object(
+    blob_store_container_t self, blob_types_object_name_t name, bool *ok, blob_store_error_t *err
+);
 
-bool blob_store_container_object_info(blob_store_container_t self, blob_types_object_name_t name,
-                                      blob_types_object_metadata_t *ok, blob_store_error_t *err);
+bool blob_store_container_object_info(
+    blob_store_container_t self,
+    blob_types_object_name_t name,
+    blob_types_object_metadata_t *ok,
+    blob_store_error_t *err
+);
 
 /* Deletes all objects. */
 bool blob_store_container_clear(blob_store_container_t self, blob_store_error_t *err);

@@ -9,23 +9,15 @@
 
 typedef abi_string_t blob_types_container_name_t;
 
-static inline void blob_types_container_name_free(blob_types_container_name_t value) {
-    abi_string_free(value);
-}
+void blob_types_container_name_free(blob_types_container_name_t value);
 
-static inline blob_types_container_name_t blob_types_container_name_dup(blob_types_container_name_t value) {
-    return abi_string_dup(value);
-}
+blob_types_container_name_t blob_types_container_name_dup(blob_types_container_name_t value);
 
 typedef abi_string_t blob_types_object_name_t;
 
-static inline void blob_types_object_name_free(blob_types_object_name_t value) {
-    abi_string_free(value);
-}
+void blob_types_object_name_free(blob_types_object_name_t value);
 
-static inline blob_types_object_name_t blob_types_object_name_dup(blob_types_object_name_t value) {
-    return abi_string_dup(value);
-}
+blob_types_object_name_t blob_types_object_name_dup(blob_types_object_name_t value);
 
 /* Seconds since the beginning of 1970, UTC. */
 typedef uint64_t blob_types_timestamp_t;
@@ -34,6 +26,7 @@ typedef struct {
     blob_types_container_name_t name;
     blob_types_timestamp_t created_at;
 } blob_types_container_metadata_t;
+abi_layout(blob_types_container_metadata_t, 16, 8);
 
 void blob_types_container_metadata_free(blob_types_container_metadata_t value);
 
@@ -46,6 +39,7 @@ typedef struct {
     /* In bytes. */
     uint64_t size;
 } blob_types_object_metadata_t;
+abi_layout(blob_types_object_metadata_t, 32, 8);
 
 void blob_types_object_metadata_free(blob_types_object_metadata_t value);
 
@@ -56,6 +50,7 @@ typedef struct {
     blob_types_container_name_t container;
     blob_types_object_name_t object;
 } blob_types_object_id_t;
+abi_layout(blob_types_object_id_t, 16, 4);
 
 void blob_types_object_id_free(blob_types_object_id_t value);
 

@@ -18,6 +18,7 @@ typedef struct {
         abi_string_t unexpected_error;
     };
 } configs_error_t;
+abi_layout(configs_error_t, 12, 4);
 
 enum {
     /* There is no setting of this key. */

@@ -20,6 +20,7 @@ typedef struct {
         abi_string_t unexpected_error;
     };
 } distributed_locking_error_t;
+abi_layout(distributed_locking_error_t, 12, 4);
 
 enum {
     /* The lock can't be had. */
@@ -54,13 +55,18 @@ void distributed_locking_drop(distributed_locking_t handle);
 bool distributed_locking_open(abi_string_t name, distributed_locking_t *ok, distributed_locking_error_t *err);
 
 /* Waits until the lock is free and takes it. The key that it returns gives it back. */
-bool distributed_locking_lock(distributed_locking_t self, abi_bytes_t lock_name, abi_bytes_t *ok,
-                              distributed_locking_error_t *err);
+bool distributed_locking_lock(
+    distributed_locking_t self, abi_bytes_t lock_name, abi_bytes_t *ok, distributed_locking_error_t *err
+);
 
 /* The same, for a lock that is given back by itself after so many seconds. */
-bool distributed_locking_lock_with_time_to_live(distributed_locking_t self, abi_bytes_t lock_name,
-                                                int64_t time_to_live_in_secs, abi_bytes_t *ok,
-                                                distributed_locking_error_t *err);
+bool distributed_locking_lock_with_time_to_live(
+    distributed_locking_t self,
+    abi_bytes_t lock_name,
+    int64_t time_to_live_in_secs,
+    abi_bytes_t *ok,
+    distributed_locking_error_t *err
+);
 
 /* Gives back the lock that was taken with this key. */
 bool distributed_locking_unlock(distributed_locking_t self, abi_bytes_t lock_key, distributed_locking_error_t *err);

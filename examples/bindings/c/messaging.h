@@ -21,6 +21,7 @@ typedef struct {
         abi_string_t unexpected_error;
     };
 } messaging_error_t;
+abi_layout(messaging_error_t, 12, 4);
 
 enum {
     /* The message is larger than what carries it allows. */
@@ -48,14 +49,9 @@ messaging_error_t messaging_error_dup(messaging_error_t value);
 /* Says which subscription is meant. */
 typedef abi_string_t messaging_subscription_token_t;
 
-static inline void messaging_subscription_token_free(messaging_subscription_token_t value) {
-    abi_string_free(value);
-}
+void messaging_subscription_token_free(messaging_subscription_token_t value);
 
-static inline messaging_subscription_token_t messaging_subscription_token_dup(
-    messaging_subscription_token_t value) {
-    return abi_string_dup(value);
-}
+messaging_subscription_token_t messaging_subscription_token_dup(messaging_subscription_token_t value);
 
 /* What a guest publishes with. */
 typedef struct {
@@ -83,11 +79,13 @@ bool messaging_pub_publish(messaging_pub_t self, abi_bytes_t msg, abi_string_t t
 bool messaging_sub_open(abi_string_t name, messaging_sub_t *ok, messaging_error_t *err);
 
 /* Begins to collect what is published on `topic`; the token says which subscription `receive` is asked for. */
-bool messaging_sub_subscribe(messaging_sub_t self, abi_string_t topic, messaging_subscription_token_t *ok,
-                             messaging_error_t *err);
+bool messaging_sub_subscribe(
+    messaging_sub_t self, abi_string_t topic, messaging_subscription_token_t *ok, messaging_error_t *err
+);
 
 /* The next message of a subscription. */
-bool messaging_sub_receive(messaging_sub_t self, messaging_subscription_token_t sub_tok, abi_bytes_t *ok,
-                           messaging_error_t *err);
+bool messaging_sub_receive(
+    messaging_sub_t self, messaging_subscription_token_t sub_tok, abi_bytes_t *ok, messaging_error_t *err
+);
 
 #endif

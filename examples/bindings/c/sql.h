@@ -25,6 +25,7 @@ typedef struct {
         abi_bytes_t binary;
     };
 } sql_data_type_t;
+abi_layout(sql_data_type_t, 16, 8);
 
 enum {
     SQL_DATA_TYPE_INT32,
@@ -51,6 +52,7 @@ typedef struct {
     abi_string_t field_name;
     sql_data_type_t value;
 } sql_row_item_t;
+abi_layout(sql_row_item_t, 24, 8);
 
 void sql_row_item_free(sql_row_item_t value);
 
@@ -66,6 +68,7 @@ typedef struct {
         abi_string_t unexpected_error;
     };
 } sql_error_t;
+abi_layout(sql_error_t, 12, 4);
 
 enum {
     /* The statement isn't one, or names what doesn't exist. */
@@ -104,6 +107,7 @@ typedef struct {
     const sql_row_item_t *ptr;
     size_t len;
 } abi_list_sql_row_item_t;
+abi_layout(abi_list_sql_row_item_t, 8, 4);
 
 static inline void abi_list_sql_row_item_free(abi_list_sql_row_item_t value) {
     for (size_t i = 0; i < value.len; i++) sql_row_item_free(value.ptr[i]);
@@ -111,8 +115,7 @@ static inline void abi_list_sql_row_item_free(abi_list_sql_row_item_t value) {
 }
 
 static inline abi_list_sql_row_item_t abi_list_sql_row_item_dup(abi_list_sql_row_item_t value) {
-    size_t size = value.len * sizeof *value.ptr;
-    sql_row_item_t *copy = abi_copy(value.ptr, size, _Alignof(sql_row_item_t));
+    sql_row_item_t *copy = abi_copy(value.ptr, value.len * sizeof *copy, _Alignof(sql_row_item_t));
     for (size_t i = 0; i < value.len; i++) copy[i] = sql_row_item_dup(copy[i]);
     value.ptr = copy;
     return value;
