@@ -1,8 +1,7 @@
 """The families and the resource types that come with this package, a paragraph a family.
 
-Of upstream's, those that this version does not have are here, too, without what they would load: an error can say so,
-instead of calling them unknown. Within a family, the resource types are in order of preference: the first one is what
-messages suggest, and the first name of a backend is the one that they call it by.
+Within a family, the resource types are in order of preference: the first one is what messages suggest, and the first
+name of a backend is the one that they call it by.
 """
 
 from __future__ import annotations

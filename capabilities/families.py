@@ -14,8 +14,8 @@ class ResourceType:
     """What can stand behind a capability, under the name that a slightfile calls it by.
 
     `required` and `optional` are its config keys. `load` names, as an entry point does (`package.module:Class`), what
-    makes the backend from a mapping of the configs; it is empty for a type of upstream's that this version does not
-    have. `extra` is the extra of this package that brings the libraries which it imports (`slight-py[nats]`).
+    makes the backend from a mapping of the configs. `extra` is the extra of this package that brings the libraries
+    which it imports (`slight-py[nats]`).
 
     `shared` is whether all workers of one run share what it keeps: it is made in the main process alone, and has a
     method `connect`, whose result is the backend, for the main process and for each worker, and has coroutine methods
@@ -43,8 +43,7 @@ class Family:
     """The resource types that serve the same guest imports, and so can replace each other.
 
     `interfaces` are those that a guest imports, each with the module that `slight-py bindgen python` made of it
-    (`package.bindings.greeter`), which is imported when a guest asks for it. An interface of upstream's that this
-    version does not have has no module, but "".
+    (`package.bindings.greeter`), which is imported when a guest asks for it.
 
     `host` names, as an entry point does (`package.module:function`), what is called with the granted backends by the
     names they are granted under, and returns what answers each interface: a mapping from its name to an object with
@@ -69,9 +68,5 @@ class Family:
     def __post_init__(self) -> None:
         if not isinstance(self.interfaces, Mapping):
             raise TypeError(f"the interfaces of the family {self.name!r} must be a mapping from each to its module")
-        if self.named and not self.host and self.is_available:
+        if self.named and not self.host:
             raise ValueError(f"the family {self.name!r} has names, so it needs a host to find its backends by them")
-
-    @property
-    def is_available(self) -> bool:
-        return any(self.interfaces.values())

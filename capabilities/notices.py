@@ -9,8 +9,6 @@ import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from capabilities.http.access import printable
-
 log = logging.getLogger("slight_py")
 
 LIMIT = 100
@@ -35,6 +33,8 @@ _pass_on: Callable[[str], None] = show
 
 def tell(cause: str) -> None:
     """Logs a warning, unless the same was told of the same module before in this run."""
+    from capabilities.http.access import printable  # what a run that tells nothing never pays
+
     cause = printable(cause, TEXT_LIMIT)
     if (module.get(), cause) in _told or len(_told) > LIMIT:
         return

@@ -38,12 +38,11 @@ def resource_type(name: str) -> ResourceType | None:
 
     Raises RegistryError if an installed package defines it and cannot be used.
     """
-    built_in = _RESOURCE_TYPES.get(name)
-    if built_in is not None and built_in.load:
-        return built_in
+    if name in _RESOURCE_TYPES:
+        return _RESOURCE_TYPES[name]
     installed = _installed(name)
     if not isinstance(installed, ResourceType):
-        return built_in
+        return None
     if family(installed.family) is None:
         raise RegistryError(
             f"resource type {name!r} of an installed package belongs to the family {installed.family!r}, "
@@ -57,11 +56,10 @@ def family(name: str) -> Family | None:
 
     Raises RegistryError if an installed package defines it and cannot be used.
     """
-    built_in = _FAMILIES.get(name)
-    if built_in is not None and built_in.is_available:
-        return built_in
+    if name in _FAMILIES:
+        return _FAMILIES[name]
     installed = _installed(name)
-    return installed if isinstance(installed, Family) else built_in
+    return installed if isinstance(installed, Family) else None
 
 
 def families() -> tuple[Family, ...]:
@@ -74,9 +72,9 @@ def family_of(interface: str) -> Family | None:
 
     Raises RegistryError if nothing serves it and an installed package that might cannot be used.
     """
-    built_in = next((family for family in _FAMILIES.values() if interface in family.interfaces), None)
-    if built_in is not None and built_in.interfaces[interface]:
-        return built_in
+    for family in _FAMILIES.values():
+        if interface in family.interfaces:
+            return family
     broken: RegistryError | None = None
     for point in _entry_points():
         try:
@@ -86,13 +84,13 @@ def family_of(interface: str) -> Family | None:
             continue
         if isinstance(installed, Family) and installed.interfaces.get(interface):
             return installed
-    if built_in is None and broken is not None:
+    if broken is not None:
         raise broken
-    return built_in
+    return None
 
 
 def names() -> tuple[str, ...]:
-    """The name of every resource type that there is, available or not (and of installed families), sorted."""
+    """The name of every resource type that there is (and of installed families), sorted."""
     return tuple(sorted({*_RESOURCE_TYPES, *(point.name for point in _entry_points())}))
 
 
@@ -103,7 +101,7 @@ def available(family_name: str) -> tuple[ResourceType, ...]:
     """
     first_of: dict[str, ResourceType] = {}
     for resource in (*builtin.RESOURCE_TYPES, *_installed_resource_types()):
-        if resource.family == family_name and resource.load:
+        if resource.family == family_name:
             first_of.setdefault(resource.load, resource)
     return tuple(first_of.values())
 

@@ -182,8 +182,7 @@ def family_of(interface: str, slightfile: Slightfile) -> Family | None:
     for grant in slightfile.grants:
         if grant.family.interfaces.get(interface):
             return grant.family
-    family = registry.family_of(interface)
-    return family if family is not None and family.interfaces[interface] else None
+    return registry.family_of(interface)
 
 
 @_usage_errors()
@@ -377,11 +376,9 @@ def _why(interface: str, served: Mapping[str, Family]) -> str:
     if interface == WASI or interface in served:
         return "that interface has no such function; build the module against another version of it"
     try:
-        family = registry.family_of(interface)
+        registry.family_of(interface)
     except RegistryError as error:
         return str(error)
-    if family is not None:
-        return f"this version of slight-py has nothing for Spiderlightning's {interface}; {OWN_CLASS}"
     return f"it is no interface of Spiderlightning. If it is one of your own, {OWN_CLASS}"
 
 

@@ -395,7 +395,7 @@ def _grant(entry: Mapping[str, Any], place: Place, stores: Stores, errors: _Erro
     allow = _rules(entry, family, modules, place, errors)
     if resource is None or family is None:
         return None
-    values = _config_values(resource, configs, (*place, "configs"), stores, errors) if resource.load else {}
+    values = _config_values(resource, configs, (*place, "configs"), stores, errors)
     if name is None:
         return None
     return Grant(resource, family, name, values, errors.line(place), modules, allow)
@@ -463,7 +463,7 @@ def _grant_of_first_version(
     resource, family = _resource(entry, "name", place, errors)
     if resource is None or family is None:
         return None
-    values = _stored_values(resource, store, (*place, "name"), stores, errors) if resource.load else {}
+    values = _stored_values(resource, store, (*place, "name"), stores, errors)
     return Grant(resource, family, "*", values, errors.line(place))
 
 
@@ -494,20 +494,7 @@ def _resource(
     if resource is None:
         hint = _did_you_mean(name, registry.names()) or "docs/slightfile.md lists those that there are"
         errors.add((*place, key), f"unknown resource type {name!r}; {hint}")
-    elif not resource.load:
-        choices = [choice.name for choice in registry.available(resource.family)]
-        errors.add(
-            (*place, key),
-            f"{name} is not available in this version of slight-py; available for {resource.family}: "
-            f"{', '.join(choices) or _NOTHING}",
-        )
     return resource, family
-
-
-_NOTHING = (
-    "nothing, so remove this capability, or if the module needs it, put a class of your own in its place: resource = "
-    '"FILE.py:CLASS" (docs/custom-capabilities.md)'
-)
 
 
 def _python_file(resource: str) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """The slightfile, most of it by cases.
 
 A case is two files: in `slightfiles/good` NAME.toml and NAME.grants, with a line `LINE: RESOURCE 'NAME' KEY='VALUE'`
-for each grant; in `slightfiles/bad` NAME.toml and NAME.error, which is what the user reads.
+for each grant, and behind it whom it is for and what they may do; in `slightfiles/bad` NAME.toml and NAME.error, which
+is what the user reads.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def error_of(path: Path) -> str:
 
 def shown(grant: Grant) -> str:
     configs = "".join(f" {key}={value!r}" for key, value in sorted(grant.configs.items()))
-    return f"{grant.line}: {grant.resource.name} {grant.name!r}{configs}\n"
+    modules = f" for {', '.join(grant.modules)}" if grant.modules else ""
+    rules = "".join(f" allow{list(rule.modules)}{rule.patterns}" for rule in grant.allow)
+    return f"{grant.line}: {grant.resource.name} {grant.name!r}{configs}{modules}{rules}\n"
 
 
 # The cases
@@ -198,7 +201,6 @@ def test_grants_are_found_by_their_family() -> None:
     slightfile = load(SLIGHTFILES / "good" / "all-available-0.2.toml")
     assert [grant.name for grant in slightfile.grants_for("keyvalue")] == ["a", "b", "c", "d", "e"]
     assert [grant.name for grant in slightfile.grants_for("http")] == ["web"]
-    assert slightfile.grants_for("messaging") == ()
     assert slightfile.grants_for("no-such-family") == ()
 
 
@@ -210,14 +212,17 @@ def test_a_slightfile_grants_no_embedded_backend(path: Path) -> None:
 def test_without_a_slightfile_every_capability_has_its_embedded_backend() -> None:
     slightfile = embedded()
     assert slightfile.path is None
-    assert [shown(grant) for grant in slightfile.grants] == [
-        "0: keyvalue.memory '*'\n",
-        "0: http '*'\n",
-        "0: configs.memory '*'\n",
-        "0: blobstore.filesystem '*'\n",
+    assert [shown(grant).strip() for grant in slightfile.grants] == [
+        "0: keyvalue.memory '*'",
+        "0: http '*'",
+        "0: http-client '*'",
+        "0: messaging.memory '*'",
+        "0: configs.memory '*'",
+        "0: distributed_locking.memory '*'",
+        "0: sql.sqlite '*'",
+        "0: blobstore.filesystem '*'",
     ]
     assert [grant.resource.name for grant in slightfile.grants_for("keyvalue")] == ["keyvalue.memory"]
-    assert slightfile.grants_for("messaging") == ()
     assert slightfile.grants_for("no-such-family") == ()
 
 
@@ -228,15 +233,15 @@ def test_the_lines_to_add_are_those_of_the_files_version() -> None:
 
 
 @pytest.mark.parametrize("specversion", ["0.1", "0.2"])
-@pytest.mark.parametrize("family", ["keyvalue", "http"])
+@pytest.mark.parametrize("family", [family.name for family in registry.families()])
 def test_a_file_with_the_lines_to_add_grants_the_family(family: str, specversion: str, path: Path) -> None:
     path.write_text(f'specversion = "{specversion}"\n\n{suggest(family, specversion)}\n')
     (grant,) = load(path).grants_for(family)
     assert grant.name == "*"
 
 
-def test_there_are_no_lines_to_add_for_what_is_not_available() -> None:
-    assert suggest("messaging", "0.2") == ""
+def test_there_are_no_lines_to_add_for_what_there_is_not() -> None:
+    assert suggest("no-such-family", "0.2") == ""
     assert suggest("no-such-family", "0.2") == ""
 
 
@@ -360,6 +365,7 @@ def test_every_example_of_the_document_loads(path: Path, tmp_path: Path, monkeyp
     assert granted == [
         [("http", "web"), ("keyvalue.redis", "orders"), ("keyvalue.memory", "cache")],
         [("keyvalue.filesystem", "*")],
+        [("keyvalue.redis", "orders"), ("keyvalue.memory", "orders")],
         [("http", "*"), ("keyvalue.redis", "*")],
         [("keyvalue.sqlite", "orders")],
         [("slight_greeter/polite.py:PoliteGreeter", "*")],
