@@ -121,11 +121,17 @@ _STAYS_HERE = {
 
 _NEED_PACKAGES = (
     *("keyvalue.awsdynamodb", "kv.awsdynamodb", "keyvalue.azblob", "kv.azblob", "keyvalue.dapr"),
-    *("blobstore.aws_s3", "blobstore.azblob"),
+    *("messaging.mosquitto", "messaging.nats", "messaging.confluent_apache_kafka"),
+    *("configs.azapp", "blobstore.aws_s3", "blobstore.azblob"),
 )
 """The resource types whose libraries this version does not put into images."""
 
-_IN_IMAGES = {"keyvalue": "keyvalue.redis or keyvalue.filesystem", "blob": "blobstore.filesystem"}
+_IN_IMAGES = {
+    "keyvalue": "keyvalue.redis or keyvalue.filesystem",
+    "messaging": "messaging.memory or messaging.filesystem",
+    "configs": "configs.memory",
+    "blob": "blobstore.filesystem",
+}
 """What can stand in their places, by family."""
 
 
@@ -133,7 +139,7 @@ def _refuse_what_stays_here(slightfile: Slightfile) -> None:
     """Raises UsageError with a line for each capability that can't be in an image."""
     problems = [
         f"{slightfile.place(grant)}{grant.resource.name} {_STAYS_HERE[grant.resource.name]}; for an image, use "
-        "configs.memory or configs.azapp"
+        "configs.memory"
         for grant in slightfile.grants
         if grant.resource.name in _STAYS_HERE
     ]

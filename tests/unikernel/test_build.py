@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import resource
 import signal
 import struct
@@ -319,10 +320,18 @@ def test_settings_that_are_no_secrets_stay(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("backend", ["dynamodb", "azblob", "dapr"])
-def test_a_service_that_no_image_reaches_is_refused(backend: str) -> None:
-    with pytest.raises(UsageError, match=r"does not put into images; for an image, use keyvalue\.redis"):
-        application.load(example("keyvalue-demo-c"), slightfile("keyvalue-demo-c", backend))
+@pytest.mark.parametrize(
+    ("name", "backend", "instead"),
+    [
+        *(("keyvalue-demo-c", backend, "keyvalue.redis") for backend in ("dynamodb", "azblob", "dapr")),
+        *(("messaging-demo-publisher-c", backend, "messaging.memory") for backend in ("mosquitto", "nats", "kafka")),
+        ("configs-demo-c", "azapp", "configs.memory"),
+        *(("blob-demo-c", backend, "blobstore.filesystem") for backend in ("s3", "azure")),
+    ],
+)
+def test_a_service_whose_library_no_image_has_is_refused(name: str, backend: str, instead: str) -> None:
+    with pytest.raises(UsageError, match=f"does not put into images; for an image, use {re.escape(instead)}"):
+        application.load(example(name), slightfile(name, backend))
 
 
 # Capabilities of the user's own.
