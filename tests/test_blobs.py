@@ -75,8 +75,8 @@ def test_a_module_keeps_its_objects_in_s3() -> None:
     assert (away.code, away.out) == (1, "")
     told, guests = away.errors
     assert re.fullmatch(
-        r"slight-py: blobstore\.aws_s3: S3 at 127\.0\.0\.1:\d+ can't be reached: connection refused; start it, "
-        r"or correct AWS_ENDPOINT_URL and AWS_REGION",
+        r"slight-py: warning: blobstore\.aws_s3: S3 at 127\.0\.0\.1:\d+ can't be reached: connection refused; start "
+        r"it, or correct AWS_ENDPOINT_URL and AWS_REGION",
         told,
     )
     assert guests == "clear: S3 can't be reached: connection refused"
@@ -90,8 +90,8 @@ def test_a_module_keeps_its_objects_in_azure(shared_azurite: AzuriteServer) -> N
     assert (done.code, done.out) == (1, "")
     told, guests = done.errors
     assert re.fullmatch(
-        r"slight-py: blobstore\.azblob: Azure Blob Storage at 127\.0\.0\.1:\d+ refuses access to the container "
-        r"'my-container' \(\w+\); correct AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY",
+        r"slight-py: warning: blobstore\.azblob: Azure Blob Storage at 127\.0\.0\.1:\d+ refuses access to the "
+        r"container 'my-container' \(\w+\); correct AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY",
         told,
     )
     assert guests == "clear: Azure refuses the credentials, or does not allow them this"

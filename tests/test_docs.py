@@ -144,7 +144,7 @@ class Reader:
         env = {"REDIS_ADDRESS": self.redis.address, "TMPDIR": str(self.directory), **env}
         self.server = self.stack.enter_context(running(*options, env=env, cwd=self.directory))
         self.server.port = self.port
-        if self.server.wait_for_either("serving at", EMULATED if image else SECONDS):
+        if self.server.wait_for_either("serving at", EMULATED if image or options[0] == "buildjs" else SECONDS):
             assert self.server.get("/hello")[:2] == (200, b"hello")
         elif image:
             assert self.server.wait(EMULATED) == 0, self.server.err

@@ -463,17 +463,17 @@ def test_an_interface_that_nothing_provides_is_one_line_with_the_way_out(tmp_pat
     app = written(
         tmp_path / "app.wasm",
         wat.binary(
-            """(import "canonical_abi" "resource_drop_container" (func (param i32)))
-            (import "blob-store" "container::open" (func (param i32 i32 i32)))
-            (import "blob-store" "container::name" (func (param i32 i32)))
+            """(import "canonical_abi" "resource_drop_shelf" (func (param i32)))
+            (import "shop" "shelf::open" (func (param i32 i32 i32)))
+            (import "shop" "shelf::name" (func (param i32 i32)))
             (import "keyvalue" "keyvalue::frobnicate" (func))
             (func (export "_start"))"""
         ),
     )
     way_out = 'write a Python class for it and grant that with resource = "FILE.py:CLASS" (docs/custom-capabilities.md)'
     assert slight_py("run", app).errors == [
-        f"slight-py: error: {app}: imports blob-store (container::open, container::name), which nothing provides; this "
-        f"version of slight-py has nothing for Spiderlightning's blob-store; {way_out}",
+        f"slight-py: error: {app}: imports shop (shelf::open, shelf::name), which nothing provides; it is no interface "
+        f"of Spiderlightning. If it is one of your own, {way_out}",
         f"slight-py: error: {app}: imports keyvalue (keyvalue::frobnicate), which nothing provides; that interface has "
         "no such function; build the module against another version of it",
     ]

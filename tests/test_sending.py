@@ -78,7 +78,7 @@ SHOWN = (
 )
 
 WARNING = (
-    "slight-py: http-client: the module asked for {}; add to the [capability.configs] of the capability with "
+    "slight-py: warning: http-client: the module asked for {}; add to the [capability.configs] of the capability with "
     'resource = "http-client": {}\n'
 )
 

@@ -214,7 +214,7 @@ class _Module:
             blocks.append(answer.text(name, self._names.methods[function]))
             quoted = [f'"{text}"' for text in (self._interface.name, about.name, about.core.params, about.core.result)]
             entries.append(f"    Import({', '.join(quoted)}, {name}),")
-        table = ["IMPORTS = (", *entries, ")"] if len(entries) > 1 else [f"IMPORTS = ({entries[0].strip()})"]
+        table = [f"IMPORTS = ({entries[0].strip()})"] if len(entries) == 1 else ["IMPORTS = (", *entries, ")"]
         return [*blocks, [*table, '"""What a guest may import."""']]
 
     # What a guest exports.

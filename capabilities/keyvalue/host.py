@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from copy import copy
 from typing import Any, TypeVar
 
 from bindgen.runtime import Err
@@ -65,7 +66,9 @@ class KeyvalueStores:
     __slots__ = ("_grants",)
 
     def __init__(self, grants: Mapping[str, Backend]) -> None:
-        backends = dict(grants)
+        backends: dict[str, Backend] = copy(
+            dict(grants) if not isinstance(grants, dict) else grants
+        )  # what it knows of the slightfile stays
         if "*" in backends:
             backends["*"] = _for_any_name(backends["*"])
         self._grants = Grants("keyvalue", "store", backends)
