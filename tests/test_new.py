@@ -153,16 +153,8 @@ def test_what_pip_compiles_of_a_template_stays_out_of_a_project(
     assert list((tmp_path / "templates").rglob("*.pyc"))
     monkeypatch.setattr(new, "FOLDER", tmp_path / "templates")
     new.new("greeter", "python", tmp_path)
-    files = {
-        str(path.relative_to(tmp_path / "greeter")) for path in (tmp_path / "greeter").rglob("*") if path.is_file()
-    }
-    assert files == {
-        *("README.md", "main.c", "polite.py", "slightfile.toml", "wit/greeter.wit"),
-        *(
-            f"bindings/{name}"
-            for name in ("canonical_abi.c", "canonical_abi.h", "greeter.c", "greeter.h", "greeter.py")
-        ),
-    }
+    assert (tmp_path / "greeter" / "polite.py").exists()
+    assert [*(tmp_path / "greeter").rglob("*.pyc"), *(tmp_path / "greeter").rglob("__pycache__")] == []
 
 
 @pytest.mark.parametrize("language", new.TEMPLATES)
