@@ -62,6 +62,7 @@ EXAMPLES: Mapping[str, C | Rust] = {
     "configs-demo-c": C(("canonical_abi", "configs")),
     "messaging-demo-publisher-c": C(("canonical_abi", "messaging")),
     "messaging-demo-receiver-rust": Rust(),
+    "multi-capability-demo-rust": Rust(),
     "custom-capability": C(()),
 }
 

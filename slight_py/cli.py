@@ -229,12 +229,15 @@ def _add_new(commands: Commands) -> None:
     command = add_command(
         commands,
         "new",
-        "make a project for a guest, which builds and runs at once",
+        "make a project for a guest, or for a capability in Python, which builds and runs at once",
         "slight-py new -n visits rust",
     )
     command.set_defaults(command=_new)
     command.add_argument("-n", "--name", required=True, metavar="NAME[@vX.Y.Z]", help="the project, and its folder")
-    command.add_argument("language", choices=("rust", "c", "js"), help="the language of the guest")
+    command.add_argument(
+        "language", choices=("rust", "c", "js", "python"),
+        help="the language of the guest; with python, of a capability of your own, with a guest in C that uses it",
+    )  # fmt: skip
 
 
 def _add_buildjs(commands: Commands) -> None:

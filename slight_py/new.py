@@ -1,4 +1,4 @@
-"""`slight-py new`: a project for a guest, which builds and runs at once."""
+"""`slight-py new`: a project for a guest, or for a capability, which builds and runs at once."""
 
 from __future__ import annotations
 
@@ -10,29 +10,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bindgen.backends import c, javascript, rust
+from bindgen.backends import c, javascript, python, rust
 from bindgen.wit_parser import load_many
 from bindgen.wit_parser.model import Interface
 from slight_py import interfaces
 from slight_py.errors import UsageError
 from slight_py.toolchains import WASI_TARGETS, find_rust
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
+FOLDER = Path(__file__).resolve().parent / "templates"
 
-_IMPORTS, _EXPORTS = ("keyvalue", "http-server"), ("http-handler",)
-"""The interfaces of the guest that every template is."""
+BINDINGS = "bindings"
+"""The folder of a project for what is generated."""
+
+Write = Callable[[Sequence[Interface], Sequence[Interface]], Mapping[str, str]]
+"""Gives the bindings for what a guest imports and exports, by their files' names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A language that projects are made in: its folder in templates/, with what every project has beside that."""
+    """What a project is made of."""
 
-    language: str
-    """What the generator calls it."""
-    write: Callable[[Sequence[Interface], Sequence[Interface]], Mapping[str, str]]
-    """Gives the bindings, by their files' names."""
-    bindings: str
-    """The folder for them."""
+    folders: tuple[str, ...]
+    """The folders in templates/ whose files are the project's."""
+    shipped: tuple[str, ...]
+    """The interfaces that come with slight-py, for the folder wit/ of the project; its own are there already."""
+    imports: tuple[str, ...]
+    """The interfaces in wit/ that the guest imports."""
+    exports: tuple[str, ...]
+    """Those that it exports."""
+    bindings: Mapping[str, Write]
+    """What writes the bindings, by the language that `slight-py bindgen` calls it by."""
     build: Callable[[str], tuple[str, str]]
     """The command that builds the project of a name, and where it puts the module."""
 
@@ -56,10 +63,26 @@ def _build_js(name: str) -> tuple[str, str]:
     return f"slight-py buildjs main.js -o {name}.wasm", f"{name}.wasm"
 
 
-TEMPLATES_OF = {
-    "c": Template("c", c.write, "bindings", _build_c),
-    "js": Template("javascript", javascript.write, "bindings", _build_js),
-    "rust": Template("rust", rust.write, "bindings", _build_rust),
+def _write_crate(imports: Sequence[Interface], exports: Sequence[Interface]) -> Mapping[str, str]:
+    """The bindings for Rust, and the file that makes a crate of them."""
+    files = rust.write(imports, exports)
+    modules = sorted(Path(file).stem for file in files)
+    visible = "".join(f"{'' if module == 'canonical_abi' else 'pub '}mod {module};\n" for module in modules)
+    return {**files, "lib.rs": f"//! The interfaces of Spiderlightning: the generated modules.\n\n{visible}"}
+
+
+def _visits(language: str, bindings: Mapping[str, Write], build: Callable[[str], tuple[str, str]]) -> Template:
+    """An HTTP server that counts visits, the same in every language."""
+    imports = ("keyvalue", "http-server")
+    return Template(("visits", language), imports, imports, ("http-handler",), bindings, build)
+
+
+TEMPLATES = {
+    "c": _visits("c", {"c": c.write}, _build_c),
+    "js": _visits("js", {"javascript": javascript.write}, _build_js),
+    "rust": _visits("rust", {"rust": _write_crate}, _build_rust),
+    # No interpreter of Python for WASI preview 1 reaches a guest's imports: what is in Python is the host's side.
+    "python": Template(("python",), (), ("greeter",), (), {"python": python.write, "c": c.write}, _build_c),
 }
 """The languages that there are projects for."""
 
@@ -79,42 +102,35 @@ def new(text: str, language: str, parent: Path) -> str:
     folder = parent / name
     if folder.exists():
         raise UsageError(f"{folder} is there already; choose another name")
-    template = TEMPLATES_OF[language]
+    template = TEMPLATES[language]
     try:
-        return _write(folder, name, language, template)
+        return _write(folder, name, template)
     except OSError as error:
         raise UsageError(f"{error.filename}: can't be written: {error.strerror}") from None
 
 
-def _write(folder: Path, name: str, language: str, template: Template) -> str:
-    wit, bindings = folder / "wit", folder / template.bindings
-    interfaces.copy(interfaces.files(*_IMPORTS), wit)
-    imports, exports = ([wit / f"{each}.wit" for each in names] for names in (_IMPORTS, _EXPORTS))
-    loaded = load_many([*imports, *exports])
-    bindings.mkdir(parents=True)
-    files = template.write(loaded[: len(imports)], loaded[len(imports) :])
-    for file, text in files.items():
-        (bindings / file).write_text(text, encoding="utf-8")
-    if language == "rust":
-        modules = sorted(Path(file).stem for file in files)
-        visible = "".join(f"{'' if module == 'canonical_abi' else 'pub '}mod {module};\n" for module in modules)
-        (bindings / "lib.rs").write_text(f"//! The interfaces of Spiderlightning: the generated modules.\n\n{visible}")
+def _write(folder: Path, name: str, template: Template) -> str:
     build, module = template.build(name)
-    commands = "\n".join(
-        [f"cd {shlex.quote(name)}", build, f"slight-py run {module} -c slightfile.toml"],
+    commands = "\n".join([f"cd {shlex.quote(name)}", build, f"slight-py run {module} -c slightfile.toml"])
+    options = [f"--import wit/{each}.wit" for each in template.imports]
+    options += [f"--export wit/{each}.wit" for each in template.exports]
+    bindgen = "\n".join(
+        " ".join(["slight-py bindgen", language, *options, f"--out-dir {BINDINGS}"]) for language in template.bindings
     )
-    bindgen = (
-        f"slight-py bindgen {template.language} "
-        + " ".join(f"--import wit/{each}.wit" for each in _IMPORTS)
-        + "".join(f" --export wit/{each}.wit" for each in _EXPORTS)
-        + f" --out-dir {template.bindings}"
-    )
-    values = {"name": name, "commands": commands, "bindings": f"`{template.bindings}/`", "bindgen": bindgen}
-    for source in (TEMPLATES / language).rglob("*"):
-        if source.is_file():
-            _fill(source, folder / source.relative_to(TEMPLATES / language), values)
-    for common in ("slightfile.toml", "README.md"):
-        _fill(TEMPLATES / common, folder / common, values)
+    values = {"name": name, "commands": commands, "bindgen": bindgen}
+    for each in template.folders:
+        for source in (FOLDER / each).rglob("*"):
+            # pip leaves what it compiles of a file in Python beside it.
+            if source.is_file() and source.parent.name != "__pycache__":
+                _fill(source, folder / source.relative_to(FOLDER / each), values)
+    wit, bindings = folder / "wit", folder / BINDINGS
+    interfaces.copy(interfaces.files(*template.shipped), wit)
+    loaded = load_many([wit / f"{each}.wit" for each in (*template.imports, *template.exports)])
+    imports, exports = loaded[: len(template.imports)], loaded[len(template.imports) :]
+    bindings.mkdir(exist_ok=True)
+    for write in template.bindings.values():
+        for file, text in write(imports, exports).items():
+            (bindings / file).write_text(text, encoding="utf-8")
     return commands
 
 

@@ -38,9 +38,11 @@ HTTP_SERVER = {
     "canonical_abi::resource_drop_router",
     "canonical_abi::resource_drop_server",
 }
-MESSAGING = {f"messaging::{name}" for name in ("pub::open", "pub::publish")} | {
+CONFIGS = {f"configs::configs::{name}" for name in ("open", "get", "set")} | {"canonical_abi::resource_drop_configs"}
+PUBLISHING = {"messaging::pub::open", "messaging::pub::publish", "canonical_abi::resource_drop_pub"}
+MESSAGING = PUBLISHING | {
     *(f"messaging::sub::{name}" for name in ("open", "subscribe", "receive")),
-    *(f"canonical_abi::resource_drop_{name}" for name in ("pub", "sub")),
+    "canonical_abi::resource_drop_sub",
 }
 LOCKING = {f"distributed-locking::distributed-locking::{name}" for name in ("open", "lock", "unlock")}
 SQL = {
@@ -63,6 +65,7 @@ BLOBS = (
 
 ABI_EXPORTS = {"memory", "canonical_abi_realloc", "canonical_abi_free"}
 HANDLERS = {f"handle-{name}" for name in ("hello", "person", "get", "set", "upload", "delete-file")}
+SHOP_HANDLERS = {f"handle-{name}" for name in ("hello", "set-greeting", "order", "list-orders", "keys")}
 RUST_EXPORTS = {"main", "__main_void", "__heap_base", "__data_end"}
 """What rustc exports from a program besides `_start`; depends on its version."""
 
@@ -79,14 +82,19 @@ IMPORTS = {
     "http-client-demo-rust": {"http-client::request"} | wasi(RUST_STD),
     "on-server-init": HTTP_SERVER | wasi(ENVIRONMENT | {"proc_exit"}),
     "bare-c": KEYVALUE,
-    "configs-demo-c": {f"configs::configs::{name}" for name in ("open", "get", "set")}
-    | {"canonical_abi::resource_drop_configs"}
-    | wasi(C_OUTPUT),
+    "configs-demo-c": CONFIGS | wasi(C_OUTPUT),
     "blob-demo-c": BLOBS | wasi(C_OUTPUT),
     "messaging-demo-publisher-c": MESSAGING | wasi(C_OUTPUT | {"args_get", "args_sizes_get"}),
     "messaging-demo-receiver-rust": MESSAGING | wasi(RUST_STD),
     "locking-demo-c": HTTP_SERVER | LOCKING | KEYVALUE_OF_LOCKING | wasi(C_ERRORS | ENVIRONMENT),
     "sql-demo-rust": SQL | wasi(RUST_STD),
+    "multi-capability-demo-rust": HTTP_SERVER
+    | {f"http-server::router::{name}" for name in ("put", "post")}
+    | (KEYVALUE - {"keyvalue::keyvalue::delete"})
+    | CONFIGS
+    | SQL
+    | PUBLISHING
+    | wasi(RUST_STD),
     "kv-2022-c": {f"kv::kv::{name}" for name in ("open", "get", "set", "keys", "delete")}
     | {"canonical_abi::resource_drop_kv"}
     | wasi(C_OUTPUT),
@@ -106,6 +114,7 @@ EXPORTS = {
     "messaging-demo-receiver-rust": ABI_EXPORTS | {"_start"},
     "locking-demo-c": ABI_EXPORTS | {"_start", "handle-count"},
     "sql-demo-rust": ABI_EXPORTS | {"_start"},
+    "multi-capability-demo-rust": ABI_EXPORTS | SHOP_HANDLERS | {"_start"},
     "kv-2022-c": ABI_EXPORTS | {"_start"},
 }
 
@@ -178,7 +187,7 @@ SIGNATURES = {
     "_initialize": ([], []),
     "on-server-init": ([], [I32]),
     "main": ([I32] * 2, [I32]),
-    **{handler: ([I32] * 10, [I32]) for handler in (*HANDLERS, "handle-count")},
+    **{handler: ([I32] * 10, [I32]) for handler in (*HANDLERS, *SHOP_HANDLERS, "handle-count")},
 }
 
 

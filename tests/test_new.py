@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slight_py import interfaces
+from slight_py import interfaces, new
 from tests.command import ROOT, Done, environment, running, slight_py
 from tests.redis_server import RedisServer
 from tests.servers import HOST, free_port
@@ -92,35 +93,79 @@ def test_an_interface_that_there_is_not_is_refused(name: str, error: str, tmp_pa
 # new
 
 
-@pytest.mark.parametrize("language", ["c", "js", "rust"])
-def test_a_new_project_builds_and_runs_with_the_commands_that_are_printed(language: str, tmp_path: Path) -> None:
-    done = slight_py("new", "-n", "my-visits@v0.5.1", language, cwd=tmp_path)
+def make(name: str, language: str, parent: Path) -> list[str]:
+    """Makes a project, and types what it prints but for the last command, which runs it: its words are returned."""
+    done = slight_py("new", "-n", name, language, cwd=parent)
     assert (done.code, done.err) == (0, "")
     enter, build, run = done.out.splitlines()
-    assert enter == "cd my-visits"
-    assert done.out.rstrip() in (tmp_path / "my-visits" / "README.md").read_text()
-    folder = tmp_path / "my-visits"
+    folder = parent / name.partition("@")[0]
+    assert enter == f"cd {folder.name}"
+    assert done.out.rstrip() in (folder / "README.md").read_text()
     # The interpreter of the tests, and a cargo that asks no registry: the project needs nothing from there.
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = environment(PATH=path, CARGO_NET_OFFLINE="true", ZIG_GLOBAL_CACHE_DIR=str(Path.home() / ".cache/zig"))
     subprocess.run(build, shell=True, cwd=folder, env=env, check=True, timeout=120, capture_output=True)
     command, *options = run.split()
     assert command == "slight-py"
+    return options
+
+
+@pytest.mark.parametrize("language", ["c", "js", "rust"])
+def test_a_new_project_builds_and_runs_with_the_commands_that_are_printed(language: str, tmp_path: Path) -> None:
+    options = make("my-visits@v0.5.1", language, tmp_path)
     port = free_port()
-    with running(*options, "--env", f"ADDRESS={HOST}:{port}", cwd=folder) as server:
+    with running(*options, "--env", f"ADDRESS={HOST}:{port}", cwd=tmp_path / "my-visits") as server:
         server.port = port
         server.wait_for("serving at")
         texts = [server.get(f"/hello/{name}")[1] for name in ("ann", "ann", "bob")]
     assert texts == [b"hello, this is visit 1\n", b"hello, this is visit 2\n", b"hello, this is visit 1\n"]
 
 
-@pytest.mark.parametrize("language", ["c", "js", "rust"])
+def test_a_new_project_in_python_is_a_capability_that_a_guest_uses(tmp_path: Path) -> None:
+    options = make("my-greeter@v0.5.1", "python", tmp_path)
+    folder = tmp_path / "my-greeter"
+    assert slight_py(*options, cwd=folder) == Done(0, "Good day, world!\n", "")
+
+    slightfile = folder / "slightfile.toml"
+    slightfile.write_text(slightfile.read_text().replace("Good day", "Welcome"))
+    refused = "there is nobody to greet\na name has at most 40 characters\n"
+    done = slight_py(*options, "--", "Ada", "", "é" * 41, "é" * 40, cwd=folder)
+    assert done == Done(1, f"Welcome, Ada!\nWelcome, {'é' * 40}!\n", refused)
+
+    # It is the class in the project that answers.
+    capability = folder / "polite.py"
+    capability.write_text(capability.read_text().replace("{name}!", "{name.upper()}!"))
+    assert slight_py(*options, cwd=folder) == Done(0, "Welcome, WORLD!\n", "")
+
+
+def test_a_capability_of_a_new_project_has_no_mistake_that_a_type_checker_finds(tmp_path: Path) -> None:
+    assert slight_py("new", "-n", "greeter", "python", cwd=tmp_path).code == 0
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--explicit-package-bases", "greeter/polite.py"]
+    done = subprocess.run(mypy, cwd=tmp_path, env=environment(MYPYPATH=str(ROOT)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_pip_compiles_of_a_template_stays_out_of_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(new.FOLDER, tmp_path / "templates", ignore=shutil.ignore_patterns("__pycache__"))
+    assert compileall.compile_dir(tmp_path / "templates", quiet=1)
+    assert list((tmp_path / "templates").rglob("*.pyc"))
+    monkeypatch.setattr(new, "FOLDER", tmp_path / "templates")
+    new.new("greeter", "python", tmp_path)
+    assert (tmp_path / "greeter" / "polite.py").exists()
+    assert [*(tmp_path / "greeter").rglob("*.pyc"), *(tmp_path / "greeter").rglob("__pycache__")] == []
+
+
+@pytest.mark.parametrize("language", new.TEMPLATES)
 def test_the_readme_of_a_project_says_how_its_bindings_were_written(language: str, tmp_path: Path) -> None:
     assert slight_py("new", "-n", "visits", language, cwd=tmp_path).code == 0
     folder = tmp_path / "visits"
     readme = (folder / "README.md").read_text()
-    (bindgen,) = [line for line in readme.splitlines() if line.startswith("slight-py bindgen")]
-    assert slight_py(*bindgen.split()[1:], "--check", cwd=folder) == Done(0, "", "")
+    commands = [line for line in readme.splitlines() if line.startswith("slight-py bindgen")]
+    assert len(commands) == (2 if language == "python" else 1)
+    for command in commands:
+        assert slight_py(*command.split()[1:], "--check", cwd=folder) == Done(0, "", "")
     assert "{{" not in readme
 
 
