@@ -158,9 +158,11 @@ def test_a_refusal_is_told_once_with_what_to_add(modules: Path) -> None:
     assert done.code == 0
     assert sorted(done.errors) == [
         "slight-py: warning: a.wasm: slightfile.toml:7: messaging: the module asked to publish 'receipts', which "
-        'the slightfile does not allow it; add [[capability.allow]] with modules = ["a.wasm"] and publish = ["receipts"]',
+        'the slightfile does not allow it; add [[capability.allow]] with modules = ["a.wasm"] and publish '
+        '= ["receipts"]',
         "slight-py: warning: b.wasm: slightfile.toml:7: messaging: the module asked to publish 'x\"\\\\', which "
-        'the slightfile does not allow it; add [[capability.allow]] with modules = ["b.wasm"] and publish = ["x\\"\\\\"]',
+        'the slightfile does not allow it; add [[capability.allow]] with modules = ["b.wasm"] and publish '
+        '= ["x\\"\\\\"]',
     ]
 
 
