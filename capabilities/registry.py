@@ -107,7 +107,7 @@ def available(family_name: str) -> tuple[ResourceType, ...]:
 
 
 def load_backend(resource: ResourceType) -> Callable[[Mapping[str, str]], Any]:
-    """Import what makes the backend of an available resource type: what its `load` names.
+    """Import what makes the backend of a resource type: what its `load` names.
 
     Raises RegistryError if that fails, most often because a library that it needs is not installed.
     """

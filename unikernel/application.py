@@ -35,6 +35,7 @@ _PUBLIC: Mapping[str, tuple[str, ...]] = {
     "keyvalue.filesystem": ("DIRECTORY",),
     "kv.filesystem": ("DIRECTORY",),
     "blobstore.filesystem": ("DIRECTORY",),
+    "sql.sqlite": ("DIRECTORY",),
     "messaging.filesystem": ("DIRECTORY",),
     "mq.filesystem": ("DIRECTORY",),
 }
@@ -120,7 +121,7 @@ _STAYS_HERE = {
 """The resource types that mean something on this machine alone."""
 
 _NEED_PACKAGES = (
-    *("keyvalue.awsdynamodb", "kv.awsdynamodb", "keyvalue.azblob", "kv.azblob", "keyvalue.dapr"),
+    *("keyvalue.awsdynamodb", "kv.awsdynamodb", "keyvalue.azblob", "kv.azblob"),
     *("messaging.mosquitto", "messaging.nats", "messaging.confluent_apache_kafka"),
     *("configs.azapp", "blobstore.aws_s3", "blobstore.azblob"),
 )

@@ -323,7 +323,7 @@ def test_settings_that_are_no_secrets_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "backend", "instead"),
     [
-        *(("keyvalue-demo-c", backend, "keyvalue.redis") for backend in ("dynamodb", "azblob", "dapr")),
+        *(("keyvalue-demo-c", backend, "keyvalue.redis") for backend in ("dynamodb", "azblob")),
         *(("messaging-demo-publisher-c", backend, "messaging.memory") for backend in ("mosquitto", "nats", "kafka")),
         ("configs-demo-c", "azapp", "configs.memory"),
         *(("blob-demo-c", backend, "blobstore.filesystem") for backend in ("s3", "azure")),
