@@ -58,15 +58,15 @@ test: setup-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	@$(MAKE) --jobs=2 --output-sync=target test-compiler test-rest
+	@$(MAKE) --jobs=2 --output-sync=target test-compiler-and-images test-rest
 
-# Two halves of the tests, to be run side by side: the one computes, the other one waits.
-.PHONY: test-compiler test-rest
-test-compiler:
-	$(BIN)/python -m pytest tests/bindgen
-	$(BIN)/python -m tests.pythons --part --extras $(EXTRAS)
+# Two halves of the tests, which take as long as each other and are run side by side.
+.PHONY: test-compiler-and-images test-rest
+test-compiler-and-images:
+	$(BIN)/python -m pytest tests/bindgen tests/unikernel
 test-rest:
-	$(BIN)/python -m pytest --ignore=tests/bindgen
+	$(BIN)/python -m pytest --ignore=tests/bindgen --ignore=tests/unikernel
+	$(BIN)/python -m tests.pythons --part --extras $(EXTRAS)
 
 # All tests, with every version of Python that the machine has.
 test-pythons: setup-test

@@ -203,7 +203,10 @@ def test_a_native_module_is_another_one(kernel: Path, tmp_path: Path) -> None:
 def test_what_the_machine_reads_is_the_manifest(memory: Built) -> None:
     read = json.loads((memory.root / "app/app.json").read_text())
     assert read["grants"][0] == (
-        {"resource": "keyvalue.memory", "family": "keyvalue", "name": "my-container", "line": 3, "configs": {}}
+        {
+            **{"resource": "keyvalue.memory", "family": "keyvalue", "name": "my-container", "line": 3},
+            **{"configs": {}, "allow": None},
+        }
     )
     assert read == {
         key: value

@@ -104,7 +104,7 @@ def test_a_server_of_the_host_gets_the_requests_of_both(tmp_path: Path) -> None:
         url = f"URL=http://host.localhost:{server.server_port}/"
         ran = slight_py("run", app, "-c", slightfile, "--env", url)
         assert (ran.code, ran.out.count(": 200, ")) == (0, 2)
-        assert image("run", built(app, slightfile), "--env", url) == ran
+        assert image("run", built(app, slightfile), "--env", url, "--net") == ran
 
 
 @pytest.mark.parametrize("demo", ["http-server-demo-c", "http-server-demo-rust"])
