@@ -204,8 +204,12 @@ def test_what_the_machine_reads_is_the_manifest(memory: Built) -> None:
     read = json.loads((memory.root / "app/app.json").read_text())
     assert read["grants"][0] == (
         {
-            **{"resource": "keyvalue.memory", "family": "keyvalue", "name": "my-container", "line": 3},
-            **{"configs": {}, "allow": None},
+            "resource": "keyvalue.memory",
+            "family": "keyvalue",
+            "name": "my-container",
+            "line": 3,
+            "configs": {},
+            "allow": None,
         }
     )
     assert read == {
