@@ -58,7 +58,7 @@ test: setup-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	@$(MAKE) --jobs=2 --output-sync=target test-compiler-and-images test-rest
+	@$(MAKE) --jobs=2 test-compiler-and-images test-rest
 
 # Two halves of the tests, which take as long as each other and are run side by side.
 .PHONY: test-compiler-and-images test-rest

@@ -157,6 +157,30 @@ def test_a_program_that_cannot_be_built_is_refused(main: str, error: str, tmp_pa
     assert any(error in line for line in refused(tmp_path, main))
 
 
+@pytest.mark.parametrize("where", ["app/{secret}", "app/../secret.txt", "app/link.js"])
+def test_a_program_gets_no_file_from_outside_of_its_folder(where: str, tmp_path: Path) -> None:
+    """It says itself what it is made of, and may lie."""
+    folder, secret = tmp_path / "program", tmp_path / "secret.txt"
+    folder.mkdir()
+    secret.write_text("for nobody")
+    (folder / "link.js").symlink_to(secret)
+    errors = refused(folder, f'__slight.loaded.push("{where.format(secret=secret)}"); export function main() {{}}')
+    assert "is no file of its folder" in errors[0]
+
+
+@pytest.mark.parametrize(
+    "said", ["null", "[1]", '{ loaded: "app/x", functions: [] }', "{ loaded: [1], functions: [] }"]
+)
+def test_a_program_that_lies_about_itself_is_refused(said: str, tmp_path: Path) -> None:
+    stringify = "const stringify = JSON.stringify;"
+    lie = f"{stringify} JSON.stringify = () => stringify({said}); export function main() {{}}"
+    assert "does not say what it exports" in refused(tmp_path, lie)[0]
+
+
+def test_a_program_that_prints_without_end_is_not_built(tmp_path: Path) -> None:
+    assert "prints more than" in refused(tmp_path, 'for (;;) console.log("x".repeat(10000));')[0]
+
+
 def test_a_source_that_there_is_not_is_refused(tmp_path: Path) -> None:
     done = slight_py("buildjs", tmp_path / "none.js", "-o", tmp_path / "out.wasm", seconds=BUILD_SECONDS)
     assert (done.code, len(done.errors)) == (2, 1)

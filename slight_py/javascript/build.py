@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,9 @@ _LEFT_OUT = ("http-server-export", "types", "kv")
 
 DESCRIBE_SECONDS = 60.0
 """How long the top level of a program may take while it is built."""
+
+PRINTED_LIMIT = 1 << 20
+"""How many bytes the top level of a program may print while it is built."""
 
 _TAKEN = frozenset(["memory", "main", "_start", "canonical_abi_realloc", "canonical_abi_free"])
 
@@ -75,28 +80,72 @@ def describe(source: Path, objects: Sequence[Path], known: Mapping[str, Path]) -
     folder = source.resolve().parent
     with tempfile.TemporaryDirectory() as scratch:
         describer = _describer(objects, known, _name(source), Path(scratch))
-        command = [sys.executable, "-m", "slight_py", "run", str(describer), "--dir", f"{folder}::app:ro"]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=DESCRIBE_SECONDS, check=False, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired:
-            raise UsageError(
-                f"{source}: its top level runs for more than {DESCRIBE_SECONDS:g} seconds while it is built; "
-                "put what it does into a function `main`"
-            ) from None
-    if done.returncode:
-        raise UsageError(*(f"{source}: {line.strip()}" for line in done.stderr.splitlines() if line.strip()))
-    said = json.loads(done.stdout.splitlines()[-1])
-    loaded = list(dict.fromkeys(said["loaded"]))
-    names = [name.removeprefix("slight:") for name in loaded if name.startswith("slight:")]
-    handlers = [name for name in said["functions"] if name != "main"]
+        code, out, err = _ran(describer, folder, source)
+    if code:
+        raise UsageError(*(f"{source}: {line.strip()}" for line in err.splitlines() if line.strip()))
+    loaded, functions = _said(out, source)
+    handlers = [name for name in functions if name != "main"]
     _check_handlers(source, handlers)
     return Program(
-        {name: (folder / name.removeprefix("app/")).read_bytes() for name in loaded if name.startswith("app/")},
-        [name for name in names if name in known],
+        {name: _file(folder, name.removeprefix("app/"), source) for name in loaded if name.startswith("app/")},
+        [name for name in known if f"slight:{name}" in loaded],
         handlers,
     )
+
+
+def _ran(describer: Path, folder: Path, source: Path) -> tuple[int, str, str]:
+    """Runs the top level of a program, with its folder to read from; returns the exit code, and what was printed.
+
+    Raises UsageError where it takes too long, or prints too much.
+    """
+    command = [sys.executable, "-m", "slight_py", "run", str(describer), "--dir", f"{folder}::app:ro"]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        deadline = time.monotonic() + DESCRIBE_SECONDS
+        try:
+            while process.poll() is None:
+                if time.monotonic() > deadline:
+                    raise UsageError(
+                        f"{source}: its top level runs for more than {DESCRIBE_SECONDS:g} seconds while it is built; "
+                        "put what it does into a function `main`"
+                    )
+                if max(os.fstat(each.fileno()).st_size for each in (out, err)) > PRINTED_LIMIT:
+                    raise UsageError(
+                        f"{source}: its top level prints more than {PRINTED_LIMIT} bytes while it is built"
+                    )
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait()
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read(PRINTED_LIMIT).decode(errors="replace"))
+        return process.returncode, texts[0], texts[1]
+
+
+def _said(out: str, source: Path) -> tuple[list[str], list[str]]:
+    """The modules that a program has loaded, and the functions that it exports. It was the program's to print, and may
+    be anything. Raises UsageError."""
+    try:
+        said = json.loads(out.splitlines()[-1])
+        loaded, functions = said["loaded"], said["functions"]
+    except (IndexError, KeyError, TypeError, ValueError):
+        loaded = functions = None
+    for names in (loaded, functions):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UsageError(f"{source}: it does not say what it exports; it must leave __slight and JSON alone")
+    assert loaded is not None
+    assert functions is not None
+    return list(dict.fromkeys(loaded)), functions
+
+
+def _file(folder: Path, name: str, source: Path) -> bytes:
+    """A file of a program. Raises UsageError for one outside of its folder: a program names what it likes."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder) or not path.is_file():
+        raise UsageError(f"{source}: {name!r} is no file of its folder, so it can't be a part of the module")
+    return path.read_bytes()
 
 
 def _check_handlers(source: Path, handlers: Sequence[str]) -> None:
