@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,6 +173,23 @@ def test_a_service_that_says_nothing_is_a_timeout(service: Service, monkeypatch:
         async with answering(None) as address, opened(service.make(address), service.name) as store:
             for call in calls(store):
                 await check_fails(call, TimedOut, "no answer in time")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["dynamodb", "azblob"])
+def test_an_attempt_is_given_up_before_the_call_is(
+    kind: str, one_attempt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = SERVICES[kind]
+    monkeypatch.setattr(service.module, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(service.module, "CALL_SECONDS", 60.0)
+
+    async def scenario() -> None:
+        async with answering(None) as address, opened(service.make(address), service.name) as store:
+            async with asyncio.timeout(5):
+                for call in calls(store):
+                    await check_fails(call, TimedOut, "no answer in time")
 
     asyncio.run(scenario())
 
@@ -375,6 +393,26 @@ def test_credentials_that_dynamodb_refuses_are_an_authentication_error() -> None
     with MotoServer() as server:
         server.create_table("orders")
         asyncio.run(scenario(server))
+
+
+def test_the_users_own_settings_for_aws_change_nothing(
+    moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moto.create_table("own-settings")
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text("[default]\nendpoint_url = http://127.0.0.1:9\n")
+    aws._session.cache_clear()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "somebody-elses")
+
+    async def scenario() -> None:
+        async with opened(DynamoDbBackend(moto.configs()), "own-settings") as store:
+            await store.set("key", b"value")
+            assert await store.get("key") == b"value"
+
+    asyncio.run(scenario())
 
 
 def test_dynamodb_is_used_again_when_it_is_back(one_attempt: None) -> None:
