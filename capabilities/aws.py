@@ -37,11 +37,11 @@ class Client:
     """
 
     def __init__(self, service: str, configs: Mapping[str, str], **settings: Any) -> None:
-        """`settings` are further ones of botocore's `Config`. Raises ConfigError."""
+        """`settings` are further or other ones of aiobotocore's `AioConfig`. Raises ConfigError."""
         endpoints.require("aiobotocore", "aws")
         self._key, self._secret = (endpoints.credential(configs, key) for key in KEYS)
         self.region = _region(configs)
-        self.endpoint = endpoints.endpoint(configs, "AWS_ENDPOINT_URL")
+        self.endpoint = _endpoint(configs)
         self._service = service
         self._settings = settings
         self._stack = AsyncExitStack()
@@ -88,6 +88,14 @@ def _region(configs: Mapping[str, str]) -> str:
     return region
 
 
+def _endpoint(configs: Mapping[str, str]) -> str | None:
+    key = "AWS_ENDPOINT_URL"
+    address = endpoints.endpoint(configs, key)
+    if address and "_" in endpoints.host(address):
+        raise ConfigError(f"{key} has a '_' in its host, which AWS's library refuses: give another name, or an IP", key)
+    return address
+
+
 @functools.cache
 def _session() -> Any:
     """aiobotocore's session, which remembers what it has read of AWS's services. It takes a while to import."""
@@ -100,12 +108,12 @@ def _session() -> Any:
 def _config(settings: Mapping[str, Any]) -> Any:
     from aiobotocore.config import AioConfig
 
-    return AioConfig(
-        warm_up_loader_caches=True,  # in a thread
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        max_pool_connections=CONNECTIONS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        ignore_configured_endpoint_urls=True,
-        **settings,
-    )
+    common: dict[str, Any] = {
+        "warm_up_loader_caches": True,  # in a thread
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "max_pool_connections": CONNECTIONS,
+        "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
+        "ignore_configured_endpoint_urls": True,
+    }
+    return AioConfig(**{**common, **settings})

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from capabilities import endpoints
 from capabilities.errors import ConfigError
@@ -31,30 +29,26 @@ RETRIES = 2
 class Client:
     """Azure's client of an account's blobs, made when it is asked for first."""
 
-    def __init__(self, configs: Mapping[str, str]) -> None:
-        """Raises ConfigError."""
+    def __init__(self, configs: Mapping[str, str], **settings: Any) -> None:
+        """`settings` are further or other ones of `BlobServiceClient`. Raises ConfigError."""
         endpoints.require("azure.storage.blob", "azure")
-        self._account, self._key = (endpoints.credential(configs, key) for key in KEYS)
+        self._account = endpoints.credential(configs, KEYS[0])
         if not re.fullmatch("[a-z0-9]{3,24}", self._account):
             raise ConfigError("AZURE_STORAGE_ACCOUNT has 3 to 24 lower-case letters and digits", KEYS[0])
-        try:
-            base64.b64decode(self._key, validate=True)
-        except binascii.Error:
-            raise ConfigError(
-                "AZURE_STORAGE_KEY is not Base64, as the access keys of an account are", KEYS[1]
-            ) from None
+        self._key = endpoints.base64_credential(configs, KEYS[1])
         address = endpoints.endpoint(configs, "AZURE_STORAGE_BLOB_ENDPOINT")
-        self._endpoint = address or f"https://{self._account}.blob.core.windows.net"
+        self.endpoint = address or f"https://{self._account}.blob.core.windows.net"
+        self._settings = settings
         self._making: asyncio.Task[BlobServiceClient] | None = None
 
     @property
     def where(self) -> str:
         """Where the service is, for whoever runs slight-py."""
-        return f"at {endpoints.host(self._endpoint)}"
+        return f"at {endpoints.host(self.endpoint)}"
 
     async def get(self) -> BlobServiceClient:
         """The client. A caller that is cancelled leaves the others theirs."""
-        if self._making is None:
+        if self._making is None or (self._making.done() and (self._making.cancelled() or self._making.exception())):
             self._making = asyncio.create_task(asyncio.to_thread(self._make))
         return await asyncio.shield(self._making)
 
@@ -63,15 +57,17 @@ class Client:
         from azure.core.credentials import AzureNamedKeyCredential
         from azure.storage.blob.aio import BlobServiceClient, LinearRetry
 
-        return BlobServiceClient(
-            self._endpoint,
-            AzureNamedKeyCredential(self._account, self._key),
-            connection_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
+        common: dict[str, Any] = {
+            "connection_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
             # By default, it waits 15 seconds before it tries again.
-            retry_policy=LinearRetry(backoff=1, retry_total=RETRIES, random_jitter_range=1),
-        )
+            "retry_policy": LinearRetry(backoff=1, retry_total=RETRIES, random_jitter_range=1),
+        }
+        credential = AzureNamedKeyCredential(self._account, self._key)
+        return BlobServiceClient(self.endpoint, credential, **{**common, **self._settings})
 
     async def close(self) -> None:
         if self._making is not None:
-            await (await self._making).close()
+            await asyncio.wait([self._making])
+            if not self._making.cancelled() and not self._making.exception():
+                await self._making.result().close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
 from collections.abc import Mapping
@@ -10,9 +12,9 @@ from urllib.parse import urlsplit
 
 from capabilities.errors import ConfigError
 
-_LABEL = "(?!-)[a-z0-9-]{1,63}(?<!-)"
+_LABEL = "(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*|[0-9a-f:.]*:[0-9a-f:.]*")
-"""A name, or an address of either kind."""
+"""A name, which has a "_" in some private networks, or an address of either kind."""
 
 
 def require(package: str, extra: str) -> None:
@@ -35,11 +37,24 @@ def credential(configs: Mapping[str, str], key: str) -> str:
     return value
 
 
+def base64_credential(configs: Mapping[str, str], key: str) -> str:
+    """The text of a key that must be there, in Base64. Raises ConfigError."""
+    value = credential(configs, key)
+    try:
+        base64.b64decode(value, validate=True)
+    except binascii.Error:
+        raise ConfigError(f"{key} is not Base64; copy it as the service's access keys show it", key) from None
+    return value
+
+
 def endpoint(configs: Mapping[str, str], key: str) -> str | None:
     """The address of a service, where one is given. Raises ConfigError."""
     value = configs.get(key)
-    if value is None:
-        return None
+    return None if value is None else address(value, key)
+
+
+def address(value: str, key: str) -> str:
+    """The address of a service, which a key has. Raises ConfigError."""
     try:
         parts = urlsplit(value)
         port = parts.port
@@ -52,9 +67,9 @@ def endpoint(configs: Mapping[str, str], key: str) -> str | None:
     return value.rstrip("/")
 
 
-def host(address: str) -> str:
+def host(url: str) -> str:
     """The host and port of an address, for messages."""
-    return urlsplit(address).netloc
+    return urlsplit(url).netloc
 
 
 def reason(error: BaseException) -> str:

@@ -91,6 +91,7 @@ def _app_configuration(name: str) -> str:
     try:
         return asyncio.run(get()).decode()
     except ConfigError as error:
-        raise StoreError(f"can't be looked up: {error.key}: {error}") from None
+        about = f"{error.key}: " if error.key and error.key not in str(error) else ""
+        raise StoreError(f"can't be looked up: {about}{error}") from None
     except ConfigsError as error:
         raise StoreError(f"can't be looked up: {error.notice or error}") from None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from slight_py import slightfile
+from slight_py.errors import UsageError
 from tests.azapp_server import AzappServer
 from tests.command import ROOT, Done, slight_py
 from tests.guests import example
@@ -211,6 +213,18 @@ def write_setting(server: AzappServer, key: str, value: str) -> None:
         await store.close()
 
     asyncio.run(write())
+
+
+def test_the_package_that_app_configuration_needs_is_named(
+    path: Path, azapp: AzappServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_text(SLIGHTFILE.replace("usersecrets.ADDRESS", "azapp.ADDRESS"))
+    for key, value in azapp.configs.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setitem(sys.modules, "azure.appconfiguration", None)  # which Python takes for missing
+    with pytest.raises(UsageError) as caught:
+        slightfile.load(path)
+    assert "looked up: the Python package azure.appconfiguration is missing: pip install" in str(caught.value)
 
 
 def test_an_app_configuration_that_is_away_is_an_error_with_its_line(tmp_path: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import urlsplit
 
+from capabilities import endpoints
 from capabilities.configs import ConfigsError, InvalidValue, IoFailed, PermissionDenied, not_found
 from capabilities.errors import ConfigError
 
@@ -35,18 +34,11 @@ class AppConfiguration:
         for key, value in values.items():
             if not value:
                 raise ConfigError("it is missing; give it among the configs, or as an environment variable", key)
-        self._endpoint, self._id, self._secret = values.values()
-        self._where = _host(self._endpoint)
-        try:
-            b64decode(self._secret, validate=True)
-        except ValueError:
-            raise ConfigError("it is no Base64; copy it from the store's access keys", KEYS[2]) from None
-        try:
-            import azure.appconfiguration.aio  # noqa: F401
-        except ModuleNotFoundError:
-            raise ConfigError(
-                "it needs the Python package azure-appconfiguration: pip install 'slight-py[azapp]'"
-            ) from None
+        self._endpoint = endpoints.address(values[KEYS[0]], KEYS[0])
+        self._id = endpoints.credential(values, KEYS[1])
+        self._secret = endpoints.base64_credential(values, KEYS[2])
+        self._where = f"configs.azapp {endpoints.host(self._endpoint)}"
+        endpoints.require("azure.appconfiguration", "azapp")
         self._client: AzureAppConfigurationClient | None = None
 
     async def get(self, name: str, key: str) -> bytes:
@@ -90,7 +82,7 @@ class AppConfiguration:
         from azure.core.pipeline.policies import AsyncRetryPolicy
 
         if self._client is None:
-            text = f"Endpoint={self._endpoint.rstrip('/')};Id={self._id};Secret={self._secret}"
+            text = f"Endpoint={self._endpoint};Id={self._id};Secret={self._secret}"
             # What has failed is tried once more at once; for longer, a guest is not kept waiting.
             retries = AsyncRetryPolicy(retry_total=1, retry_backoff_factor=0.1)
             self._client = AzureAppConfigurationClient.from_connection_string(text, retry_policy=retries)
@@ -131,11 +123,3 @@ class AppConfiguration:
                     f"{self._where}: it answered with the status {status}",
                 )
         return error
-
-
-def _host(endpoint: str) -> str:
-    """How messages call the store. Raises ConfigError."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise ConfigError("it is not an address such as https://NAME.azconfig.io", KEYS[0])
-    return f"configs.azapp {parts.hostname}"

@@ -7,16 +7,13 @@ than 1024 characters, and changes or refuses some others on their way: see `esca
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import urlsplit
 
-from capabilities.errors import CapabilityError, ConfigError
+from capabilities import azure, endpoints
+from capabilities.errors import CapabilityError
 from capabilities.grants import quote
 from capabilities.keyvalue import (
     VALUE_LIMIT,
@@ -39,17 +36,11 @@ if TYPE_CHECKING:
 NAME_CHARACTERS = 1024
 """How long the name of a blob may be."""
 
-CONNECT_SECONDS = 3.0
-"""How long making a connection may take."""
-
 READ_SECONDS = 10.0
 """How long Azure may say nothing, before the request is sent again."""
 
 CALL_SECONDS = 30.0
 """How long a call may take, with all its attempts: the largest values take a while."""
-
-RETRIES = 2
-"""How often a request is sent again where the connection broke, or Azure says that it's too busy."""
 
 LIST_BLOBS = 500
 """How many names one page of a listing has: a few milliseconds of the event loop."""
@@ -62,43 +53,27 @@ _KEYS = Escaping(
     re.compile(f"(?! )(?:{_CHARACTER}*{_LAST}/)*{_CHARACTER}*{_LAST}(?<! )"), NAME_CHARACTERS, in_characters=True
 )
 
-_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _CONTAINER = re.compile(r"[a-z0-9](?:-?[a-z0-9]){2,62}")
 
 
 class AzureBlobBackend:
     """Stores in the containers of one storage account."""
 
-    REQUIRED: ClassVar[tuple[str, ...]] = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY")
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("AZURE_STORAGE_BLOB_ENDPOINT",)
+    REQUIRED: ClassVar[tuple[str, ...]] = azure.KEYS
+    OPTIONAL: ClassVar[tuple[str, ...]] = azure.OPTIONAL
 
-    __slots__ = ("_account", "_client", "_endpoint", "_key", "place")
+    __slots__ = ("_client", "place")
 
     def __init__(self, configs: Mapping[str, str]) -> None:
         """Raises ConfigError."""
-        self._account, self._key = (configs.get(key, "") for key in self.REQUIRED)
-        if not _ACCOUNT.fullmatch(self._account):
-            text = "AZURE_STORAGE_ACCOUNT is not the name of a storage account: it has 3 to 24 small letters and digits"
-            raise ConfigError(text, "AZURE_STORAGE_ACCOUNT")
-        try:
-            if not base64.b64decode(self._key, validate=True):
-                raise ValueError
-        except (binascii.Error, ValueError):
-            text = "AZURE_STORAGE_KEY is not a key of a storage account: give one as Azure shows it, in base64"
-            raise ConfigError(text, "AZURE_STORAGE_KEY") from None
-        self._endpoint = configs.get("AZURE_STORAGE_BLOB_ENDPOINT") or f"https://{self._account}.blob.core.windows.net"
-        if not re.match(r"https?://[^/?#@]+(/[^?#]*)?$", self._endpoint):
-            text = "AZURE_STORAGE_BLOB_ENDPOINT is not a URL like http://127.0.0.1:10000/account"
-            raise ConfigError(text, "AZURE_STORAGE_BLOB_ENDPOINT")
-        try:
-            import azure.storage.blob.aio  # noqa: F401  # to see whether it is there
-        except ImportError:
-            text = "keyvalue.azblob needs the Python package azure-storage-blob: pip install 'slight-py[azure]'"
-            raise ConfigError(text) from None
-        # Else it tells of each request, and shows where it goes.
-        logging.getLogger("azure").setLevel(logging.ERROR)
-        self._client: BlobServiceClient | None = None
-        self.place = f"azure blob storage {urlsplit(self._endpoint).netloc}"
+        self._client = azure.Client(
+            configs,
+            read_timeout=READ_SECONDS,
+            # A value is read and written by one request, so nobody sees half of one.
+            max_single_put_size=VALUE_LIMIT,
+            max_single_get_size=VALUE_LIMIT,
+        )
+        self.place = f"azure blob storage {endpoints.host(self._client.endpoint)}"
         """Where it is, in notices."""
 
     async def open(self, name: str) -> AzureBlobStore:
@@ -112,59 +87,35 @@ class AzureBlobBackend:
         return AzureBlobStore(self, name)
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-
-    @property
-    def client(self) -> BlobServiceClient:
-        """The client, which connects when it is used. It needs a running event loop."""
-        from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
-
-        if self._client is None:
-            self._client = BlobServiceClient(
-                self._endpoint,
-                credential={"account_name": self._account, "account_key": self._key},
-                retry_policy=ExponentialRetry(
-                    initial_backoff=0, increment_base=1, retry_total=RETRIES, random_jitter_range=1
-                ),
-                connection_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-                # A value is read and written by one request, so nobody sees half of one.
-                max_single_put_size=VALUE_LIMIT,
-                max_single_get_size=VALUE_LIMIT,
-            )
-        return self._client
+        await self._client.close()
 
     @asynccontextmanager
-    async def call(self, container: str, key: str | None = None) -> AsyncIterator[None]:
-        """Bounds a call's time, and raises StoreError for what goes wrong in it. `key` is the one that it is about."""
-        from azure.core.exceptions import AzureError
-
+    async def call(self, container: str, key: str | None = None) -> AsyncIterator[BlobServiceClient]:
+        """Azure's client, for a call whose time is bounded. `key` is the one that the call is about, if it's about one.
+        Raises StoreError for what goes wrong in it."""
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                yield
+                yield await self._client.get()
         except TimeoutError:
             raise self._timed_out() from None
-        except AzureError as error:
-            if getattr(error, "error_code", None) == "BlobNotFound" and key is not None:
-                raise key_not_found(key) from None
-            raise self._described(error, container) from None
         except CapabilityError:
             raise
         except OSError:
             raise self._broken() from None
         except Exception as error:  # the client fails in many ways where what answers is something else
+            if getattr(error, "error_code", None) == "BlobNotFound" and key is not None:
+                raise key_not_found(key) from None
             raise self._described(error, container) from None
 
     def _described(self, error: Exception, container: str) -> StoreError:
-        from azure.core import exceptions as azure
+        from azure.core import exceptions as errors
 
         match error:
-            case azure.ServiceRequestTimeoutError() | azure.ServiceResponseTimeoutError():
+            case errors.ServiceRequestTimeoutError() | errors.ServiceResponseTimeoutError():
                 return self._timed_out()
-            case azure.ServiceRequestError() | azure.ServiceResponseError() | azure.IncompleteReadError():
+            case errors.ServiceRequestError() | errors.ServiceResponseError() | errors.IncompleteReadError():
                 return self._broken()
-            case azure.HttpResponseError():
+            case errors.HttpResponseError():
                 code = str(getattr(error, "error_code", None) or "")
                 return self._refusal(error.status_code or 0, code, container)
         text = "what answers is not Azure Blob Storage"
@@ -210,8 +161,8 @@ class AzureBlobStore:
 
     async def get(self, key: str) -> bytes:
         name = _KEYS.escape(key)
-        async with self._backend.call(self._container, key):
-            stream = await self._backend.client.get_blob_client(self._container, name).download_blob()
+        async with self._backend.call(self._container, key) as client:
+            stream = await client.get_blob_client(self._container, name).download_blob()
             if stream.size > VALUE_LIMIT:
                 raise InvalidValue(f"the blob has {stream.size} bytes: too many for a value")
             return await stream.readall()
@@ -219,14 +170,15 @@ class AzureBlobStore:
     async def set(self, key: str, value: bytes) -> None:
         name = _KEYS.escape(key)
         check_value(value)
-        async with self._backend.call(self._container):
-            blob = self._backend.client.get_blob_client(self._container, name)
+        async with self._backend.call(self._container) as client:
+            blob = client.get_blob_client(self._container, name)
             await blob.upload_blob(value, overwrite=True, length=len(value))
 
     async def keys(self) -> list[str]:
         """Blobs whose names are none of `escaping`, which others may have put there, are left out."""
-        container = self._backend.client.get_container_client(self._container)
-        pages = container.list_blob_names(results_per_page=LIST_BLOBS).by_page()
+        async with self._backend.call(self._container) as client:
+            container = client.get_container_client(self._container)
+            pages = container.list_blob_names(results_per_page=LIST_BLOBS).by_page()
         listing = Listing()
         while True:
             async with self._backend.call(self._container):
@@ -239,6 +191,6 @@ class AzureBlobStore:
     async def delete(self, key: str) -> None:
         """Not sent again: the second request would not find what the first one removed."""
         name = _KEYS.escape(key)
-        async with self._backend.call(self._container, key):
-            blob = self._backend.client.get_blob_client(self._container, name)
+        async with self._backend.call(self._container, key) as client:
+            blob = client.get_blob_client(self._container, name)
             await blob.delete_blob(delete_snapshots="include", retry_total=0)

@@ -10,13 +10,11 @@ DynamoDB takes no empty key, and none of more than 2048 bytes: see `escaping`.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from capabilities.errors import ConfigError
+from capabilities import aws
 from capabilities.grants import quote
 from capabilities.keyvalue import (
     AuthenticationFailed,
@@ -32,29 +30,17 @@ from capabilities.keyvalue import (
 )
 from capabilities.keyvalue.escaping import Escaping
 
-if TYPE_CHECKING:
-    from aiobotocore.session import AioSession
-
 KEY_BYTES = 2048
 """How long a partition key may be, in bytes."""
 
 ITEM_BYTES = 400 * 1024
 """How long an item may be, in bytes: its attributes' names and values."""
 
-MAX_CONNECTIONS = 64
-"""A backend's connections, at most."""
-
-CONNECT_SECONDS = 3.0
-"""How long making a connection may take."""
-
 READ_SECONDS = 5.0
 """How long DynamoDB may say nothing, before the request is sent again."""
 
 CALL_SECONDS = 10.0
 """How long a call may take, with all its attempts."""
-
-ATTEMPTS = 3
-"""How often a request is sent, at most: again where the connection broke, or DynamoDB says that it's too busy."""
 
 SCAN_ITEMS = 500
 """How many items one page of a listing has: a few milliseconds of the event loop."""
@@ -63,7 +49,6 @@ _KEYS = Escaping(re.compile(r"(?s).+"), KEY_BYTES)
 """DynamoDB takes every key as it is but the empty one."""
 
 _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
-_REGION = re.compile(r"[a-z0-9-]{1,63}")
 
 _KEY, _VALUE = "key", "value"
 _NAMES = {"#k": _KEY, "#v": _VALUE}
@@ -89,34 +74,26 @@ _TOO_MANY = {
 }
 
 
+class ConditionFailed(Exception):
+    """An item that a request's condition doesn't hold for. `sent_again` says whether that was not the first attempt."""
+
+    def __init__(self, sent_again: bool) -> None:
+        super().__init__(sent_again)
+        self.sent_again = sent_again
+
+
 class DynamoDbBackend:
     """Stores in the tables of one AWS account in one region."""
 
-    REQUIRED: ClassVar[tuple[str, ...]] = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    OPTIONAL: ClassVar[tuple[str, ...]] = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
+    REQUIRED: ClassVar[tuple[str, ...]] = aws.KEYS
+    OPTIONAL: ClassVar[tuple[str, ...]] = aws.OPTIONAL
 
-    __slots__ = ("_client", "_configs", "_opening", "_region", "place")
+    __slots__ = ("_client", "place")
 
     def __init__(self, configs: Mapping[str, str]) -> None:
         """Raises ConfigError."""
-        for key in self.REQUIRED:
-            if not configs.get(key):
-                raise ConfigError(f"{key} is missing: give the credentials of a user of AWS", key)
-        self._region = configs.get("AWS_REGION") or configs.get("AWS_DEFAULT_REGION") or ""
-        if not _REGION.fullmatch(self._region):
-            raise ConfigError("AWS_REGION is not a region of AWS: give one like eu-central-1", "AWS_REGION")
-        endpoint = configs.get("AWS_ENDPOINT_URL")
-        if endpoint is not None and not re.match(r"https?://[^/?#@]+/?$", endpoint):
-            raise ConfigError("AWS_ENDPOINT_URL is not a URL like http://127.0.0.1:8000", "AWS_ENDPOINT_URL")
-        try:
-            import aiobotocore.session  # noqa: F401  # to see whether it is there
-        except ImportError:
-            text = "keyvalue.awsdynamodb needs the Python package aiobotocore: pip install 'slight-py[aws]'"
-            raise ConfigError(text) from None
-        self._configs = dict(configs)
-        self._opening: asyncio.Task[Any] | None = None
-        self._client: Any = None
-        self.place = f"dynamodb {endpoint or self._region}"
+        self._client = aws.Client("dynamodb", configs, read_timeout=READ_SECONDS)
+        self.place = f"dynamodb {self._client.endpoint or self._client.region}"
         """Where it is, in notices."""
 
     async def open(self, name: str) -> DynamoDbStore:
@@ -129,60 +106,37 @@ class DynamoDbBackend:
         return DynamoDbStore(self, name)
 
     async def close(self) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._opening
-        if self._client is not None:
-            await self._client.__aexit__(None, None, None)
+        await self._client.close()
 
     async def call(self, operation: str, table: str, **parameters: Any) -> Any:
-        """What an operation answers. Raises StoreError; botocore's ClientError for a condition that fails."""
-        from botocore.exceptions import ClientError
-
+        """What an operation answers. Raises StoreError, and ConditionFailed."""
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                client = self._client or await self._open_client()
+                client = await self._client.get()
                 answer = await getattr(client, operation)(TableName=table, **parameters)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                raise
-            raise self._refusal(error, table) from None
         except TimeoutError:
             raise self._timed_out() from None
         except Exception as error:  # botocore fails in many ways where what answers is something else
-            raise self._broken(error) from None
+            raise self._described(error, table) from None
         if "json" not in answer["ResponseMetadata"]["HTTPHeaders"].get("content-type", ""):
-            raise self._broken(ValueError("no JSON"))  # which botocore takes for an empty answer
+            raise self._described(ValueError("no JSON"), table)  # which botocore takes for an empty answer
         return answer
 
-    async def _open_client(self) -> Any:
-        """The client, made by whoever comes first. A caller that is cancelled leaves the others theirs."""
-        if self._opening is None or (self._opening.done() and self._client is None):
-            self._opening = asyncio.create_task(self._make_client())
-        return await asyncio.shield(self._opening)
+    def _described(self, error: Exception, table: str) -> StoreError | ConditionFailed:
+        from botocore import exceptions as boto
 
-    async def _make_client(self) -> Any:
-        from aiobotocore.config import AioConfig
-
-        session = await asyncio.to_thread(_make_session)
-        client = session.create_client(
-            "dynamodb",
-            region_name=self._region,
-            endpoint_url=self._configs.get("AWS_ENDPOINT_URL"),
-            aws_access_key_id=self._configs["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self._configs["AWS_SECRET_ACCESS_KEY"],
-            config=AioConfig(
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-                max_pool_connections=MAX_CONNECTIONS,
-                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-                # The slightfile alone says where DynamoDB is.
-                ignore_configured_endpoint_urls=True,
-            ),
-        )
-        self._client = await client.__aenter__()
-        return self._client
+        match error:
+            case boto.ClientError() if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
+                return ConditionFailed(bool(error.response["ResponseMetadata"].get("RetryAttempts")))
+            case boto.ClientError():
+                return self._refusal(error, table)
+            case boto.ReadTimeoutError() | boto.ConnectTimeoutError():
+                return self._timed_out()
+            case boto.ConnectionError() | boto.HTTPClientError() | OSError():
+                notice = "it can't be reached, or the connection broke; correct AWS_REGION or AWS_ENDPOINT_URL"
+                return ConnectionFailed("DynamoDB can't be reached", f"{self.place}: {notice}")
+        text = "what answers is not a DynamoDB"
+        return StoreError(text, f"{self.place}: {text} ({type(error).__name__}); correct AWS_ENDPOINT_URL")
 
     def _refusal(self, error: Any, table: str) -> StoreError:
         """For an error that DynamoDB answered with."""
@@ -214,18 +168,6 @@ class DynamoDbBackend:
     def _timed_out(self) -> TimedOut:
         notice = "no answer in time; look whether it can be reached, or correct AWS_REGION or AWS_ENDPOINT_URL"
         return TimedOut("DynamoDB did not answer in time", f"{self.place}: {notice}")
-
-    def _broken(self, error: Exception) -> StoreError:
-        """For a connection that can't be made, or breaks."""
-        from botocore import exceptions as boto
-
-        if isinstance(error, boto.ReadTimeoutError | boto.ConnectTimeoutError):
-            return self._timed_out()
-        if isinstance(error, boto.ConnectionError | boto.HTTPClientError | OSError):
-            notice = "it can't be reached, or the connection broke; correct AWS_REGION or AWS_ENDPOINT_URL"
-            return ConnectionFailed("DynamoDB can't be reached", f"{self.place}: {notice}")
-        text = "what answers is not a DynamoDB"
-        return StoreError(text, f"{self.place}: {text} ({type(error).__name__}); correct AWS_ENDPOINT_URL")
 
 
 class DynamoDbStore:
@@ -281,8 +223,6 @@ class DynamoDbStore:
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     async def delete(self, key: str) -> None:
-        from botocore.exceptions import ClientError
-
         try:
             await self._backend.call(
                 *("delete_item", self._table),
@@ -290,29 +230,12 @@ class DynamoDbStore:
                 ConditionExpression="attribute_exists(#k)",
                 ExpressionAttributeNames={"#k": _KEY},
             )
-        except ClientError as error:
-            if error.response["ResponseMetadata"].get("RetryAttempts"):
+        except ConditionFailed as error:
+            if error.sent_again:
                 # The first request may have removed the key, and its answer may be what was lost.
                 text = "the connection broke while the key was deleted: it is gone, and may not have been there"
                 raise ConnectionFailed(text) from None
             raise key_not_found(key) from None
-
-
-def _make_session() -> AioSession:
-    """A session that reads no file and no variable of the user's, and has what describes DynamoDB in memory: reading
-    that takes 50 ms."""
-    from aiobotocore.session import AioSession
-
-    nowhere = (None, None, os.devnull, None)
-    session = AioSession(
-        session_vars={"profile": (None, None, None, None), "config_file": nowhere, "credentials_file": nowhere}
-    )
-    loader = session.get_component("data_loader")
-    for data in ("service-2", "endpoint-rule-set-1"):
-        loader.load_service_model("dynamodb", data)
-    for name in ("partitions", "endpoints", "sdk-default-configuration", "_retry"):
-        loader.load_data(name)
-    return session
 
 
 def _attribute(value: bytes) -> dict[str, str | bytes]:

@@ -357,7 +357,10 @@ def test_configs_that_the_slightfile_has_not_come_from_the_environment(
     [
         ({"AZAPPCONFIG_ENDPOINT": ""}, "AZAPPCONFIG_ENDPOINT"),
         ({"AZAPPCONFIG_ENDPOINT": "name.azconfig.io"}, "AZAPPCONFIG_ENDPOINT"),
+        ({"AZAPPCONFIG_ENDPOINT": "https://user@name.azconfig.io"}, "AZAPPCONFIG_ENDPOINT"),
+        ({"AZAPPCONFIG_ENDPOINT": "https://name.azconfig.io:0"}, "AZAPPCONFIG_ENDPOINT"),
         ({"AZAPPCONFIG_KEYID": ""}, "AZAPPCONFIG_KEYID"),
+        ({"AZAPPCONFIG_KEYID": "id\r\nX: y"}, "AZAPPCONFIG_KEYID"),
         ({"AZAPPCONFIG_KEYSECRET": "not base64"}, "AZAPPCONFIG_KEYSECRET"),
     ],
 )

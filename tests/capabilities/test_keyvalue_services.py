@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capabilities import keyvalue
+from capabilities import aws, azure, keyvalue
 from capabilities.errors import ConfigError
 from capabilities.keyvalue import (
     AuthenticationFailed,
@@ -149,8 +152,8 @@ def http(status: int, kind: str, body: bytes) -> bytes:
 @pytest.fixture
 def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between attempts, the libraries wait."""
-    monkeypatch.setattr(dynamodb, "ATTEMPTS", 1)
-    monkeypatch.setattr(azblob, "RETRIES", 0)
+    monkeypatch.setattr(aws, "ATTEMPTS", 1)
+    monkeypatch.setattr(azure, "RETRIES", 0)
 
 
 def test_a_service_that_is_away_is_a_connection_error(service: Service, one_attempt: None) -> None:
@@ -170,6 +173,23 @@ def test_a_service_that_says_nothing_is_a_timeout(service: Service, monkeypatch:
         async with answering(None) as address, opened(service.make(address), service.name) as store:
             for call in calls(store):
                 await check_fails(call, TimedOut, "no answer in time")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["dynamodb", "azblob"])
+def test_an_attempt_is_given_up_before_the_call_is(
+    kind: str, one_attempt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = SERVICES[kind]
+    monkeypatch.setattr(service.module, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(service.module, "CALL_SECONDS", 60.0)
+
+    async def scenario() -> None:
+        async with answering(None) as address, opened(service.make(address), service.name) as store:
+            async with asyncio.timeout(5):
+                for call in calls(store):
+                    await check_fails(call, TimedOut, "no answer in time")
 
     asyncio.run(scenario())
 
@@ -262,6 +282,7 @@ def test_what_others_stored_under_an_escaped_key_that_is_none_is_no_key() -> Non
         (AzureBlobBackend, {**AZURE, "AZURE_STORAGE_ACCOUNT": "x.example/"}, "AZURE_STORAGE_ACCOUNT"),
         (AzureBlobBackend, {**AZURE, "AZURE_STORAGE_KEY": f"{SECRET}!"}, "AZURE_STORAGE_KEY"),
         (AzureBlobBackend, {**AZURE, "AZURE_STORAGE_BLOB_ENDPOINT": "x"}, "AZURE_STORAGE_BLOB_ENDPOINT"),
+        (AzureBlobBackend, {**AZURE, "AZURE_STORAGE_BLOB_ENDPOINT": "http://x/?y"}, "AZURE_STORAGE_BLOB_ENDPOINT"),
         (DaprBackend, {"DAPR_ADDRESS": "http://x:99999"}, "DAPR_ADDRESS"),
         (DaprBackend, {"DAPR_HTTP_ENDPOINT": f"http://user:{SECRET}@x"}, "DAPR_HTTP_ENDPOINT"),
         (DaprBackend, {"DAPR_HTTP_ENDPOINT": "http://a", "DAPR_ADDRESS": "http://b"}, "DAPR_ADDRESS"),
@@ -273,6 +294,27 @@ def test_a_configuration_that_cannot_be_worked_with_names_its_key(make: Any, con
         make(configs)
     assert caught.value.key == key
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["azurite_1:10000", "azurite.example", "[::1]:10000"])
+def test_the_address_of_azures_blobs_may_be_a_private_one(host: str) -> None:
+    backend = AzureBlobBackend({**AZURE, "AZURE_STORAGE_BLOB_ENDPOINT": f"http://{host}/account"})
+    assert backend.place == f"azure blob storage {host}"
+
+
+@pytest.mark.parametrize(
+    ("make", "package", "extra"),
+    [
+        (lambda: DynamoDbBackend(AWS), "aiobotocore", "aws"),
+        (lambda: AzureBlobBackend(AZURE), "azure.storage.blob", "azure"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(
+    make: Callable[[], Any], package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # which Python takes for missing
+    with pytest.raises(ConfigError, match=rf"{package} is missing: pip install 'slight-py\[{extra}\]'"):
+        make()
 
 
 # DynamoDB.
@@ -351,6 +393,26 @@ def test_credentials_that_dynamodb_refuses_are_an_authentication_error() -> None
     with MotoServer() as server:
         server.create_table("orders")
         asyncio.run(scenario(server))
+
+
+def test_the_users_own_settings_for_aws_change_nothing(
+    moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moto.create_table("own-settings")
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text("[default]\nendpoint_url = http://127.0.0.1:9\n")
+    aws._session.cache_clear()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "somebody-elses")
+
+    async def scenario() -> None:
+        async with opened(DynamoDbBackend(moto.configs()), "own-settings") as store:
+            await store.set("key", b"value")
+            assert await store.get("key") == b"value"
+
+    asyncio.run(scenario())
 
 
 def test_dynamodb_is_used_again_when_it_is_back(one_attempt: None) -> None:
@@ -443,6 +505,26 @@ def test_azure_is_used_again_when_it_is_back(one_attempt: None) -> None:
     with AzuriteServer() as server:
         server.create_container("orders")
         asyncio.run(scenario(server))
+
+
+def test_azures_client_is_made_again_where_that_failed(azurite: AzuriteServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    azurite.create_container("again")
+
+    def fail(client: azure.Client) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def scenario() -> None:
+        async with opened(AzureBlobBackend(azurite.configs()), "again") as store:
+            with monkeypatch.context() as patch:
+                patch.setattr(azure.Client, "_make", fail)
+                for call in calls(store):
+                    await check_fails(call, ConnectionFailed)
+                # A client that could not be made is closed without an error.
+                await store._backend.close()
+            await store.set("key", b"value")
+            assert await store.get("key") == b"value"
+
+    asyncio.run(scenario())
 
 
 # Dapr, of which there is a stand-in alone.
