@@ -95,6 +95,10 @@ _ALLOWED: Final = {
 """What a statement may do, by the authorizer's codes. Not among them: ATTACH, and with it VACUUM; temporary tables,
 which the next one to use the connection would see; virtual tables, some of which read memory and other files."""
 
+_ALLOWED_TEMPORARY: Final = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_UPDATE}
+"""What it may do in the schema `temp`, where ALTER TABLE looks for views and triggers to change. `CREATE TABLE temp.t`
+has the code of a table that stays."""
+
 _PRAGMAS: Final = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"}
 _PRAGMAS_ASK: Final = {"foreign_key_list", "foreign_key_check"}
 
@@ -313,7 +317,7 @@ class _Connection:
             cursor.close()
 
     def _authorize(
-        self, action: int, first: str | None, second: str | None, _schema: str | None, _trigger: str | None
+        self, action: int, first: str | None, second: str | None, schema: str | None, _trigger: str | None
     ) -> int:
         """Whether a statement may do something: see SQLite's manual, "Authorizer Action Codes"."""
         match action:
@@ -325,7 +329,7 @@ class _Connection:
             case sqlite3.SQLITE_PRAGMA:
                 allowed = first in _PRAGMAS | _PRAGMAS_ASK
             case _:
-                allowed = action in _ALLOWED
+                allowed = action in (_ALLOWED_TEMPORARY if schema == "temp" else _ALLOWED)
         return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 

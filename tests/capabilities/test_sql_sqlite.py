@@ -120,6 +120,10 @@ def test_every_name_is_a_database_of_its_own_in_the_directory(tmp_path: Path) ->
         "CREATE VIRTUAL TABLE v USING fts5(a)",
         "CREATE TEMP TABLE private (a)",
         "CREATE TEMP VIEW private AS SELECT 1",
+        "CREATE TABLE temp.t (a)",
+        "CREATE TABLE Temp.t AS SELECT 1",
+        "CREATE VIEW temp.v AS SELECT 1",
+        "CREATE TRIGGER temp.r AFTER INSERT ON main.t BEGIN SELECT 1; END",
         "PRAGMA journal_mode = DELETE",
         "PRAGMA journal_mode",
         "PRAGMA writable_schema = 1",
@@ -158,11 +162,18 @@ def test_a_guest_reaches_nothing_but_its_database(statement: str, tmp_path: Path
         "CREATE VIEW v AS SELECT * FROM t",
         "CREATE TRIGGER r AFTER INSERT ON t BEGIN DELETE FROM t; END",
         "ALTER TABLE t ADD COLUMN b",
-        "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING",
+        "ALTER TABLE t RENAME TO u",
+        "ALTER TABLE t RENAME COLUMN a TO b",
+        "ALTER TABLE t DROP COLUMN c",
+        "DROP TRIGGER old_trigger",
+        "DROP VIEW old_view",
+        "DROP INDEX old_index",
+        "INSERT INTO t (a) VALUES (1) ON CONFLICT DO NOTHING",
         "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 3) SELECT * FROM c",
         "SELECT json_extract('[1]', '$[0]'), upper('a'), date('now')",
         "PRAGMA table_info(t)",
         "SELECT name FROM sqlite_schema",
+        "SELECT name FROM sqlite_temp_schema",
         "SAVEPOINT s",
         "ANALYZE",
         "REINDEX",
@@ -172,7 +183,10 @@ def test_a_guest_reaches_nothing_but_its_database(statement: str, tmp_path: Path
 def test_what_a_database_is_for_works(statement: str) -> None:
     async def scenario() -> None:
         async with client() as database:
-            await run(database, "CREATE TABLE t (a UNIQUE)")
+            await run(database, "CREATE TABLE t (a UNIQUE, c)")
+            await run(database, "CREATE INDEX old_index ON t (a)")
+            await run(database, "CREATE VIEW old_view AS SELECT a FROM t")
+            await run(database, "CREATE TRIGGER old_trigger AFTER INSERT ON t BEGIN DELETE FROM t; END")
             await run(database, statement)
 
     asyncio.run(scenario())
