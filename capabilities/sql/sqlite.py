@@ -102,6 +102,9 @@ has the code of a table that stays."""
 _PRAGMAS: Final = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"}
 _PRAGMAS_ASK: Final = {"foreign_key_list", "foreign_key_check"}
 
+_TABLES_DENIED: Final = {"sqlite_stmt"}
+"""Tables about the connection, with what others run on it."""
+
 _FUNCTIONS_DENIED: Final = {"load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"}
 
 _OF_CONNECTION: Final = {"last_insert_rowid", "changes", "total_changes"}
@@ -166,6 +169,8 @@ class SqliteBackend:
                 raise self._inaccessible(error.strerror or "it can't be used") from None
             except sqlite3.Error as error:
                 raise self._inaccessible(str(error)) from None
+            except MemoryError:
+                raise _no_memory() from None
 
         return connect
 
@@ -183,7 +188,8 @@ class SqliteBackend:
             self._temporary = self._temporary or tempfile.mkdtemp(prefix="slight-py-sql-")
             directory, limit, synchronous = self._temporary, TEMPORARY_BYTES, "OFF"
         path = os.path.join(directory, file)
-        database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        # A statement that is kept keeps its parameters, which count as SQLite's memory, and what was allowed to it.
+        database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=0)
         try:
             for pragma in (
                 f"hard_heap_limit={HEAP_BYTES}",
@@ -269,7 +275,7 @@ class _Connection:
                 rows: Rows = await self._in_thread(self._execute, text, parameters)
                 return rows
             except MemoryError:
-                raise SqlError(f"the statement takes too much memory: SQLite may have {HEAP_BYTES} bytes") from None
+                raise _no_memory() from None
             except sqlite3.Error as error:
                 code = _code(error)
                 if code & 0xFF not in _BUSY or code == sqlite3.SQLITE_BUSY_SNAPSHOT or loop.time() > deadline:
@@ -284,6 +290,8 @@ class _Connection:
                 await self._in_thread(self._database.rollback)
             except sqlite3.Error as error:
                 raise _describe(error) from None
+            except MemoryError:
+                raise _no_memory() from None
 
     async def close(self) -> None:
         while self._job is not None and not self._job.done():
@@ -326,6 +334,8 @@ class _Connection:
                 allowed = name not in _FUNCTIONS_DENIED
                 if name in _OF_CONNECTION:
                     allowed = self._database.in_transaction
+            case sqlite3.SQLITE_READ:
+                allowed = (first or "").lower() not in _TABLES_DENIED
             case sqlite3.SQLITE_PRAGMA:
                 allowed = first in _PRAGMAS | _PRAGMAS_ASK
             case _:
@@ -344,6 +354,10 @@ def _value(value: Any) -> Value:
         case str():
             return int(Kind.TEXT), value
     return int(Kind.BINARY), bytes(value)
+
+
+def _no_memory() -> SqlError:
+    return SqlError(f"the statement takes too much memory: SQLite may have {HEAP_BYTES} bytes")
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -140,6 +142,8 @@ def test_every_name_is_a_database_of_its_own_in_the_directory(tmp_path: Path) ->
         "PRAGMA module_list",
         "SELECT * FROM pragma_database_list",
         "SELECT last_insert_rowid()",
+        "SELECT sql FROM sqlite_stmt",
+        "SELECT COUNT(*) FROM SQLITE_STMT AS s",
     ],
 )
 def test_a_guest_reaches_nothing_but_its_database(statement: str, tmp_path: Path) -> None:
@@ -209,6 +213,55 @@ def test_what_a_statement_takes_is_bounded() -> None:
             with pytest.raises(SqlError, match="too large"):
                 await run(database, numbers.format(10) + " SELECT zeroblob(10000000) FROM c")
             assert (await run(database, "SELECT 1")).rows == [((2, 1),)]
+
+    asyncio.run(scenario())
+
+
+def test_statements_that_have_ended_take_no_memory() -> None:
+    parameter = "x" * 16_000_000
+
+    async def scenario() -> None:
+        async with client() as database:
+            for number in range(40):
+                assert (await run(database, f"SELECT length($1), {number}", parameter)).rows[0][0] == (2, 16_000_000)
+            await run(database, "CREATE TABLE t (a)", name="another")
+
+    asyncio.run(scenario())
+
+
+NO_MEMORY = """
+import asyncio
+from capabilities.sql import SqlError, sqlite
+
+async def scenario():
+    backend = sqlite.SqliteBackend({})
+    for _ in range(10):
+        try:
+            await backend.connect().run(1, "db", "SELECT 1", [])
+        except SqlError as error:
+            print(error)
+    await backend.close()
+
+sqlite.HEAP_BYTES = 20_000
+asyncio.run(scenario())
+"""
+
+
+def test_no_memory_for_a_connection_is_an_error() -> None:
+    # In a process of its own: what bounds SQLite's memory can't be raised again.
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, timeout=20, check=False)
+    assert done.stderr == ""
+    assert done.stdout == "the statement takes too much memory: SQLite may have 20000 bytes\n" * 10
+
+
+def test_what_was_allowed_in_a_transaction_is_not_allowed_after_it() -> None:
+    async def scenario() -> None:
+        async with client() as database:
+            await run(database, "BEGIN")
+            await run(database, "SELECT last_insert_rowid()")
+            await run(database, "COMMIT")
+            with pytest.raises(AccessViolation):
+                await run(database, "SELECT last_insert_rowid()")
 
     asyncio.run(scenario())
 
