@@ -95,8 +95,15 @@ _ALLOWED: Final = {
 """What a statement may do, by the authorizer's codes. Not among them: ATTACH, and with it VACUUM; temporary tables,
 which the next one to use the connection would see; virtual tables, some of which read memory and other files."""
 
+_ALLOWED_TEMPORARY: Final = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_UPDATE}
+"""What it may do in the schema `temp`, where ALTER TABLE looks for views and triggers to change. `CREATE TABLE temp.t`
+has the code of a table that stays."""
+
 _PRAGMAS: Final = {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"}
 _PRAGMAS_ASK: Final = {"foreign_key_list", "foreign_key_check"}
+
+_TABLES_DENIED: Final = {"sqlite_stmt"}
+"""Tables about the connection, with what others run on it."""
 
 _FUNCTIONS_DENIED: Final = {"load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"}
 
@@ -162,6 +169,8 @@ class SqliteBackend:
                 raise self._inaccessible(error.strerror or "it can't be used") from None
             except sqlite3.Error as error:
                 raise self._inaccessible(str(error)) from None
+            except MemoryError:
+                raise _no_memory() from None
 
         return connect
 
@@ -179,7 +188,8 @@ class SqliteBackend:
             self._temporary = self._temporary or tempfile.mkdtemp(prefix="slight-py-sql-")
             directory, limit, synchronous = self._temporary, TEMPORARY_BYTES, "OFF"
         path = os.path.join(directory, file)
-        database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        # A statement that is kept keeps its parameters, which count as SQLite's memory, and what was allowed to it.
+        database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=0)
         try:
             for pragma in (
                 f"hard_heap_limit={HEAP_BYTES}",
@@ -265,7 +275,7 @@ class _Connection:
                 rows: Rows = await self._in_thread(self._execute, text, parameters)
                 return rows
             except MemoryError:
-                raise SqlError(f"the statement takes too much memory: SQLite may have {HEAP_BYTES} bytes") from None
+                raise _no_memory() from None
             except sqlite3.Error as error:
                 code = _code(error)
                 if code & 0xFF not in _BUSY or code == sqlite3.SQLITE_BUSY_SNAPSHOT or loop.time() > deadline:
@@ -280,6 +290,8 @@ class _Connection:
                 await self._in_thread(self._database.rollback)
             except sqlite3.Error as error:
                 raise _describe(error) from None
+            except MemoryError:
+                raise _no_memory() from None
 
     async def close(self) -> None:
         while self._job is not None and not self._job.done():
@@ -313,7 +325,7 @@ class _Connection:
             cursor.close()
 
     def _authorize(
-        self, action: int, first: str | None, second: str | None, _schema: str | None, _trigger: str | None
+        self, action: int, first: str | None, second: str | None, schema: str | None, _trigger: str | None
     ) -> int:
         """Whether a statement may do something: see SQLite's manual, "Authorizer Action Codes"."""
         match action:
@@ -322,10 +334,12 @@ class _Connection:
                 allowed = name not in _FUNCTIONS_DENIED
                 if name in _OF_CONNECTION:
                     allowed = self._database.in_transaction
+            case sqlite3.SQLITE_READ:
+                allowed = (first or "").lower() not in _TABLES_DENIED
             case sqlite3.SQLITE_PRAGMA:
                 allowed = first in _PRAGMAS | _PRAGMAS_ASK
             case _:
-                allowed = action in _ALLOWED
+                allowed = action in (_ALLOWED_TEMPORARY if schema == "temp" else _ALLOWED)
         return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
@@ -340,6 +354,10 @@ def _value(value: Any) -> Value:
         case str():
             return int(Kind.TEXT), value
     return int(Kind.BINARY), bytes(value)
+
+
+def _no_memory() -> SqlError:
+    return SqlError(f"the statement takes too much memory: SQLite may have {HEAP_BYTES} bytes")
 
 
 def _code(error: sqlite3.Error) -> int:

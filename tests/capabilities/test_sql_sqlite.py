@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -120,6 +122,10 @@ def test_every_name_is_a_database_of_its_own_in_the_directory(tmp_path: Path) ->
         "CREATE VIRTUAL TABLE v USING fts5(a)",
         "CREATE TEMP TABLE private (a)",
         "CREATE TEMP VIEW private AS SELECT 1",
+        "CREATE TABLE temp.t (a)",
+        "CREATE TABLE Temp.t AS SELECT 1",
+        "CREATE VIEW temp.v AS SELECT 1",
+        "CREATE TRIGGER temp.r AFTER INSERT ON main.t BEGIN SELECT 1; END",
         "PRAGMA journal_mode = DELETE",
         "PRAGMA journal_mode",
         "PRAGMA writable_schema = 1",
@@ -136,6 +142,8 @@ def test_every_name_is_a_database_of_its_own_in_the_directory(tmp_path: Path) ->
         "PRAGMA module_list",
         "SELECT * FROM pragma_database_list",
         "SELECT last_insert_rowid()",
+        "SELECT sql FROM sqlite_stmt",
+        "SELECT COUNT(*) FROM SQLITE_STMT AS s",
     ],
 )
 def test_a_guest_reaches_nothing_but_its_database(statement: str, tmp_path: Path) -> None:
@@ -158,11 +166,18 @@ def test_a_guest_reaches_nothing_but_its_database(statement: str, tmp_path: Path
         "CREATE VIEW v AS SELECT * FROM t",
         "CREATE TRIGGER r AFTER INSERT ON t BEGIN DELETE FROM t; END",
         "ALTER TABLE t ADD COLUMN b",
-        "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING",
+        "ALTER TABLE t RENAME TO u",
+        "ALTER TABLE t RENAME COLUMN a TO b",
+        "ALTER TABLE t DROP COLUMN c",
+        "DROP TRIGGER old_trigger",
+        "DROP VIEW old_view",
+        "DROP INDEX old_index",
+        "INSERT INTO t (a) VALUES (1) ON CONFLICT DO NOTHING",
         "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 3) SELECT * FROM c",
         "SELECT json_extract('[1]', '$[0]'), upper('a'), date('now')",
         "PRAGMA table_info(t)",
         "SELECT name FROM sqlite_schema",
+        "SELECT name FROM sqlite_temp_schema",
         "SAVEPOINT s",
         "ANALYZE",
         "REINDEX",
@@ -172,7 +187,10 @@ def test_a_guest_reaches_nothing_but_its_database(statement: str, tmp_path: Path
 def test_what_a_database_is_for_works(statement: str) -> None:
     async def scenario() -> None:
         async with client() as database:
-            await run(database, "CREATE TABLE t (a UNIQUE)")
+            await run(database, "CREATE TABLE t (a UNIQUE, c)")
+            await run(database, "CREATE INDEX old_index ON t (a)")
+            await run(database, "CREATE VIEW old_view AS SELECT a FROM t")
+            await run(database, "CREATE TRIGGER old_trigger AFTER INSERT ON t BEGIN DELETE FROM t; END")
             await run(database, statement)
 
     asyncio.run(scenario())
@@ -195,6 +213,55 @@ def test_what_a_statement_takes_is_bounded() -> None:
             with pytest.raises(SqlError, match="too large"):
                 await run(database, numbers.format(10) + " SELECT zeroblob(10000000) FROM c")
             assert (await run(database, "SELECT 1")).rows == [((2, 1),)]
+
+    asyncio.run(scenario())
+
+
+def test_statements_that_have_ended_take_no_memory() -> None:
+    parameter = "x" * 16_000_000
+
+    async def scenario() -> None:
+        async with client() as database:
+            for number in range(40):
+                assert (await run(database, f"SELECT length($1), {number}", parameter)).rows[0][0] == (2, 16_000_000)
+            await run(database, "CREATE TABLE t (a)", name="another")
+
+    asyncio.run(scenario())
+
+
+NO_MEMORY = """
+import asyncio
+from capabilities.sql import SqlError, sqlite
+
+async def scenario():
+    backend = sqlite.SqliteBackend({})
+    for _ in range(10):
+        try:
+            await backend.connect().run(1, "db", "SELECT 1", [])
+        except SqlError as error:
+            print(error)
+    await backend.close()
+
+sqlite.HEAP_BYTES = 20_000
+asyncio.run(scenario())
+"""
+
+
+def test_no_memory_for_a_connection_is_an_error() -> None:
+    # In a process of its own: what bounds SQLite's memory can't be raised again.
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY], capture_output=True, text=True, timeout=20, check=False)
+    assert done.stderr == ""
+    assert done.stdout == "the statement takes too much memory: SQLite may have 20000 bytes\n" * 10
+
+
+def test_what_was_allowed_in_a_transaction_is_not_allowed_after_it() -> None:
+    async def scenario() -> None:
+        async with client() as database:
+            await run(database, "BEGIN")
+            await run(database, "SELECT last_insert_rowid()")
+            await run(database, "COMMIT")
+            with pytest.raises(AccessViolation):
+                await run(database, "SELECT last_insert_rowid()")
 
     asyncio.run(scenario())
 
