@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import re
 from collections.abc import Iterator
@@ -104,11 +105,39 @@ def test_the_configuration_of_what_is_granted_is_named_where_one_more_needs_it()
 def test_causes_are_told_once_and_up_to_a_number(caplog: pytest.LogCaptureFixture) -> None:
     for number in range(notices.LIMIT + 50):
         for _ in range(2):
-            notices.tell(f"cause {number}\n")
+            notices.tell(f"redis: cause {number}\n")
     texts = [record.getMessage() for record in caplog.records]
-    assert texts[:2] == ["cause 0\\n", "cause 1\\n"]
+    assert texts[:2] == ["redis: cause 0\\n", "redis: cause 1\\n"]
     assert len(texts) == notices.LIMIT + 1
-    assert texts[-1] == "there are more warnings of this kind, which are left out"
+    assert texts[-1] == "redis: there are more warnings of this kind, which are left out"
+
+
+def test_a_module_that_asks_for_many_names_silences_neither_others_nor_the_outage_of_a_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    redis = ResourceType("keyvalue.redis", "keyvalue", ("REDIS_ADDRESS",))
+    granted = Grants("keyvalue", "store", Granted({"cats": 1}, "some.toml", {"cats": 7}, redis))
+
+    def tell(module: str) -> None:
+        notices.module.set(module)
+        for number in range(3 * notices.LIMIT):
+            with pytest.raises(NotGranted):
+                granted.of(f"name {number}")
+        notices.tell("redis 127.0.0.1:6379: connection refused; start it")
+
+    for module in ("hostile", "other"):
+        contextvars.copy_context().run(tell, module)
+    texts = [record.getMessage() for record in caplog.records]
+    assert [text for text in texts if text.startswith("redis")] == [texts[-1]] * 2
+    assert len(texts) == 2 * (notices.LIMIT + 2)
+
+
+def test_causes_about_whatever_a_capability_of_ones_own_names_are_bounded_in_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for number in range(2 * notices.TOTAL_LIMIT):
+        notices.tell(f"{number}: a cause that begins with a guest's text")
+    assert len(caplog.records) == notices.TOTAL_LIMIT + 1
 
 
 def test_workers_tell_a_cause_once(tmp_path: Path) -> None:

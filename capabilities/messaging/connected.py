@@ -26,7 +26,7 @@ from capabilities.messaging import (
     TopicNotFound,
     Unavailable,
 )
-from capabilities.messaging.inbox import Inbox
+from capabilities.messaging.inbox import Inbox, Room
 
 CONNECT_SECONDS = 5.0
 """How long making a connection may take, with all the broker asks for."""
@@ -68,6 +68,7 @@ class ConnectedBackend(ABC):
         self._returning: asyncio.Task[None] | None = None
         self._topics: dict[Inbox, str] = {}
         """The subscriptions: the topic of each inbox."""
+        self._room = Room()
         self._leaving: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -106,7 +107,7 @@ class ConnectedBackend(ABC):
     async def subscribe(self, topic: str) -> BrokerSubscription:
         self._check(topic)
         connection = await self._connected()
-        inbox = Inbox()
+        inbox = Inbox(self._room)
         self._topics[inbox] = topic
         try:
             await connection.subscribe(topic, inbox)

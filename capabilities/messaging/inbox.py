@@ -10,10 +10,23 @@ from capabilities.messaging import ConnectionLost, MessagingError, TopicNotFound
 LIMIT = 16 * 1024 * 1024
 """How much an inbox keeps, in bytes. A single message may be larger."""
 
+TOTAL_LIMIT = 256 * 1024 * 1024
+"""How much all inboxes of one backend keep together, in bytes."""
+
 MESSAGE_BYTES = 128
 """What a message counts for besides its own length."""
 
 GONE = "there is no such subscription: it was ended"
+
+
+class Room:
+    """How many bytes the inboxes that share it may still keep: many instances, each with many subscriptions, must not
+    fill the memory together."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = TOTAL_LIMIT
 
 
 class Inbox:
@@ -23,9 +36,10 @@ class Inbox:
     messages before it and after it are handed out as usual.
     """
 
-    __slots__ = ("_arrived", "_closed", "_items", "_size", "away")
+    __slots__ = ("_arrived", "_closed", "_items", "_room", "_size", "away")
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self._items: deque[bytes | MessagingError] = deque()
         self._size = 0
         self._arrived = asyncio.Event()
@@ -34,13 +48,20 @@ class Inbox:
         """Why nothing can come at present; None while messages can come."""
 
     def put(self, message: bytes) -> None:
-        """Takes a message, or notes that it is missing where the inbox is full."""
+        """Keeps a message, or notes that it is missing where this inbox is full, or all of them together are."""
         size = len(message) + MESSAGE_BYTES
-        if self._size and self._size + size > LIMIT:
+        if self._closed:
+            return
+        if (self._size and self._size + size > LIMIT) or size > self._room.left:
             self.miss(ConnectionLost("messages are missing: they came faster than they were received"))
             return
-        self._size += size
+        self._resize(size)
         self._add(message)
+
+    def _resize(self, size: int) -> None:
+        """Counts so many bytes more, or fewer for a negative number."""
+        self._size += size
+        self._room.left -= size
 
     def miss(self, error: MessagingError) -> None:
         """Notes that messages may be missing here. Where that is noted already, nothing changes."""
@@ -69,11 +90,12 @@ class Inbox:
         item = self._items.popleft()
         if isinstance(item, MessagingError):
             raise item
-        self._size -= len(item) + MESSAGE_BYTES
+        self._resize(-len(item) - MESSAGE_BYTES)
         return item
 
     def close(self) -> None:
         """Drops what is left. `receive` raises TopicNotFound from now on."""
         self._closed = True
         self._items.clear()
+        self._resize(-self._size)
         self._arrived.set()

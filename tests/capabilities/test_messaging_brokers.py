@@ -331,6 +331,34 @@ def test_a_subscriber_that_is_too_slow_is_told_and_goes_on(kind: Kind, monkeypat
     run(scenario())
 
 
+def test_what_all_subscriptions_keep_together_is_bounded(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 1_000 + inbox.MESSAGE_BYTES
+    monkeypatch.setattr(inbox, "TOTAL_LIMIT", 5 * size)
+
+    async def scenario() -> None:
+        with kind.server() as server:
+            backend = kind.backend(server.configs)
+            async with closing(backend) as topics:
+                slow, ended, other = [await topics.subscribe(topic) for topic in ("slow", "ended", "other")]
+                for topic in ("slow", "ended", "slow", "ended", "slow"):
+                    await topics.publish(bytes(1_000), topic)
+                await topics.publish(bytes(1_000), "other")
+                error = await failure(ConnectionLost, other.receive(SECONDS))
+                assert "faster than they were received" in str(error)
+                # What is received makes room, and what ends does.
+                assert await slow.receive(SECONDS) == bytes(1_000)
+                await topics.publish(bytes(1_000), "other")
+                assert await other.receive(SECONDS) == bytes(1_000)
+                await ended.close()
+                for _ in range(3):
+                    await topics.publish(bytes(1_000), "other")
+                assert [await other.receive(SECONDS) for _ in range(3)] == [bytes(1_000)] * 3
+                assert [await slow.receive(SECONDS) for _ in range(2)] == [bytes(1_000)] * 2
+                assert getattr(backend, "_subscribing", backend)._room.left == 5 * size
+
+    run(scenario())
+
+
 def test_a_subscription_that_ends_is_ended_at_the_broker(kind: Kind) -> None:
     async def scenario() -> None:
         with kind.server() as server:
