@@ -60,13 +60,13 @@ test: setup-test
 	$(BIN)/mypy
 	@$(MAKE) --jobs=2 test-compiler-and-images test-rest
 
-# Two halves of the tests, which take as long as each other and are run side by side.
+# Two halves of the tests, which take as long as each other and are run side by side. What they run is not this make's.
 .PHONY: test-compiler-and-images test-rest
 test-compiler-and-images:
-	$(BIN)/python -m pytest tests/bindgen tests/unikernel
+	env -u MAKEFLAGS $(BIN)/python -m pytest tests/bindgen tests/unikernel
 test-rest:
-	$(BIN)/python -m pytest --ignore=tests/bindgen --ignore=tests/unikernel
-	$(BIN)/python -m tests.pythons --part --extras $(EXTRAS)
+	env -u MAKEFLAGS $(BIN)/python -m pytest --ignore=tests/bindgen --ignore=tests/unikernel
+	env -u MAKEFLAGS $(BIN)/python -m tests.pythons --part --extras $(EXTRAS)
 
 # All tests, with every version of Python that the machine has.
 test-pythons: setup-test
