@@ -12,13 +12,13 @@ names and fields. It can name no other class, and change none.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import io
 import itertools
 import logging
 import pickle
 import socket
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
@@ -96,7 +96,8 @@ def _class(module: str, name: str) -> Any:
     if (module, name) == (Err.__module__, Err.__qualname__):
         return Err
     if module.split(".")[0] in ("capabilities", "slight_py"):
-        found = getattr(importlib.import_module(module), name, None)
+        # What this process has not imported, no message of its backends holds: and an import may do something.
+        found = getattr(sys.modules.get(module), name, None)
         if isinstance(found, type) and (is_dataclass(found) or issubclass(found, CapabilityError)):
             return found
     raise pickle.UnpicklingError(f"{module}.{name} is not for messages between processes")

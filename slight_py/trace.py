@@ -36,11 +36,11 @@ NAMES = frozenset(("address", "base", "container", "handler", "key", "lock_name"
 """The parameters and fields whose texts are shown: they name something. Any other text is a value."""
 
 URIS = frozenset(("uri", "url"))
-"""Those that are shown up to their query, and without a password."""
+"""Those that are shown without a user and without what follows the host: there are services whose paths are secrets."""
 
 _USER = re.compile(r"(?<=://)[^/?#]*@")
-_QUERY = re.compile(r"[?#].*", re.DOTALL)
-_CONSTANTS = re.compile(r"('|\$\w*\$).*", re.DOTALL)
+_PATH = re.compile(r"(?<![:/])[/?#].+", re.DOTALL)
+_CONSTANTS = re.compile(r"""(['"]|\$\w*\$).*""", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w$])\d[\w.]*")
 
 
@@ -178,7 +178,7 @@ def _plain(value: Any, name: str) -> str:
         case str() if name in NAMES:
             return _text(value)
         case str() if name in URIS:
-            return _text(_QUERY.sub("?…", _USER.sub("…@", value)))
+            return _text(_PATH.sub("/…", _USER.sub("…@", value)))
         case str():
             return _count(len(value), "character")
         case bytes() | bytearray() | memoryview():

@@ -313,6 +313,11 @@ def test_statements_are_shown_without_their_constants_and_parameters(caplog: pyt
     text = guest.text("SELECT a FROM t2 WHERE b = $1 AND c = 4711 AND d = 'secret' AND e = $$secret$$")
     call = shown(caplog, sql.IMPORTS, "statement::prepare", host, guest, *text, 0, 0)
     assert call == 'statement::prepare("SELECT a FROM t2 WHERE b = $1 AND c = … AND d = …", 0 elements) = statement'
+    text = guest.text(
+        'SELECT a FROM t WHERE b = "secret"'
+    )  # which SQLite takes for a text where there is no such column
+    call = shown(caplog, sql.IMPORTS, "statement::prepare", host, guest, *text, 0, 0)
+    assert call == 'statement::prepare("SELECT a FROM t WHERE b = …", 0 elements) = statement'
 
 
 def test_the_resource_that_a_method_is_called_of_is_the_guests_as_before(caplog: pytest.LogCaptureFixture) -> None:
@@ -358,7 +363,7 @@ def test_requests_are_shown_without_what_may_be_secret(caplog: pytest.LogCapture
     asyncio.run(trace.traced(Import("http-client", "request", "", "", call)).call(Client(), Guest(), ()))
     text = caplog.records[0].getMessage()
     assert text.startswith(
-        'http-client::request({method: post, uri: "https://…@example.com/path?…", headers: 1 element, '
+        'http-client::request({method: post, uri: "https://…@example.com/…", headers: 1 element, '
         "params: 0 elements, body: 6 bytes}) = {status: 200, headers: 1 element, body: 6 bytes}  "
     )
 

@@ -147,7 +147,8 @@ class FilesystemContainer:
         await self.run(self._delete, name)
 
     async def delete_all(self, names: Sequence[str]) -> None:
-        await self.run(self._delete_all, names)
+        for start in range(0, len(names), blob.PAGE):  # a thread's work can't be stopped, so it is kept short
+            await self.run(self._delete_all, names[start : start + blob.PAGE])
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls a function in a thread. Raises BlobError."""

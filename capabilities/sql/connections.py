@@ -15,6 +15,9 @@ WAIT_SECONDS = 10.0
 IDLE_SECONDS = 30.0
 """How long a transaction may go without a statement. It holds locks that others wait for."""
 
+TRANSACTION_SECONDS = 120.0
+"""How long it may take in all. A database keeps what it was for those who read it."""
+
 
 class Connection(Protocol):
     """One connection, which one caller at a time uses."""
@@ -46,6 +49,8 @@ class Connection(Protocol):
 class _Transaction:
     connection: Connection
     timer: asyncio.TimerHandle
+    began: float
+    """When it was first put back, by the event loop's clock."""
 
 
 class Connections:
@@ -66,7 +71,10 @@ class Connections:
         """Runs a statement for a session. Raises SqlError."""
         if session in self._expired:
             self._expired.discard(session)
-            raise SqlError(f"the transaction was taken back: it had no statement for {IDLE_SECONDS:g} seconds")
+            raise SqlError(
+                f"the transaction was taken back: it had no statement for {IDLE_SECONDS:g} seconds, or took "
+                f"{TRANSACTION_SECONDS:g} in all"
+            )
         transaction = self._transactions.pop(session, None)
         if transaction is None:
             connection = await self._take()
@@ -80,12 +88,12 @@ class Connections:
             self._discard(connection)
             raise SqlError(f"the statement took more than {STATEMENT_SECONDS:g} seconds") from None
         except SqlError:
-            self._put_back(session, connection)
+            self._put_back(session, connection, transaction)
             raise
         except BaseException:
             self._discard(connection)
             raise
-        self._put_back(session, connection)
+        self._put_back(session, connection, transaction)
         return rows
 
     async def end(self, session: Hashable) -> None:
@@ -118,17 +126,25 @@ class Connections:
                 if connection.is_usable:
                     return connection
                 self._begin(connection.close())
-            return await self._connect()
+            async with asyncio.timeout(STATEMENT_SECONDS):
+                return await self._connect()
+        except TimeoutError:
+            self._free.release()
+            raise SqlError(f"there was no connection to the database in {STATEMENT_SECONDS:g} seconds") from None
         except BaseException:
             self._free.release()
             raise
 
-    def _put_back(self, session: Hashable, connection: Connection) -> None:
+    def _put_back(self, session: Hashable, connection: Connection, earlier: _Transaction | None) -> None:
+        """`earlier` is what the connection was taken from, unless it was in no transaction."""
         if not connection.is_usable:
             self._discard(connection)
         elif connection.in_transaction:
-            timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._expire, session)
-            self._transactions[session] = _Transaction(connection, timer)
+            loop = asyncio.get_running_loop()
+            began = earlier.began if earlier else loop.time()
+            ends = min(loop.time() + IDLE_SECONDS, began + TRANSACTION_SECONDS)
+            timer = loop.call_at(ends, self._expire, session)
+            self._transactions[session] = _Transaction(connection, timer, began)
         else:
             self._begin(self._reset(connection))
 

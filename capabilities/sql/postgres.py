@@ -44,10 +44,6 @@ CONNECT_SECONDS = 5
 CANCEL_SECONDS = 3.0
 """How long the server may take to hear that a statement is to stop."""
 
-RECEIVE_LIMIT = RESULT_LIMIT + 16 * 1024 * 1024
-"""How much is received for one statement, in bytes: its values, and what is around them. More ends the connection. Of a
-single row that is longer, libpq may have received all by then: up to 1 GB, as much as PostgreSQL has in a row."""
-
 CONVERSION_BATCH = 10_000
 """How many rows are converted before the event loop gets its turn."""
 
@@ -218,12 +214,14 @@ class _Connection:
         text = numbered(statement, len(parameters))
         try:
             self._pg.send_query_params(text.encode(), [each.encode() for each in parameters])
-            result = await self._result()
+            self._pg.set_single_row_mode()  # so that no more of a result is in memory than is counted
+            received: list[tuple[bytes | None, ...]] = []
+            result = await self._result(received)
         except psycopg.Error:
             raise self._lost() from None
         match result.status:
             case pq.ExecStatus.TUPLES_OK:
-                return await _rows(result)
+                return await _rows(result, received)
             case pq.ExecStatus.COMMAND_OK:
                 return Rows((), [])
             case pq.ExecStatus.EMPTY_QUERY:
@@ -251,29 +249,46 @@ class _Connection:
                     await self._connection.cancel_safe(timeout=CANCEL_SECONDS)
         await self._connection.close()
 
-    async def _result(self) -> PGresult:
-        """The result of what was sent. Raises psycopg.Error where the connection breaks, and SqlError."""
+    async def _result(self, rows: list[tuple[bytes | None, ...]] | None = None) -> PGresult:
+        """The result of what was sent, without its rows, which go into `rows`.
+
+        Raises psycopg.Error where the connection breaks, and SqlError.
+        """
         while self._pg.flush():
             await _ready(self._pg.socket, writable=True)
             if _waiting_bytes(self._pg.socket):
                 self._pg.consume_input()
-        received = 0
+        size = values = count = 0
+        is_over = False
         last = None
         while True:
             while self._pg.is_busy():
                 await _ready(self._pg.socket)
-                received += _waiting_bytes(self._pg.socket)
-                if received > RECEIVE_LIMIT:
-                    await self._connection.close()
-                    raise too_large()
                 self._pg.consume_input()
             result = self._pg.get_result()
             if result is None:
                 break
+            if result.status == pq.ExecStatus.SINGLE_TUPLE and rows is not None:
+                if not is_over:
+                    row = tuple(result.get_value(0, index) for index in range(result.nfields))
+                    rows.append(row)
+                    size += sum(map(len, filter(None, row)))
+                    values += max(1, len(row))  # a row without columns takes its place, too
+                    if size > RESULT_LIMIT or values > RESULT_VALUES:
+                        # Stopped, and received to its end: a connection that is closed takes its transaction with it.
+                        is_over = True
+                        rows.clear()
+                        await self._connection.cancel_safe(timeout=CANCEL_SECONDS)
+                count += 1
+                if not count % CONVERSION_BATCH:
+                    await asyncio.sleep(0)
+                continue
             if result.status in (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH):
                 await self._connection.close()
                 raise SqlError("COPY from and to the client is not possible here; the connection was closed")
             last = result
+        if is_over:
+            raise too_large()
         if last is None:
             raise self._lost()
         return last
@@ -306,23 +321,16 @@ def _field(result: PGresult, field: pq.DiagnosticField) -> str:
     return (result.error_field(field) or b"").decode(errors="replace")
 
 
-async def _rows(result: PGresult) -> Rows:
-    """Raises SqlError."""
-    if result.ntuples * result.nfields > RESULT_VALUES:
-        raise too_large()
+async def _rows(result: PGresult, received: list[tuple[bytes | None, ...]]) -> Rows:
+    """The rows as they were received, converted by what the result says of its columns. Raises SqlError."""
     indices = range(result.nfields)
     convert = [_CONVERTERS.get(result.ftype(index), _text) for index in indices]
     rows = []
-    received = 0
     try:
         columns = tuple((result.fname(index) or b"").decode() for index in indices)
-        for row in range(result.ntuples):
-            if row and not row % CONVERSION_BATCH:
+        for number, data in enumerate(received):
+            if number and not number % CONVERSION_BATCH:
                 await asyncio.sleep(0)
-            data = [result.get_value(row, index) for index in indices]
-            received += sum(map(len, filter(None, data)))
-            if received > RESULT_LIMIT:
-                raise too_large()
             rows.append(tuple((Kind.NULL, None) if each is None else convert[at](each) for at, each in enumerate(data)))
     except UnicodeDecodeError:
         raise SqlError("the result holds a text that is not UTF-8") from None

@@ -61,8 +61,12 @@ CACHE_BYTES = 512 * 1024
 BUSY_SECONDS = 5.0
 """How long a statement waits for those that hold the database's locks."""
 
+VALUE_BYTES = 1024 * 1024
+"""How long a text or a blob may be. The time of instr(), replace() and trim() grows with the square of it, and nothing
+interrupts them: some seconds with this."""
+
 LIMITS: Final[Mapping[int, int]] = {
-    sqlite3.SQLITE_LIMIT_LENGTH: RESULT_LIMIT,
+    sqlite3.SQLITE_LIMIT_LENGTH: VALUE_BYTES,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER: PARAMETERS,
     # The time that a pattern takes grows with its length times that of the text, and nothing interrupts it.
@@ -164,7 +168,7 @@ class SqliteBackend:
             try:
                 async with self._opening:
                     database = await asyncio.wrap_future(self._threads.submit(self._open, file))
-                return _Connection(database, self._threads)
+                return _Connection(database, self._threads, self._log(file))
             except OSError as error:
                 raise self._inaccessible(error.strerror or "it can't be used") from None
             except sqlite3.Error as error:
@@ -173,6 +177,11 @@ class SqliteBackend:
                 raise _no_memory() from None
 
         return connect
+
+    def _log(self, file: str) -> tuple[str, int]:
+        """Where the write-ahead log of an open database is, and how large it may get, in bytes."""
+        directory = self._kept or self._temporary or ""
+        return os.path.join(directory, f"{file}-wal"), TEMPORARY_BYTES if self._kept is None else KEPT_BYTES
 
     def _inaccessible(self, why: str) -> SqlError:
         where = self._kept or "the temporary directory"
@@ -250,9 +259,10 @@ def file_name(name: str) -> str:
 class _Connection:
     """One connection. What blocks is done by a thread, one thing at a time."""
 
-    def __init__(self, database: sqlite3.Connection, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, database: sqlite3.Connection, threads: ThreadPoolExecutor, log: tuple[str, int]) -> None:
         self._database = database
         self._threads = threads
+        self._log, self._log_limit = log
         self._job: Future[Any] | None = None
         database.set_authorizer(self._authorize)
 
@@ -306,6 +316,7 @@ class _Connection:
 
     def _execute(self, text: str, parameters: list[str]) -> Rows:
         """In a thread. Raises sqlite3.Error and SqlError."""
+        self._check_log(text)
         cursor = self._database.cursor()
         try:
             cursor.execute(text, parameters)
@@ -323,6 +334,25 @@ class _Connection:
             return Rows(columns, rows)
         finally:
             cursor.close()
+
+    def _check_log(self, text: str) -> None:
+        """The log grows for as long as a transaction reads what it was before. Raises SqlError where it is too large,
+        but for what ends a transaction."""
+        try:
+            size = os.stat(self._log).st_size
+        except OSError:
+            return
+        if size <= self._log_limit or text.lstrip().upper().startswith(("COMMIT", "END", "ROLLBACK")):
+            return
+        if not self._database.in_transaction:
+            self._database.set_authorizer(None)  # it refuses guests this
+            try:
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._database.set_authorizer(self._authorize)
+            if os.stat(self._log).st_size <= self._log_limit:
+                return
+        raise SqlError("the database is full: its log can't be shortened while a transaction is open")
 
     def _authorize(
         self, action: int, first: str | None, second: str | None, schema: str | None, _trigger: str | None

@@ -219,6 +219,31 @@ def test_one_large_value_is_refused_and_the_next_statement_works(shared_postgres
     asyncio.run(scenario())
 
 
+def test_an_ordinary_large_result_is_received_and_one_without_columns_is_bounded(
+    shared_postgres: PostgresServer,
+) -> None:
+    async def scenario() -> None:
+        async with backend_at(shared_postgres.url) as backend:
+            for _ in range(3):
+                rows = (await run(backend, "SELECT repeat('x', 300) FROM generate_series(1, 150000)")).rows
+                assert len(rows) == 150_000
+            assert "too large" in str(await fails(backend, "SELECT FROM generate_series(1, 6000000)"))
+
+    asyncio.run(scenario())
+
+
+def test_a_result_that_is_too_large_does_not_end_a_transaction_without_a_word(shared_postgres: PostgresServer) -> None:
+    async def scenario() -> None:
+        async with backend_at(shared_postgres.url) as backend:
+            await run(backend, "BEGIN")
+            assert "too large" in str(await fails(backend, "SELECT n FROM generate_series(1, 3000000) AS g(n)"))
+            assert "aborted" in str(await fails(backend, "SELECT 1"))
+            await run(backend, "ROLLBACK")
+            assert len((await run(backend, "SELECT 1")).rows) == 1
+
+    asyncio.run(scenario())
+
+
 def test_uvloop_does_as_well(shared_postgres: PostgresServer) -> None:
     async def scenario() -> None:
         async with backend_at(shared_postgres.url) as backend:

@@ -211,19 +211,60 @@ def test_what_a_statement_takes_is_bounded() -> None:
             with pytest.raises(SqlError, match="too complex"):
                 await run(database, f"SELECT 'a' LIKE '{'%a' * 1000}'")
             with pytest.raises(SqlError, match="too large"):
-                await run(database, numbers.format(10) + " SELECT zeroblob(10000000) FROM c")
+                await run(database, numbers.format(100) + " SELECT zeroblob(1000000) FROM c")
             assert (await run(database, "SELECT 1")).rows == [((2, 1),)]
 
     asyncio.run(scenario())
 
 
-def test_statements_that_have_ended_take_no_memory() -> None:
-    parameter = "x" * 16_000_000
+def test_functions_whose_time_grows_with_the_square_of_a_text_end_in_time() -> None:
+    long, short = "zeroblob(1000000)", "CAST(zeroblob(500000) || x'01' AS BLOB)"
 
     async def scenario() -> None:
         async with client() as database:
-            for number in range(40):
-                assert (await run(database, f"SELECT length($1), {number}", parameter)).rows[0][0] == (2, 16_000_000)
+            for statement in (f"SELECT instr({long}, {short})", f"SELECT replace({long}, {short}, x'02')"):
+                await run(database, statement)
+            with pytest.raises(SqlError, match="too big"):
+                await run(database, "SELECT instr(zeroblob(2000000), zeroblob(1000000))")
+
+    asyncio.run(scenario())
+
+
+def test_the_log_of_a_database_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 4 * 1024 * 1024
+    monkeypatch.setattr(sqlite, "TEMPORARY_BYTES", limit)
+
+    async def scenario() -> None:
+        backend = SqliteBackend({})
+        database = backend.connect()
+        await database.run(1, "a", "CREATE TABLE t (x)", [])
+        await database.run(1, "a", "INSERT INTO t VALUES (zeroblob(900000))", [])
+        await database.run(2, "a", "BEGIN", [])
+        await database.run(2, "a", "SELECT count(*) FROM t", [])
+        said = ""
+        for _ in range(60):
+            try:
+                await database.run(1, "a", "UPDATE t SET x = randomblob(900000)", [])
+            except SqlError as error:
+                said = str(error)
+        assert "is full" in said
+        log = f"{backend._temporary}/a.db-wal"
+        assert os.stat(log).st_size < 2 * limit
+        await database.run(2, "a", "COMMIT", [])
+        await database.run(1, "a", "UPDATE t SET x = randomblob(900000)", [])
+        assert os.stat(log).st_size < limit
+        await backend.close()
+
+    asyncio.run(scenario())
+
+
+def test_statements_that_have_ended_take_no_memory() -> None:
+    parameter = "x" * 900_000
+
+    async def scenario() -> None:
+        async with client() as database:
+            for number in range(600):
+                assert (await run(database, f"SELECT length($1), {number}", parameter)).rows[0][0] == (2, 900_000)
             await run(database, "CREATE TABLE t (a)", name="another")
 
     asyncio.run(scenario())
