@@ -60,13 +60,16 @@ test: setup-test
 	$(BIN)/mypy
 	@$(MAKE) --jobs=2 test-compiler-and-images test-rest
 
-# Two halves of the tests, which take as long as each other and are run side by side. What they run is not this make's.
+# What the tests start is not this make's: rustc complains of a jobserver that is named in its environment and not there.
+APART := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
+
+# Two halves of the tests, which take as long as each other and are run side by side.
 .PHONY: test-compiler-and-images test-rest
 test-compiler-and-images:
-	env -u MAKEFLAGS $(BIN)/python -m pytest tests/bindgen tests/unikernel
+	$(APART) $(BIN)/python -m pytest tests/bindgen tests/unikernel
 test-rest:
-	env -u MAKEFLAGS $(BIN)/python -m pytest --ignore=tests/bindgen --ignore=tests/unikernel
-	env -u MAKEFLAGS $(BIN)/python -m tests.pythons --part --extras $(EXTRAS)
+	$(APART) $(BIN)/python -m pytest --ignore=tests/bindgen --ignore=tests/unikernel
+	$(APART) $(BIN)/python -m tests.pythons --part --extras $(EXTRAS)
 
 # All tests, with every version of Python that the machine has.
 test-pythons: setup-test
