@@ -281,8 +281,14 @@ def connections(pid: int, port: int) -> int:
         _, local, _, state, *_, inode = line.split()[:10]
         if state == "01" and int(local.partition(":")[2], 16) == port:
             established.add(f"socket:[{inode}]")
-    descriptors = Path(f"/proc/{pid}/fd")
-    return sum(os.readlink(each) in established for each in descriptors.iterdir())
+    return sum(target in established for target in _open_files(pid))
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    """What the descriptors of a process lead to. One that is closed meanwhile is left out."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield os.readlink(descriptor)
 
 
 def command_line(pid: int) -> bytes:
