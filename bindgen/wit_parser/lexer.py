@@ -1,7 +1,8 @@
 """Text to tokens.
 
 A token is its text: punctuation, a keyword, or a name as it is written. Comments vanish, but for the documentation.
-The time is linear in the length of the text, and small: the work is done by a few regular expressions.
+The time is linear in the length of the text, and small: the work is done by a few regular expressions. What differs
+between the WIT of 2022 and that of today is a `Dialect`; the one here is that of 2022.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import inspect
 import re
 import unicodedata
 from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import accumulate, compress
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from bindgen.wit_parser.source import Reporter, Source, Span
 
@@ -53,21 +56,45 @@ _BIDIRECTIONAL = "\u202a-\u202e\u2066-\u2069"
 _DISCOURAGED = "\u0149\u0673\u0f77\u0f79\u17a3\u17a4\u17b4\u17b5"
 _FORBIDDEN = re.compile(f"([{_CONTROL}])|([{_BIDIRECTIONAL}])|[{_DISCOURAGED}]")
 
+Wrong: TypeAlias = tuple[int, int, str, str]
+"""What is wrong with a token: where in it, how long that is, the message and a hint, which may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What the tokens of a language are."""
+
+    keywords: frozenset[str]
+    punctuation: frozenset[str]
+    piece: re.Pattern[str]
+    """Matches at each place of a text: a run of space, what may be a token, or what is none."""
+    why_wrong: Callable[[str], Wrong | None]
+    """What is wrong with a piece that is no space; None for a token."""
+    has_file_docs: bool
+    """Whether documentation at the beginning of a file is that of the file, and not of what follows."""
+
 
 class Tokens:
     """The tokens of a file, and the documentation between them."""
 
     def __init__(
-        self, source: Source, texts: list[str], starts: list[int], wrong: frozenset[str], docs: list[Span]
+        self,
+        source: Source,
+        dialect: Dialect,
+        texts: list[str],
+        starts: list[int],
+        wrong: frozenset[str],
+        docs: list[Span],
     ) -> None:
         self.source = source
+        self.dialect = dialect
         self.texts = texts
         self.wrong = wrong
         """Those of them that are no tokens at all, which has been reported."""
         self._starts = starts
         self._docs = docs
         self._doc_starts = [start for start, _ in docs]
-        head = self._head()
+        head = self._head() if dialect.has_file_docs else 0
         self.docs = _text_of_docs(source, docs[:head])
         """What documents the file: comments at its very beginning, before an empty line or a `use`."""
         self._taken = docs[head - 1][1] if head else 0
@@ -100,27 +127,29 @@ class Tokens:
         return leading if not self.texts or self.texts[0] == "use" else 0
 
 
-def lex(source: Source, reporter: Reporter) -> Tokens:
-    """The tokens of `source`. What is wrong with characters, names and comments is reported.
+def lex(source: Source, reporter: Reporter, dialect: Dialect | None = None) -> Tokens:
+    """The tokens of `source`, in the dialect of 2022 where none is given.
 
-    Raises WitError if there are more than MAX_TOKENS, or so many comments.
+    What is wrong with characters, names and comments is reported. Raises WitError if there are more than MAX_TOKENS,
+    or so many comments.
     """
+    dialect = dialect or DIALECT
     forbidden = _report_forbidden_characters(source, reporter)
     code, docs = _without_comments(source, reporter)
     # There is at most one piece of space between two tokens: so many pieces hold one token too many, if there are.
-    pieces = _PIECE.findall(code)[: 2 * MAX_TOKENS + 2]
+    pieces = dialect.piece.findall(code)[: 2 * MAX_TOKENS + 2]
     distinct = {piece for piece in set(pieces) if piece[0] not in " \t\r\n"}
     is_token = [piece in distinct for piece in pieces]
     texts = list(compress(pieces, is_token))
     starts = list(compress(accumulate(map(len, pieces), initial=0), is_token))
-    reasons = {text: reason for text in distinct if (reason := _why_wrong(text))}
+    reasons = {text: reason for text in distinct if (reason := dialect.why_wrong(text))}
     for text, start in zip(texts, starts, strict=True) if reasons else ():
         if text in reasons and forbidden.isdisjoint(range(start, start + len(text))):
             offset, length, message, hint = reasons[text]
             reporter.report(source.say((start + offset, start + offset + length), message, hint))
     if len(texts) > MAX_TOKENS:
         _refuse_the_rest(source, starts[MAX_TOKENS], "tokens", reporter)
-    return Tokens(source, texts, starts, frozenset(reasons), docs)
+    return Tokens(source, dialect, texts, starts, frozenset(reasons), docs)
 
 
 def _refuse_the_rest(source: Source, start: int, what: str, reporter: Reporter) -> NoReturn:
@@ -158,7 +187,7 @@ def _without_comments(source: Source, reporter: Reporter) -> tuple[str, list[Spa
             reporter.report(source.say(match.span(), "this comment has no end", "expected `*/`"))
             end = len(code)
         parts.append(" " * (end - start))
-        if code.startswith(("///", "/**"), start) and end - start != len("/**/"):
+        if code.startswith(("///", "/**"), start) and code[start:end] != "/**/":
             docs.append((start, end))
     parts.append(code[end:])
     return "".join(parts), docs
@@ -191,14 +220,19 @@ def _text_of_doc(comment: str) -> str:
     return "\n".join(line.rstrip() for line in inspect.cleandoc("\n".join(lines)).split("\n"))
 
 
-# What is wrong with a token: where in it, how long, and what to say.
-
-
-def _why_wrong(text: str) -> tuple[int, int, str, str] | None:
+def _why_wrong(text: str) -> Wrong | None:
     if text in PUNCTUATION or text in KEYWORDS:
         return None
     if len(text) <= MAX_NAME and _NAME.fullmatch(text):
         return None
+    if wrong := why_no_word(text):
+        return wrong
+    hint = _why_no_name(text.removeprefix("%"))
+    return (0, len(text), f"`{text}` is not a name", hint) if hint else None
+
+
+def why_no_word(text: str) -> Wrong | None:
+    """What is wrong with a name whatever the rules for names are: a character that is none of a word, or its length."""
     name = text.removeprefix("%")
     for offset, char in enumerate(name[:MAX_NAME], len(text) - len(name)):
         # Joiners can't be seen. Unicode 15.1 and with it Python 3.13 count them among the characters of a name.
@@ -207,8 +241,7 @@ def _why_wrong(text: str) -> tuple[int, int, str, str] | None:
             return offset, 1, f"{_character(char)} has no place in WIT", hint
     if len(text) > MAX_NAME:
         return 0, len(text), f"this name has more than {MAX_NAME} characters", ""
-    hint = _why_no_name(name)
-    return (0, len(text), f"`{text}` is not a name", hint) if hint else None
+    return None
 
 
 def _why_no_name(name: str) -> str:
@@ -223,6 +256,9 @@ def _why_no_name(name: str) -> str:
     if not unicodedata.is_normalized("NFC", name):
         return "names are in Unicode's normalization form C"
     return ""
+
+
+DIALECT = Dialect(KEYWORDS, PUNCTUATION, _PIECE, _why_wrong, has_file_docs=True)
 
 
 def _character(char: str) -> str:

@@ -31,11 +31,20 @@ class Primitive(enum.Enum):
     CHAR = "char"
     STRING = "string"
     UNIT = "unit"
+    ERROR_CONTEXT = "error-context"
 
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
     element: Type
+
+
+@dataclass(frozen=True, slots=True)
+class FixedListOf:
+    """`list<element, length>`: always so many, where a tuple of them would be."""
+
+    element: Type
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,34 @@ class ExpectedOf:
 @dataclass(frozen=True, slots=True)
 class TupleOf:
     items: tuple[Type, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """`own<resource>`: a handle that hands the resource over. In WIT of 2022 a `Resource` itself stands for one."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Borrow:
+    """`borrow<resource>`: a handle that lends the resource for the call."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOf:
+    """`stream<element>`; without an element only how many there are is passed on."""
+
+    element: Type | None
+
+
+@dataclass(frozen=True, slots=True)
+class FutureOf:
+    """`future<value>`."""
+
+    value: Type | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +172,27 @@ class Resource:
     functions: tuple[Function, ...] = field(repr=False)
 
 
-Type: TypeAlias = Primitive | ListOf | OptionOf | ExpectedOf | TupleOf | TypeDef | Resource
+Type: TypeAlias = (
+    Primitive
+    | ListOf
+    | FixedListOf
+    | OptionOf
+    | ExpectedOf
+    | TupleOf
+    | TypeDef
+    | Resource
+    | Own
+    | Borrow
+    | StreamOf
+    | FutureOf
+)
 
 
 class FunctionKind(enum.Enum):
     FREE = "free"
     STATIC = "static"
     METHOD = "method"
+    CONSTRUCTOR = "constructor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +211,8 @@ class Function:
     params: tuple[Param, ...]
     """Without the handle that a method takes first."""
     result: Type
+    is_async: bool = False
+    """Whether it is declared `async`: it may wait, and whoever calls it need not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +223,23 @@ class Use:
     target: TypeDef | Resource
 
 
+@dataclass(frozen=True, slots=True)
+class Package:
+    """Where an interface of today's WIT comes from, `wasi:http@0.2.12`."""
+
+    namespace: str
+    name: str
+    version: str | None = None
+
+    def __str__(self) -> str:
+        """As WIT spells it."""
+        return f"{self.namespace}:{self.name}{f'@{self.version}' if self.version else ''}"
+
+
 @dataclass(eq=False, slots=True)
 class Interface:
     name: str
-    """The file's name without `.wit` or `.wit.md`: the module that a guest imports from."""
+    """In WIT of 2022 the file's name without `.wit` or `.wit.md`: the module that a guest imports from."""
     path: Path
     docs: str
     types: tuple[TypeDef, ...]
@@ -183,6 +249,32 @@ class Interface:
     functions: tuple[Function, ...]
     """The free ones, in the order of the text."""
     uses: tuple[Use, ...]
+    package: Package | None = None
+    """None in WIT of 2022, which has no packages."""
+
+    @property
+    def id(self) -> str:
+        """What a guest imports or exports it as: `wasi:http/types@0.2.12`, or in WIT of 2022 its name."""
+        if self.package is None:
+            return self.name
+        version = f"@{self.package.version}" if self.package.version else ""
+        return f"{self.package.namespace}:{self.package.name}/{self.name}{version}"
+
+
+@dataclass(eq=False, slots=True)
+class World:
+    """What a component imports and exports."""
+
+    name: str
+    docs: str
+    package: Package
+    imports: tuple[Interface | Function, ...]
+    """Interfaces, those that only others of them use included, and functions of the world's own."""
+    exports: tuple[Interface | Function, ...]
+    types: tuple[TypeDef, ...] = ()
+    """Those that the world itself defines; as those of an interface `$root`, which has no package."""
+    resources: tuple[Resource, ...] = ()
+    """The same for resources, whose functions are imports of the world."""
 
 
 def functions_of(interface: Interface) -> tuple[Function, ...]:
@@ -208,7 +300,8 @@ def unaliased(type_: Type) -> Type:
 
 
 def rebuilt(type_: Type, change: Callable[[Type], Type]) -> Type:
-    """A list, option, expected or tuple of what `change` makes of the types in it; another type is itself."""
+    """A list, option, expected, tuple, stream or future of what `change` makes of the types in it; another type is
+    itself."""
     match type_:
         case ListOf(element):
             return ListOf(change(element))
@@ -218,6 +311,12 @@ def rebuilt(type_: Type, change: Callable[[Type], Type]) -> Type:
             return ExpectedOf(change(ok), change(err))
         case TupleOf(items):
             return TupleOf(tuple(map(change, items)))
+        case StreamOf(element) if element is not None:
+            return StreamOf(change(element))
+        case FutureOf(value) if value is not None:
+            return FutureOf(change(value))
+        case FixedListOf(element, length):
+            return FixedListOf(change(element), length)
     return type_
 
 
@@ -237,9 +336,20 @@ def spelling(type_: Type) -> tuple[str, tuple[Type, ...]]:
             return "expected", (ok, err)
         case TupleOf(items):
             return "tuple", items
+        case Own(resource):
+            return "own", (resource,)
+        case Borrow(resource):
+            return "borrow", (resource,)
+        case StreamOf(inner):
+            return "stream", () if inner is None else (inner,)
+        case FutureOf(inner):
+            return "future", () if inner is None else (inner,)
+        case FixedListOf(element):
+            return "list", (element,)
         case Primitive():
             return type_.value, ()
-    return type_.name, ()
+        case TypeDef() | Resource():
+            return type_.name, ()
 
 
 def named_in(type_: Type) -> Iterator[TypeDef | Resource]:
@@ -292,7 +402,7 @@ def components(type_: Type) -> tuple[Type, ...]:
     """The types that a type is made of: elements, fields, payloads. An alias is seen through."""
     type_ = unaliased(type_)
     match type_:
-        case ListOf(element):
+        case ListOf(element) | FixedListOf(element):
             return (element,)
         case TupleOf(items):
             return items
@@ -321,4 +431,5 @@ def has_heap(type_: Type) -> bool:
 def contains_handle(type_: Type) -> bool:
     """Whether there is a handle anywhere in a value, inside its lists too."""
     type_ = unaliased(type_)
-    return isinstance(type_, Resource) or any(map(contains_handle, components(type_)))
+    is_handle = isinstance(type_, Resource | Own | Borrow | StreamOf | FutureOf)
+    return is_handle or any(map(contains_handle, components(type_)))

@@ -12,16 +12,19 @@ from dataclasses import replace
 from typing import TypeVar
 
 from bindgen.wit_parser import ast
-from bindgen.wit_parser.lexer import KEYWORDS, PUNCTUATION, Tokens, lex
+from bindgen.wit_parser.lexer import PUNCTUATION, Tokens, lex
 from bindgen.wit_parser.model import Primitive
-from bindgen.wit_parser.source import Diagnostic, Reporter, Source
+from bindgen.wit_parser.reader import Broken, TokenReader
+from bindgen.wit_parser.source import Reporter, Source
 
 MAX_DEPTH = 64
 """How deep types may be nested, in one place and through their names."""
 
 T = TypeVar("T")
 
-_PRIMITIVES = {primitive.value: primitive for primitive in Primitive}
+PRIMITIVES = {primitive.value: primitive for primitive in Primitive if primitive is not Primitive.ERROR_CONTEXT}
+"""The types that WIT of 2022 has without a definition, by how they are written."""
+
 _COMPOUNDS = frozenset(["record", "flags", "variant", "union", "enum"])
 _ITEMS = _COMPOUNDS | {"use", "type", "resource", "interface"}
 _FUNCTION = frozenset(["func", "function", "async"])
@@ -50,98 +53,16 @@ _LATER_TYPES = {"result": "`expected<T, E>`", "own": "the resource's name", "bor
 """WIT as it is today, and what stands for it here."""
 
 
-class _Broken(Exception):
-    """An item can't be read on. Why has been reported."""
-
-
 def parse(source: Source, reporter: Reporter) -> ast.File:
     """What can be read of `source`. The rest is reported."""
     return _Parser(lex(source, reporter), reporter).file()
 
 
-class _Parser:
+class _Parser(TokenReader):
     def __init__(self, tokens: Tokens, reporter: Reporter) -> None:
-        self.tokens = tokens
-        self.reporter = reporter
-        self.texts = [*tokens.texts, "", ""]
-        self.index = 0
-        self.text = self.texts[0]
-        """The token to be read next; empty at the end of the file."""
+        super().__init__(tokens, reporter)
         self.broken: set[str] = set()
         self.incomplete = False
-
-    # Single tokens.
-
-    def go_to(self, index: int) -> None:
-        self.index = index
-        self.text = self.texts[index]
-
-    def advance(self) -> str:
-        """Goes past a token and returns it."""
-        text = self.text
-        if text:
-            self.index += 1
-            self.text = self.texts[self.index]
-        return text
-
-    def take(self, text: str) -> bool:
-        """Goes past the next token if it is `text`."""
-        if self.text != text:
-            return False
-        self.index += 1
-        self.text = self.texts[self.index]
-        return True
-
-    def expect(self, text: str) -> None:
-        if not self.take(text):
-            raise self.unexpected(f"expected `{text}`")
-
-    def name(self, what: str) -> ast.Id:
-        if not self.is_name(self.index):
-            is_keyword = self.text in KEYWORDS and self.text != "_"
-            raise self.unexpected(
-                f"`{self.text}` is a keyword; the name is `%{self.text}`" if is_keyword else f"expected {what}"
-            )
-        span = self.tokens.span(self.index)
-        return ast.Id(self.advance().removeprefix("%"), span)
-
-    def is_name(self, index: int) -> bool:
-        text = self.texts[index]
-        return bool(text) and text not in PUNCTUATION and text not in KEYWORDS and text not in self.tokens.wrong
-
-    def unexpected(self, hint: str, opened: int | None = None) -> _Broken:
-        """Reports the next token as unexpected, unless the lexer has had something to say about it.
-
-        `opened` is the brace that is still open, which explains why the end of the file is too early.
-        """
-        if self.text not in self.tokens.wrong:
-            found = f"`{self.text}`" if self.text else "end of the file"
-            notes: tuple[Diagnostic, ...] = ()
-            if not self.text and opened is not None:
-                note = f"this `{self.texts[opened]}` is not closed"
-                notes = (self.tokens.source.say(self.tokens.span(opened), note),)
-            self.report(self.index, f"unexpected {found}", hint, notes)
-        return _Broken()
-
-    def refuse(self, hint: str) -> None:
-        """Reports the next token as something that this dialect has, and we don't."""
-        self.report(self.index, f"`{self.text}` is not supported", hint)
-
-    def report(self, index: int, message: str, hint: str = "", notes: tuple[Diagnostic, ...] = ()) -> None:
-        self.reporter.report(self.tokens.source.say(self.tokens.span(index), message, hint, notes))
-
-    def listed(self, opening: str, closing: str, element: Callable[[], T]) -> tuple[T, ...]:
-        """Elements with commas between them, and perhaps one after the last."""
-        opened = self.index
-        self.expect(opening)
-        found: list[T] = []
-        while not self.take(closing):
-            if not self.text:
-                raise self.unexpected(f"expected `{closing}`", opened)
-            found.append(element())
-            if not self.take(",") and self.text != closing:
-                raise self.unexpected(f"expected `,` or `{closing}`", opened)
-        return tuple(found)
 
     # Items.
 
@@ -156,7 +77,7 @@ class _Parser:
         start = self.index
         try:
             return [read()]
-        except _Broken:
+        except Broken:
             self.broken.add(self.texts[start + 1].removeprefix("%"))
             self.incomplete |= self.texts[start] in ("use", "interface")
             self.skip_item(start)
@@ -294,7 +215,7 @@ class _Parser:
         try:
             docs = self.tokens.docs_before(self.index)
             return [self.function(docs, static=self.take("static"))]
-        except _Broken:
+        except Broken:
             self.skip_function(start)
             return []
 
@@ -344,9 +265,9 @@ class _Parser:
     def type_expr(self, depth: int = 1) -> ast.TypeExpr:
         if depth > MAX_DEPTH:
             self.report(self.index, f"types are nested more than {MAX_DEPTH} deep here")
-            raise _Broken
-        if self.text in _PRIMITIVES:
-            return _PRIMITIVES[self.advance()]
+            raise Broken
+        if self.text in PRIMITIVES:
+            return PRIMITIVES[self.advance()]
         if self.text in _ARGUMENTS:
             return self.applied_type(depth)
         if self.take("handle"):

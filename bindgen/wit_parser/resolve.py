@@ -6,14 +6,13 @@ an error never leaves this module.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from bindgen.wit_parser import ast
 from bindgen.wit_parser.model import (
@@ -41,18 +40,15 @@ from bindgen.wit_parser.model import (
     Use,
     Variant,
     functions_of,
+    named_in,
     types_of,
 )
-from bindgen.wit_parser.parser import MAX_DEPTH, parse
+from bindgen.wit_parser.order import Measures, in_order, similar, trail, types_in
+from bindgen.wit_parser.parser import PRIMITIVES, parse
 from bindgen.wit_parser.source import Diagnostic, Reporter, Source, Span, read, same_file
 
-MAX_PARTS = 65_536
-"""How many types a type may be made of, each counted as often as it occurs when all names are seen through."""
-
-N = TypeVar("N")
 Named: TypeAlias = TypeDef | Resource
 
-_PRIMITIVES = tuple(primitive.value for primitive in Primitive)
 _SUFFIXES = (".wit", ".wit.md")
 _FILE_NAME = re.compile(r"[^\W\d][\w-]*")
 _OTHER_SPELLINGS = {
@@ -88,8 +84,8 @@ def load_many(
     files = _Files(tuple(map(Path, search)), reporter)
     wanted = [files.open(Path(path)) for path in paths]
     files.follow_uses()
-    measures: dict[TypeDef, tuple[int, int]] = {}
-    for file in _in_order(files.found, _File.used_files, files.report_circle):
+    measures = Measures()
+    for file in in_order(files.found, _File.used_files, files.report_circle):
         _Resolver(file, measures, reporter).resolve()
     reporter.finish()
     return tuple(file.interface for file in wanted if file is not None)
@@ -199,7 +195,7 @@ class _Files:
         last, first = circle[-2:]
         use = next(it for it in last.items if isinstance(it, ast.Use) and last.uses[it.file.name] is first)
         last.uses[use.file.name] = None
-        names = _trail([file.source.path.name for file in circle])
+        names = trail([file.source.path.name for file in circle])
         self.reporter.report(last.source.say(use.file.span, f"files use each other in a circle: {names}"))
 
 
@@ -207,11 +203,11 @@ class _Files:
 
 
 class _Resolver:
-    def __init__(self, file: _File, measures: dict[TypeDef, tuple[int, int]], reporter: Reporter) -> None:
+    def __init__(self, file: _File, measures: Measures, reporter: Reporter) -> None:
         self.file = file
         self.interface = file.interface
         self.measures = measures
-        """Depth and parts of the types of every file so far."""
+        """Those of the types of every file so far."""
         self.reporter = reporter
         self.spans: dict[TypeDef | Function, Span] = {}
         """Where what this file defines gets its name."""
@@ -370,7 +366,7 @@ class _Resolver:
             return target
         if name not in self.file.broken and not self.file.incomplete:
             what = "resource" if expr.handle else "type"
-            known = chain(_PRIMITIVES, self.file.names)
+            known = chain(PRIMITIVES, self.file.names)
             self.report(span, f"there is no {what} `{name}`", _did_you_mean(name, known))
         return None
 
@@ -378,8 +374,8 @@ class _Resolver:
 
     def check_limits(self) -> None:
         """No type may contain itself, nor be so deep or so large that what reads it would give out."""
-        for type_def in _in_order(self.interface.types, self.types_mentioned, self.report_recursion):
-            if not self.is_within_limits(type_def, _types_in(type_def.kind)):
+        for type_def in in_order(self.interface.types, self.types_mentioned, self.report_recursion):
+            if not self.is_within_limits(type_def, types_in(type_def.kind)):
                 return
         for function in functions_of(self.interface):
             if not self.is_within_limits(function, types_of(function)):
@@ -387,113 +383,26 @@ class _Resolver:
 
     def types_mentioned(self, type_def: TypeDef) -> Iterable[TypeDef]:
         """The types of this file that a type is made of."""
-        mentioned = dict.fromkeys(_mentioned(_types_in(type_def.kind)))
-        return [it for it in mentioned if it.interface is self.interface]
+        mentioned = dict.fromkeys(it for type_ in types_in(type_def.kind) for it in named_in(type_))
+        return [it for it in mentioned if isinstance(it, TypeDef) and it.interface is self.interface]
 
     def report_recursion(self, circle: list[TypeDef]) -> None:
         name = circle[0].name
-        names = _trail([type_def.name for type_def in circle])
+        names = trail([type_def.name for type_def in circle])
         self.report(self.spans[circle[0]], f"`{name}` contains itself: {names}")
 
     def is_within_limits(self, definition: TypeDef | Function, types: Iterable[Type]) -> bool:
-        depth, parts = self.measure(types)
-        if isinstance(definition, TypeDef):
-            self.measures[definition] = depth, parts
-        else:
-            depth -= 1  # a function is no level itself
-        if depth <= MAX_DEPTH and parts <= MAX_PARTS:
-            return True
-        limit = f"{MAX_DEPTH} levels" if depth > MAX_DEPTH else f"{MAX_PARTS} parts"
-        self.report(self.spans[definition], f"`{definition.name}` has more than {limit} of types within types")
-        return False
-
-    def measure(self, types: Iterable[Type]) -> tuple[int, int]:
-        """Depth and parts of what is made of `types`."""
-        depth = parts = 0
-        for it in types:
-            inner = self.measures.get(it, (1, 1)) if isinstance(it, TypeDef) else self.measure(_components(it))
-            depth = max(depth, inner[0])
-            parts += inner[1]
-        return depth + 1, parts + 1
-
-
-def _types_in(kind: Kind) -> Iterable[Type]:
-    match kind:
-        case Record(fields):
-            return [field.type for field in fields]
-        case Variant(cases) | Union(cases):
-            return [case.type for case in cases if case.type is not None]
-        case Alias(type_):
-            return [type_]
-        case _:
-            return []
-
-
-def _components(type_: Type) -> Iterable[Type]:
-    """What a type without a name is made of."""
-    match type_:
-        case ListOf(element):
-            return (element,)
-        case OptionOf(value):
-            return (value,)
-        case ExpectedOf(ok, err):
-            return (ok, err)
-        case TupleOf(items):
-            return items
-        case _:
-            return ()
-
-
-def _mentioned(types: Iterable[Type]) -> Iterator[TypeDef]:
-    for type_ in types:
-        if isinstance(type_, TypeDef):
-            yield type_
-        else:
-            yield from _mentioned(_components(type_))
-
-
-def _in_order(
-    roots: Iterable[N], successors: Callable[[N], Iterable[N]], report_circle: Callable[[list[N]], None]
-) -> list[N]:
-    """`roots` and what follows from them, each after its own successors.
-
-    `report_circle` gets every circle that is met, with its first node again at its end.
-    """
-    order: list[N] = []
-    done: set[N] = set()
-    path: dict[N, Iterator[N]] = {}
-    for root in roots:
-        if root not in done:
-            path[root] = iter(successors(root))
-        while path:
-            node = next(reversed(path))
-            for successor in path[node]:
-                if successor in path:
-                    nodes = list(path)
-                    report_circle([*nodes[nodes.index(successor) :], successor])
-                elif successor not in done:
-                    path[successor] = iter(successors(successor))
-                    break
-            else:
-                path.popitem()
-                done.add(node)
-                order.append(node)
-    return order
+        excess = self.measures.excess(definition, types)
+        if excess:
+            self.report(self.spans[definition], excess)
+        return not excess
 
 
 # Messages.
-
-
-def _trail(names: list[str]) -> str:
-    if len(names) > 8:
-        names = [*names[:4], "…", *names[-3:]]
-    return " → ".join(name if name == "…" else f"`{name}`" for name in names)
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint, or nothing. It looks at some hundred names at most, as there may be very many."""
     if name in _OTHER_SPELLINGS:
         return f"in this dialect, it is `{_OTHER_SPELLINGS[name]}`"
-    similar_length = (it for it in islice(known, 1000) if abs(len(it) - len(name)) <= 2)
-    close = difflib.get_close_matches(name, islice(similar_length, 100), n=1, cutoff=0.7)
-    return f"did you mean `{close[0]}`?" if close else ""
+    return similar(name, known)
