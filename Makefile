@@ -86,6 +86,9 @@ bench: setup-test
 	@$(BIN)/python examples/build.py http-server-demo-rust keyvalue-demo-rust
 	$(BIN)/python -m bench.calls
 	$(BIN)/python -m bench.http $(SAVED)
+	@$(BIN)/python examples/build.py component-hello-c component-echo-c
+	@if command -v wasmtime >/dev/null; then $(BIN)/python -m bench.components $(SAVED); \
+	else echo 'not measured, as there is no wasmtime on PATH: components beside `wasmtime serve` (see bench/README.md)'; fi
 	$(BIN)/python -m bench.profile $(SAVED)
 	$(BIN)/python -m bench.image $(SAVED)
 
@@ -96,11 +99,25 @@ SAVED := $(if $(SAVE),--save)
 bindings: setup-run
 	for each in $(BINDINGS); do \
 		$(BIN)/slight-py bindgen $${each%%:*} $(INTERFACES) --out-dir $${each#*:}; done
+	for each in $(WASI); do \
+		$(BIN)/slight-py bindgen python --package wit/wasi/$${each%%:*} $$(echo $${each#*:} | tr , ' ') \
+			--deps wit/wasi --out-dir capabilities/bindings; done
 	cd examples/custom-capability && for language in 'python slight_greeter' 'c .'; do set -- $$language; \
 		$(CURDIR)/$(BIN)/slight-py bindgen $$1 --import greeter.wit --out-dir $$2; done
 
 INTERFACES := $(foreach each,keyvalue http-server http-client messaging configs distributed-locking sql blob-store compat/kv,\
 	--import wit/$(each).wit) --export wit/http-handler.wit --export wit/http-server-export.wit
+
+# The packages of WASI, and whose imports and exports are meant: those of a world or of interfaces. The features are not
+# yet in any version, and offered as they are.
+WASI := cli-0.2:--world=command,--features=network-error-code \
+	http-0.2:--world=proxy,--features=informational-outbound-responses \
+	cli-0.3:--world=command http-0.3:--world=middleware \
+	clocks-0.2:--interface=timezone,--interface=wall-clock,--features=clocks-timezone \
+	clocks-0.3:--interface=timezone,--interface=system-clock,--interface=types,--features=clocks-timezone \
+	keyvalue-0.2.0-draft:--world=watch-service keyvalue-0.2.0-draft2:--world=watch-service \
+	config-0.2.0-draft:--interface=runtime config-0.2.0-draft:--interface=store \
+	config-0.2.0-draft-2024-09-27:--world=imports config-0.2.0-rc.1:--world=imports logging-0.1.0-draft:--world=imports
 
 # Their languages, and where they are.
 BINDINGS := python:capabilities/bindings c:examples/bindings/c rust:examples/bindings/rust
@@ -158,6 +175,7 @@ setup-test: .venv/test
 	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || \
 		$(call apt,rustc cargo libstd-rust-dev-wasm32 lld,Rust for wasm)
 	@$(BIN)/python -m tests.rust_toolchain
+	@$(BIN)/python -m tests.component_toolchain
 	@$(BIN)/python -c 'from slight_py.javascript import engine; engine.objects(None, print)'
 	$(call need,npm,npm)
 	@$(BIN)/python -m tests.azurite_server

@@ -33,6 +33,8 @@ class Backend:
     """None where the files are for readers, whatever the side."""
     write: Write
     options: tuple[Option, ...] = ()
+    for_components: str = ""
+    """What writes such bindings for components, if this one doesn't; else empty."""
 
 
 class BackendError(Exception):

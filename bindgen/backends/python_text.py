@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from bindgen.backends.text import LINE_LENGTH, folded, paragraphs
 
 _STRING = re.compile(r'"""(?s:.*?)"""|"[^"\n]*"')
+_HEAD = re.compile(r"( *(?:async )?def \w+\()([^()]+)(\) -> .*:(?: \.\.\.)?)")
+_CONDITION = re.compile(r"( *\w+ = )([^=]+ if .+ else \w+)")
 _NAME = re.compile(r"(?<![.\w])[^\W\d]\w*")
 
 
@@ -54,6 +56,23 @@ def import_(module: str, names: Iterable[str]) -> list[str]:
     return [f"from {module} import (", *(f"    {name}," for name in listed), ")"]
 
 
+def _folded(line: str) -> list[str]:
+    """A statement in lines that are short enough: a function's parameters are folded before what it returns, and a
+    condition that is assigned is put in brackets."""
+    if len(line) <= LINE_LENGTH:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()))
+    if found := _HEAD.fullmatch(line):
+        head, parameters, end = found.groups()
+        if len(indent) + 4 + len(parameters) <= LINE_LENGTH and len(indent) + len(end) <= LINE_LENGTH:
+            return [head, f"{indent}    {parameters}", indent + end]
+    if found := _CONDITION.fullmatch(line):
+        head, value = found.groups()
+        if len(indent) + 4 + len(value) <= LINE_LENGTH:
+            return [f"{head}(", f"{indent}    {value}", f"{indent})"]
+    return folded(line, ",")
+
+
 def module_of(blocks: Iterable[list[str]]) -> str:
     """The text of a module: two empty lines around what is defined in it, one between other blocks."""
     text: list[str] = []
@@ -65,6 +84,6 @@ def module_of(blocks: Iterable[list[str]]) -> str:
         in_docs = False
         for line in block:
             marks = line.count('"""')
-            text += [line] if marks or in_docs else folded(line, ",")
+            text += [line] if marks or in_docs else _folded(line)
             in_docs ^= marks == 1
     return "\n".join(text) + "\n"

@@ -19,10 +19,13 @@ from itertools import repeat
 from typing import NamedTuple
 
 from bindgen.backends.python_names import Names, field_names
+from bindgen.backends.python_structure import Structure
 from bindgen.backends.python_text import joined, names_in, tuple_
 from bindgen.backends.text import indented, plus
 from bindgen.plan import (
+    PLANS,
     Case,
+    Channel,
     Choice,
     Elements,
     FlagSet,
@@ -36,7 +39,10 @@ from bindgen.plan import (
     Text,
     conversions,
 )
-from bindgen.wit_parser.model import ExpectedOf, OptionOf, Primitive, TupleOf, TypeDef, spelling
+from bindgen.wit_parser.model import ExpectedOf, ListOf, OptionOf, Primitive, TupleOf, TypeDef, spelling
+
+LONGEST_CONDITION = 60
+"""Characters of a value that may stand in front of an `if`, in interfaces of packages."""
 
 
 class _Format(NamedTuple):
@@ -68,6 +74,16 @@ _FORMATS = {
     Primitive.CHAR: _Format("I", "lift.char({})", "lift.char({})", "ord({})", "ord({})"),
 }
 
+_FORMATS_IN_PACKAGES = {
+    **_FORMATS,
+    Primitive.BOOL: _Format("B", load="bool({})", lift="bool({})"),
+    Primitive.U8: _Format("B", lift="{} & 0xFF"),
+    Primitive.S8: _Format("b", lift="signed({}, 8)", flat="{} & 0xFFFF_FFFF"),
+    Primitive.U16: _Format("H", lift="{} & 0xFFFF"),
+    Primitive.S16: _Format("h", lift="signed({}, 16)", flat="{} & 0xFFFF_FFFF"),
+}
+"""In the interface of components, what is too wide is cut off, and any number but 0 is true."""
+
 _TAGS = {1: "B", 2: "H", 4: "I"}
 
 _FLOATS_IN_SLOTS = {("i", "f"): "float32", ("I", "f"): "float32", ("I", "d"): "float64"}
@@ -86,10 +102,15 @@ _HEADS = {
 class Values:
     """Writes the helper functions that one generated module needs."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, structure: Structure | None = None) -> None:
+        """With `structure`, the interface is of a package, and values travel as the component model says."""
         self._names = names
+        self._structure = structure
+        self._in_package = structure is not None
+        self._formats = _FORMATS_IN_PACKAGES if structure else _FORMATS
         self._functions: dict[str, list[str]] = {}
         self._structs: dict[str, str] = {}
+        self._payloads: dict[str, list[str]] = {}
 
     def functions(self) -> list[list[str]]:
         """The texts of all helpers, in the order in which they were first needed."""
@@ -118,7 +139,7 @@ class Values:
     def load(self, shape: Shape, at: str) -> str:
         """An expression for the value in memory at `at`."""
         match shape:
-            case Number() | Handle():
+            case Number() | Handle() | Channel():
                 form = self._format(shape)
                 return form.load.format(f"{self.struct(form.letter)}.unpack_from(lift.memory, {at})[0]")
             case Text():
@@ -141,7 +162,7 @@ class Values:
         names: list[str] = []
         format_, end = "", 0
         for part in shape.parts:
-            if isinstance(part.shape, Number | Handle):
+            if isinstance(part.shape, Number | Handle | Channel):
                 form = self._format(part.shape)
                 names.append(f"v{len(names)}")
                 expressions.append(form.load.format(names[-1]))
@@ -161,9 +182,9 @@ class Values:
 
     def _load_tag(self, shape: Choice | Labels, at: str) -> str:
         if shape.tag_size == 1:
-            return f"lift.tag({at}, {_told_apart(shape)})"
+            return f"lift.tag({at}, {self.told_apart(shape)})"
         number = f"{self.struct(_TAGS[shape.tag_size])}.unpack_from(lift.memory, {at})[0]"
-        return f"lift.case({number}, {_told_apart(shape)})"
+        return f"lift.case({number}, {self.told_apart(shape)})"
 
     # Lifting: from flat values.
 
@@ -172,15 +193,16 @@ class Values:
         match shape:
             case Nothing():
                 return "None"
-            case Number() | Handle():
+            case Number() | Handle() | Channel():
                 return self._format(shape).lift.format(*slots)
             case Text():
                 return f"lift.string({', '.join(slots)})"
             case Labels(definition=definition):
-                return f"{self._names.use(definition)}(lift.case({slots[0]}, {_told_apart(shape)}))"
+                return f"{self._names.use(definition)}(lift.case({slots[0]}, {self.told_apart(shape)}))"
             case FlagSet(definition=definition):
                 bits = " | ".join(f"{slot} << {32 * n}" if n else slot for n, slot in enumerate(slots))
-                return f"{self._names.use(definition)}(lift.flags({bits}, {shape.count}))"
+                checked = f"{bits} & {_mask(shape)}" if self._in_package else f"lift.flags({bits}, {shape.count})"
+                return f"{self._names.use(definition)}({checked})"
             case Elements() if _is_bytes(shape):
                 return f"lift.bytes({', '.join(slots)})"
             case Elements():
@@ -195,7 +217,7 @@ class Values:
         for case in shape.cases:
             own = [self._from_slot(*each) for each in zip(slots[1:], conversions(case), strict=False)]
             values.append(self.lift(case.payload, own) if case.payload else "")
-        return f"lift.case({slots[0]}, {_told_apart(shape)})", values
+        return f"lift.case({slots[0]}, {self.told_apart(shape)})", values
 
     def _from_slot(self, slot: str, letters: tuple[str, str]) -> str:
         """The value of a slot, given its letter in the variant and its own."""
@@ -217,13 +239,17 @@ class Values:
         if isinstance(shape.type, OptionOf) and not isinstance(shape.cases[1].payload, Choice):
             tag, payloads = cases(shape, where)
             none, some = map(self._case, repeat(shape), shape.cases, payloads)
-            return f"{some} if {tag} else {none}"
+            if len(some) <= LONGEST_CONDITION or not self._in_package:
+                return f"{some} if {tag} else {none}"
 
         def write() -> list[str]:
             tag, payloads = cases(shape, [name for name, _ in _parameters(operation, shape)])
             *values, last = map(self._case, repeat(shape), shape.cases, payloads)
             branches = [line for n, value in enumerate(values) for line in (f"if tag == {n}:", f"    return {value}")]
-            return [f"tag = {tag}" if branches else tag, *branches, f"return {last}"]
+            end = [f"return {last}"]
+            if isinstance(shape.type, OptionOf) and isinstance(shape.cases[1].payload, Handle | Channel):
+                end = [f"value: {self._names.annotation(shape.type)} = {last}", "return value"]  # which was Any
+            return [f"tag = {tag}" if branches else tag, *branches, *end]
 
         return f"{self._helper(operation, shape, write)}(lift, {', '.join(where)})"
 
@@ -245,7 +271,7 @@ class Values:
     def _list(self, shape: Elements, where: str) -> str:
         """An expression for a list, `where` being the arguments pointer and length."""
         element = shape.element
-        if letter := _numbers(element):
+        if letter := self._numbers(element):
             numbers = f'lift.numbers({element.size}, {where}).cast("{letter}")'
             return f"list({numbers})" if letter in "fd" else f"{numbers}.tolist()"
         if isinstance(element, Text):
@@ -263,16 +289,88 @@ class Values:
             return f"{self._names.use(shape.type)}({', '.join(values)})"
         return tuple_(values)
 
-    def _format(self, shape: Number | Handle) -> _Format:
+    def _format(self, shape: Number | Handle | Channel) -> _Format:
         """How a number or a handle travels."""
         if isinstance(shape, Number):
-            return _FORMATS[shape.primitive]
-        name = shape.resource.name
-        if self._names.is_guests(shape.resource):
+            return self._formats[shape.primitive]
+        if isinstance(shape, Channel):
+            payload = self._payload(shape)
+            lift, lower = f"lift.{shape.kind}({payload}, {{}})", f"lower.{shape.kind}({payload}, {{}})"
+        elif shape.ownership != "shared":
+            key = self._names.key(shape.resource)
+            lift, lower = f"lift.{shape.ownership}({key}, {{}})", f"lower.{shape.ownership}({key}, {{}})"
+        elif self._names.is_guests(shape.resource):
+            name = shape.resource.name
             lift, lower = f'lift.resource({self._names.use(shape.resource)}, "{name}", {{}})', "lower.resource({})"
         else:
+            name = shape.resource.name
             lift, lower = f'lift.handle("{name}", {{}})', f'lower.handle("{name}", {{}})'
         return _Format("I", lift, lift, lower, lower)
+
+    def _numbers(self, element: Shape) -> str:
+        """How `struct` spells the elements of a list of numbers that need no check; nothing for another list."""
+        form = self._formats[element.primitive] if isinstance(element, Number) else None
+        return form.letter if form and form.load == "{}" else ""
+
+    def told_apart(self, shape: Choice | Labels) -> str:
+        """The last arguments of what checks a tag: how many cases there are, and what messages call their type."""
+        name = spelling(shape.type)[0]
+        if self._in_package and isinstance(shape.type, ExpectedOf):
+            name = "result"
+        return f'{shape.count}, "{name}"'
+
+    # Streams and futures.
+
+    def payloads(self) -> list[list[str]]:
+        """The constants that say what streams and futures carry."""
+        return list(self._payloads.values())
+
+    def _payload(self, channel: Channel) -> str:
+        """The name of such a constant, which is written when it is asked for first."""
+        name = self._names.payload(channel.type)
+        if name not in self._payloads:
+            self._payloads[name] = []
+            self._payloads[name] = self._write_payload(name, channel.element)
+        return name
+
+    def _write_payload(self, name: str, element: Shape | None) -> list[str]:
+        if element is None:
+            items = ['""', "0", "1", "lambda _lift, _at, length: range(length)"]
+            items += ["lambda _lower, _value: None", "lambda _lower, _memory, _at, _value: None"]
+            return [f"{name} = Payload({', '.join(items)})"]
+        assert self._structure is not None
+        whole = PLANS.shape(ListOf(element.type))
+        assert isinstance(whole, Elements)
+        functions = [
+            self._piece("load", whole, lambda: [f"return {self._list_at(whole)}"]),
+            self._piece("note", whole, lambda: _each(self.note(element, "each")) or ["pass"]),
+            self._piece("store", whole, lambda: self._store_piece(element)),
+        ]
+        items = [self._structure.type(element.type), str(element.size), str(element.align), *functions]
+        return [f"{name} = Payload({', '.join(items)})"]
+
+    def _piece(self, operation: str, whole: Elements, write: Callable[[], list[str]]) -> str:
+        """The name of a function that does something with a piece of a stream."""
+        name = self._names.piece(operation, whole.type)
+        if name not in self._functions:
+            lines = self._functions[name] = []
+            received = operation == "load"
+            head = _HEADS[operation].format(
+                where="at: int, length: int", type=self._names.annotation(whole.type, received)
+            )
+            lines += [f"def {name}({head}:", *indented(write())]
+        return name
+
+    def _list_at(self, whole: Elements) -> str:
+        return "lift.bytes(at, length)" if _is_bytes(whole) else self._list(whole, "at, length")
+
+    def _store_piece(self, element: Shape) -> list[str]:
+        if element.type is Primitive.U8:
+            return ["memory[at : at + len(value)] = value"]
+        if letter := self._numbers(element):
+            return [f'pack_numbers(memory, at, "{letter}", value)']
+        stored = self.store(element, "at", "each")
+        return _each([*stored, f"at += {element.size}"]) if stored else ["pass"]
 
     # Noting: what memory a value's texts and lists take.
 
@@ -298,7 +396,10 @@ class Values:
                 return [line for part, path in self._paths(shape) for line in self.note(part.shape, value + path)]
             case Choice(type=OptionOf(inner), cases=(_, Case(payload=some))) if some:
                 lines = self.note(some, f"{value}.value" if self._names.wrapped(inner) else value)
-                return [f"if {value} is not None:", *indented(lines)]
+                condition = f"if {value} is not None"
+                if self._in_package and lines[0].startswith("if ") and all(each[0] == " " for each in lines[1:]):
+                    return [f"{condition} and {lines[0].removeprefix('if ')}", *lines[1:]]
+                return [f"{condition}:", *indented(lines)]
         return [f"{self._helper('note', shape, partial(self._write_note, shape))}(lower, {value})"]
 
     def _note_block(self, element: Shape, value: str) -> str:
@@ -322,7 +423,7 @@ class Values:
         match shape:
             case _ if shape.is_empty:
                 return []
-            case Number() | Handle():
+            case Number() | Handle() | Channel():
                 form = self._format(shape)
                 return [self._store_number(form.letter, at, form.store.format(value))]
             case FlagSet(size=size):
@@ -375,7 +476,7 @@ class Values:
         match shape:
             case Nothing():
                 return []
-            case Number() | Handle():
+            case Number() | Handle() | Channel():
                 return [self._format(shape).flat.format(value)]
             case Labels(definition=definition):
                 return [f"int({self._names.use(definition)}({value}))"]
@@ -396,7 +497,7 @@ class Values:
     def _fill(self, shape: Elements) -> list[str]:
         """Statements that write the elements of `value` into the list's block."""
         element = shape.element
-        if letter := _numbers(element):
+        if letter := self._numbers(element):
             return [
                 "block, length = lower.take()",
                 f'pack_numbers(lower.memory, block, "{letter}", value)',
@@ -405,8 +506,7 @@ class Values:
         stored = self.store(element, "at", "each")
         mentioned = names_in(stored)
         memory = ["memory = lower.memory"] if "memory" in mentioned else []
-        each = "each" if "each" in mentioned else "_"
-        loop = [f"for {each} in value:", *indented([*stored, f"at += {element.size}"])]
+        loop = _each([*stored, f"at += {element.size}"])
         return [*memory, "block, length = lower.take()", "at = block", *loop, "return block, length"]
 
     def _flat_case(self, case: Case, value: str) -> list[str]:
@@ -433,12 +533,6 @@ def _parameters(operation: str, shape: Shape) -> list[tuple[str, str]]:
     return [(f"s{n}", "float" if letter in "fd" else "int") for n, letter in enumerate(shape.slots)]
 
 
-def _numbers(element: Shape) -> str:
-    """How `struct` spells the elements of a list of numbers that need no check; nothing for another list."""
-    form = _FORMATS[element.primitive] if isinstance(element, Number) else None
-    return form.letter if form and form.load == "{}" else ""
-
-
 def _is_bytes(shape: Shape) -> bool:
     return isinstance(shape, Elements) and shape.element.type is Primitive.U8
 
@@ -461,6 +555,12 @@ def _columns(shape: Elements) -> int:
     return 0
 
 
-def _told_apart(shape: Choice | Labels) -> str:
-    """The last arguments of what checks a tag: how many cases there are, and what messages call their type."""
-    return f'{shape.count}, "{spelling(shape.type)[0]}"'
+def _each(lines: list[str]) -> list[str]:
+    """Statements for each element of `value`; none if there are none."""
+    each = "each" if "each" in names_in(lines) else "_"
+    return [f"for {each} in value:", *indented(lines)] if lines else []
+
+
+def _mask(shape: FlagSet) -> str:
+    """The bits that mean something, the others being ignored."""
+    return f"0x{(1 << shape.count) - 1:X}"

@@ -30,6 +30,7 @@ from bindgen.wit_parser.model import (
     functions_of,
     has_heap,
     mentioned,
+    spelling,
     unaliased,
     without_aliases,
 )
@@ -235,6 +236,7 @@ class Names:
                 return f"Result<{self.owned(ok)}, {self.owned(err)}>"
             case TupleOf(items):
                 return self.wide(type_) if len(items) > MAX_TUPLE else tuple_of(map(self.owned, items))
+        raise TypeError(f"there is no {spelling(type_)[0]} in WIT of 2022")
 
     def borrowed(self, type_: Type) -> str:
         """The type of a parameter of an import: what isn't a number or the like is borrowed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
-from bindgen.wit_parser.model import Function, TupleOf, Type, spelling, unaliased
+from bindgen.wit_parser.model import Function, FunctionKind, TupleOf, Type, spelling, unaliased
 
 
 def snake(name: str) -> str:
@@ -18,7 +18,9 @@ def camel(name: str) -> str:
 
 
 def full_name(function: Function) -> str:
-    """The name of a function with that of its resource."""
+    """The name of a function with that of its resource: `fields-new` for a constructor."""
+    if function.resource and function.kind is FunctionKind.CONSTRUCTOR:
+        return f"{function.resource.name}-new"
     return f"{function.resource.name}-{function.name}" if function.resource else function.name
 
 

@@ -54,11 +54,16 @@ def folded(line: str, last: str = "") -> list[str]:
 
 
 def _widest_brackets(line: str) -> list[int]:
-    """Where the widest brackets of a line open, where the commas in them are, and where they close; or nothing."""
+    """Where the widest brackets of a line open, where the commas in them are, and where they close; or nothing. What
+    stands in a string is no bracket."""
     found: list[list[int]] = [[]]
     marks: list[int] = []
     depth = 0
+    in_string = False
     for at, character in enumerate(line):
+        in_string ^= character == '"'
+        if in_string:
+            continue
         if character in "([{":
             depth += 1
             if depth == 1:

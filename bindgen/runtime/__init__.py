@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from dataclasses import dataclass
 from itertools import chain
 from struct import Struct, pack_into
-from typing import TYPE_CHECKING, Any, Generic, Never, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, NoReturn, Protocol, TypeAlias, TypeVar
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -147,6 +147,21 @@ class Import:
     failure: Callable[[Any, Exception], Exception] | None = None
     """What to raise, given the host, where `call` raises another exception than one about the guest: that itself, if
     nothing is said here."""
+    type: str = ""
+    """The function's type as a component has it, in one text that says nothing of names of types; nothing in WIT of
+    2022. See `bindgen.structure`."""
+    call_async: AsyncCall | None = None
+    """What answers a component that lowers the function with `async`, where it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncCall:
+    """The other way to answer an import: the guest goes on while the host is at work."""
+
+    params: str
+    """The letters of the flat parameters. The result is a number: how far the call is."""
+    call: Callable[[Any, Any, tuple[Any, ...]], Coroutine[Any, Any, int]]
+    """`await call(host, guest, flat arguments)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +171,11 @@ class Export:
     name: str
     params: str
     result: str
+    type: str = ""
+    """As that of an `Import`."""
+    module: str = ""
+    """The interface that it belongs to, `wasi:http/incoming-handler@0.2.12`; nothing in WIT of 2022, where the names
+    of all exports are in one."""
 
 
 # Lifting: from the guest's memory and flat values. Everything a guest hands over is checked here.
@@ -397,6 +417,12 @@ class Lower:
     PIECE = 4096
     """How many texts are noted, allocated and filled at a time, at most. A list with more is a long one."""
 
+    REALLOC = "canonical_abi_realloc"
+    """What messages call the function by which the guest allocates."""
+
+    text_align = 1
+    """What addresses of texts are multiples of, in bytes."""
+
     __slots__ = ("_tables", "_taken", "blocks", "guest", "later", "memory", "take", "where")
 
     memory: memoryview
@@ -412,8 +438,8 @@ class Lower:
         """Size and alignment in bytes, and the data where they are known."""
         self._taken: builtins.list[tuple[int, int]] = []
         """What the second walk takes: the number of the block, and the length."""
-        self._tables: builtins.list[tuple[int, int]] = []
-        """The numbers of blocks that hold pointers and lengths of others, which come next, and of how many."""
+        self._tables: builtins.list[tuple[int, builtins.list[int]]] = []
+        """The numbers of blocks that hold pointers and lengths of others, which come next, and those lengths."""
         self.later: builtins.list[tuple[int, Sequence[Any], int]] | None = None
         """The long lists: the number of the block, the texts or rows of them, and how many are in a row, or 0. What is
         in them must not change until the call is done."""
@@ -430,9 +456,9 @@ class Lower:
         self.blocks.append(((length - 1) * stride + max(stride, reach) if length else 0, align, None))
 
     def string(self, text: str) -> None:
-        data = text.encode()
-        self._taken.append((len(self.blocks), len(data)))
-        self.blocks.append((len(data), 1, data))
+        data, units = self._encoded(text)
+        self._taken.append((len(self.blocks), units))
+        self.blocks.append((len(data), self.text_align, data))
 
     def bytes(self, data: builtins.bytes) -> None:
         self._taken.append((len(self.blocks), len(data)))
@@ -460,11 +486,18 @@ class Lower:
     def _table(self, length: int, width: int, texts: Iterable[str]) -> None:
         number = len(self.blocks)
         self.list(8 * width, 8 * width, 4, length)
+        units = []
         for text in texts:
-            data = text.encode()
-            self.blocks.append((len(data), 1, data))
+            data, count = self._encoded(text)
+            units.append(count)
+            self.blocks.append((len(data), self.text_align, data))
         if length:
-            self._tables.append((number, length * width))
+            self._tables.append((number, units))
+
+    def _encoded(self, text: str) -> tuple[builtins.bytes, int]:
+        """The bytes of a text, and what travels as its length."""
+        data = text.encode()
+        return data, len(data)
 
     def handle(self, resource: str, value: object) -> int:
         """The handle by which the guest holds `value` from now on."""
@@ -485,10 +518,10 @@ class Lower:
                 self._refuse(size, align, pointer)
             if data:
                 memory[pointer : pointer + size] = data
-        for table, count in self._tables:
+        for table, lengths in self._tables:
             at = pointers[table]
-            for number in range(table + 1, table + 1 + count):
-                _PAIR.pack_into(memory, at, pointers[number], self.blocks[number][0])
+            for number, length in enumerate(lengths, table + 1):
+                _PAIR.pack_into(memory, at, pointers[number], length)
                 at += _PAIR.size
         self.take = iter([(pointers[number], length) for number, length in self._taken]).__next__
 
@@ -506,23 +539,23 @@ class Lower:
             for start in range(0, length, step):
                 piece = rows[start : start + step]
                 texts = chain.from_iterable(_checked(piece, width)) if width else piece
-                encoded = [text.encode() for text in texts]
-                self._place_texts(at, encoded, await allocate([len(data) for data in encoded]))
+                encoded = [self._encoded(text) for text in texts]
+                self._place_texts(at, encoded, await allocate([len(data) for data, _ in encoded]))
                 at += _PAIR.size * len(encoded)
                 if len(rows) != length:
                     raise RuntimeError("the list changed while it was read")
 
-    def _place_texts(self, at: int, texts: Sequence[builtins.bytes], pointers: Sequence[int]) -> None:
+    def _place_texts(self, at: int, texts: Sequence[tuple[builtins.bytes, int]], pointers: Sequence[int]) -> None:
         """Writes texts, and where they are into the block at `at`, which `place` found to be the guest's."""
         memory = self.memory = memory_of(self.guest, self.where)
         end = len(memory)
         pairs: builtins.list[int] = []
-        for data, pointer in zip(texts, pointers, strict=True):
+        for (data, length), pointer in zip(texts, pointers, strict=True):
             size = len(data)
-            if pointer + size > end or (size and not pointer):
-                self._refuse(size, 1, pointer)
+            if pointer + size > end or pointer % self.text_align or (size and not pointer):
+                self._refuse(size, self.text_align, pointer)
             memory[pointer : pointer + size] = data
-            pairs += (pointer, size)
+            pairs += (pointer, length)
         pack_numbers(memory, at, "I", pairs)
 
     def put(self, at: int) -> int:
@@ -532,9 +565,7 @@ class Lower:
         return pointer
 
     def _refuse(self, size: int, align: int, pointer: int) -> NoReturn:
-        raise GuestFault(
-            f"{self.where}: canonical_abi_realloc returned {pointer:#x} for {size} bytes aligned to {align}"
-        )
+        raise GuestFault(f"{self.where}: {self.REALLOC} returned {pointer:#x} for {size} bytes aligned to {align}")
 
 
 def _checked(rows: Iterable[Sequence[str]], width: int) -> Iterable[Sequence[str]]:
@@ -724,17 +755,20 @@ def host_resource_imports(name: str) -> tuple[Import, ...]:
 # The same in C.
 
 
-def _compiled(base: type, python: type) -> type:
+def compiled(base: type, python: type) -> type:
     """The class with what `base` does in C in place of what it does in Python. Its fields are in C too."""
     rest = {
         name: each
-        for name, each in vars(python).items()
-        if not hasattr(base, name) and (callable(each) or isinstance(each, int))
+        for ancestor in reversed(python.__mro__[:-1])
+        for name, each in vars(ancestor).items()
+        if getattr(base, name, None) is getattr(object, name, None)
+        and (callable(each) or isinstance(each, int | str | property))
     }
     return type(python.__name__, (base,), {**rest, "__slots__": ()})
 
 
-PureLift, PureLower = Lift, Lower
+PureLift: TypeAlias = Lift
+PureLower: TypeAlias = Lower
 
 if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
     try:
@@ -743,4 +777,4 @@ if not TYPE_CHECKING and not os.environ.get("SLIGHT_PY_PURE"):
         pass
     else:
         _support.setup(PureLift, PureLower, memory_of)
-        Lift, Lower = _compiled(_support.Lift, PureLift), _compiled(_support.Lower, PureLower)
+        Lift, Lower = compiled(_support.Lift, PureLift), compiled(_support.Lower, PureLower)

@@ -4,6 +4,9 @@
  * method of the Python class, which decides and has the messages: so a method here either does all of its work, every
  * check included, or has done nothing yet when it gives up (`in_python`).
  *
+ * Each class is there twice: `Lift` and `Lower` for the interface of 2022, `ComponentLift` and `ComponentLower`, derived
+ * from them, for that of components, bindgen/runtime/component.py. What differs is asked of `component` and `wide`.
+ *
  * The guest's memory is an object with a buffer. It is held by reference, and its buffer for the length of one method,
  * so whoever owns it may release it in between.
  */
@@ -17,10 +20,13 @@
 
 /* Of bindgen/runtime, handed over by `setup`. */
 static PyObject *python_lift, *python_lower, *memory_of;
+
+/* Of bindgen/runtime/component.py, handed over by `setup_component`. */
+static PyObject *component_lift, *component_lower, *encode;
 static long long text_cost, element_cost, limit, piece;
 
 /* Names of attributes. */
-static PyObject *memory_name, *reused_name;
+static PyObject *memory_name, *reused_name, *encoding_name, *handles_name, *get_name, *take_name, *add_name;
 
 /* What is being lifted, by default. */
 static PyObject *result_name;
@@ -131,12 +137,17 @@ static PyObject *in_python(PyObject *class, const char *name, PyObject *self, Py
 typedef struct {
     PyObject_HEAD
     PyObject *guest, *where, *at, *memory;
-    PyObject *owned; /* a list, or nothing */
+    PyObject *owned;    /* a list, or nothing */
+    PyObject *encoding; /* of a component's texts */
+    PyObject *lent;     /* the handles that a component lends while it goes on: a list, or nothing */
     long long left;
     char owns;
+    bool component;
+    bool wide; /* texts are not in UTF-8, and left to Python */
 } Lift;
 
-#define LIFT_IN_PYTHON(name) in_python(python_lift, name, (PyObject *)self, args, nargs)
+#define LIFT_IN_PYTHON(name) \
+    in_python(self->component ? component_lift : python_lift, name, (PyObject *)self, args, nargs)
 
 static int Lift_init(Lift *self, PyObject *args, PyObject *kwargs)
 {
@@ -171,6 +182,49 @@ static int Lift_init(Lift *self, PyObject *args, PyObject *kwargs)
     return 0;
 }
 
+/* How a component's texts lie in memory. */
+static PyObject *encoding_of(PyObject *guest, bool *wide)
+{
+    PyObject *encoding = PyObject_GetAttr(guest, encoding_name);
+    if (encoding != NULL && !PyUnicode_Check(encoding)) {
+        PyErr_SetString(PyExc_TypeError, "the guest's encoding is no string");
+        Py_CLEAR(encoding);
+    }
+    if (encoding != NULL)
+        *wide = PyUnicode_CompareWithASCIIString(encoding, "utf8") != 0;
+    return encoding;
+}
+
+static int ComponentLift_init(Lift *self, PyObject *args, PyObject *kwargs)
+{
+    static const char *const names[] = {"guest", "where", "at", "lends"};
+    PyObject *given[4] = {NULL, NULL, NULL, NULL};
+    if (arguments(args, kwargs, names, 4, 2, given) < 0)
+        return -1;
+    int lends = given[3] == NULL ? 0 : PyObject_IsTrue(given[3]);
+    if (lends < 0)
+        return -1;
+    bool wide = false;
+    PyObject *encoding = encoding_of(given[0], &wide);
+    PyObject *memory = encoding == NULL ? NULL : memory_of_guest(given[0], given[1]);
+    PyObject *lent = lends && memory != NULL ? PyList_New(0) : NULL;
+    if (memory == NULL || (lends && lent == NULL)) {
+        Py_XDECREF(encoding);
+        Py_XDECREF(memory);
+        return -1;
+    }
+    Py_XSETREF(self->guest, Py_NewRef(given[0]));
+    Py_XSETREF(self->where, Py_NewRef(given[1]));
+    Py_XSETREF(self->at, Py_NewRef(given[2] != NULL ? given[2] : result_name));
+    Py_XSETREF(self->memory, memory);
+    Py_XSETREF(self->encoding, encoding);
+    Py_XSETREF(self->lent, lent);
+    self->left = limit;
+    self->component = true;
+    self->wide = wide;
+    return 0;
+}
+
 /* Notes what is to be freed. */
 static int own(Lift *self, uint64_t pointer, uint64_t size, int align)
 {
@@ -186,7 +240,9 @@ static int own(Lift *self, uint64_t pointer, uint64_t size, int align)
 static PyObject *copied(Lift *self, const Py_buffer *memory, bool text, uint64_t pointer, uint64_t length,
                         long long *left)
 {
-    if (length == 0)
+    if (text && self->wide)
+        return NULL;
+    if (length == 0 && (!self->component || inside(memory, pointer, 0)))
         return text ? PyUnicode_FromStringAndSize(NULL, 0) : PyBytes_FromStringAndSize(NULL, 0);
     if (!inside(memory, pointer, length))
         return NULL;
@@ -298,6 +354,8 @@ static PyObject *row_of(Lift *self, const Py_buffer *memory, const uint8_t *at, 
 static PyObject *table_of(Lift *self, const Py_buffer *memory, Py_ssize_t width, uint64_t pointer, uint64_t length)
 {
     uint64_t stride = 8 * (uint64_t)(width ? width : 1);
+    if (self->component && (pointer % 4 != 0 || !inside(memory, pointer, 0)))
+        return NULL;
     if (length == 0)
         return PyList_New(0);
     if (length > (uint64_t)memory->len / stride || !inside(memory, pointer, length * stride))
@@ -368,6 +426,21 @@ static PyObject *Lift_range(Lift *self, PyObject *const *args, Py_ssize_t nargs)
     return fits ? Py_NewRef(Py_None) : LIFT_IN_PYTHON("range");
 }
 
+static PyObject *ComponentLift_area(Lift *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    uint64_t pointer, size, align;
+    bool fits = false;
+    if (nargs == 3 && to_number(args[0], &pointer) && to_number(args[1], &size) && to_number(args[2], &align) &&
+        align != 0 && pointer % align == 0) {
+        Py_buffer memory;
+        if (open_memory(self->memory, &memory, PyBUF_SIMPLE) < 0)
+            return NULL;
+        fits = inside(&memory, pointer, size);
+        PyBuffer_Release(&memory);
+    }
+    return fits ? Py_NewRef(Py_None) : LIFT_IN_PYTHON("area");
+}
+
 static PyObject *Lift_tag(Lift *self, PyObject *const *args, Py_ssize_t nargs)
 {
     uint64_t at, count;
@@ -393,6 +466,8 @@ static int Lift_traverse(Lift *self, visitproc visit, void *arg)
     Py_VISIT(self->at);
     Py_VISIT(self->memory);
     Py_VISIT(self->owned);
+    Py_VISIT(self->encoding);
+    Py_VISIT(self->lent);
     return 0;
 }
 
@@ -403,6 +478,8 @@ static int Lift_clear(Lift *self)
     Py_CLEAR(self->at);
     Py_CLEAR(self->memory);
     Py_CLEAR(self->owned);
+    Py_CLEAR(self->encoding);
+    Py_CLEAR(self->lent);
     return 0;
 }
 
@@ -447,6 +524,58 @@ static PyTypeObject LiftType = {
     .tp_members = Lift_members,
 };
 
+/* Calls a method of the guest's handle table, which has `self` to say in messages where that is. */
+static PyObject *ask_handles(PyObject *guest, PyObject *method, PyObject *key, PyObject *value, PyObject *self)
+{
+    PyObject *handles = PyObject_GetAttr(guest, handles_name);
+    if (handles == NULL)
+        return NULL;
+    PyObject *args[] = {handles, key, value, self};
+    PyObject *found = PyObject_VectorcallMethod(method, args, 4, NULL);
+    Py_DECREF(handles);
+    return found;
+}
+
+static PyObject *ComponentLift_own(Lift *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2 || self->guest == NULL)
+        return LIFT_IN_PYTHON("own");
+    return ask_handles(self->guest, take_name, args[0], args[1], (PyObject *)self);
+}
+
+static PyObject *ComponentLift_borrow(Lift *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2 || self->guest == NULL || self->lent != NULL)
+        return LIFT_IN_PYTHON("borrow");
+    return ask_handles(self->guest, get_name, args[0], args[1], (PyObject *)self);
+}
+
+static PyMethodDef ComponentLift_methods[] = {
+    METHOD(ComponentLift, area),
+    METHOD(ComponentLift, own),
+    METHOD(ComponentLift, borrow),
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef ComponentLift_members[] = {
+    FIELD(Lift, encoding, READONLY),
+    {"lent", T_OBJECT, offsetof(Lift, lent), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyTypeObject ComponentLiftType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bindgen.runtime._support.ComponentLift",
+    .tp_base = &LiftType,
+    .tp_basicsize = sizeof(Lift),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_init = (initproc)ComponentLift_init,
+    .tp_traverse = (traverseproc)Lift_traverse,
+    .tp_clear = (inquiry)Lift_clear,
+    .tp_methods = ComponentLift_methods,
+    .tp_members = ComponentLift_members,
+};
+
 /* Lowering. */
 
 typedef struct {
@@ -460,12 +589,16 @@ typedef struct {
     PyObject *guest, *where, *memory;
     PyObject *blocks; /* as a list, once it was asked for */
     PyObject *later;  /* the long lists: tuples of the number of their block, their rows, and the width of those */
+    PyObject *encoding; /* of a component's texts */
     Block *noted;
     Py_ssize_t count, room;
     Py_ssize_t next; /* to be taken */
+    bool component;
+    bool wide; /* texts are not in UTF-8, and encoded by Python */
 } Lower;
 
-#define LOWER_IN_PYTHON(name) in_python(python_lower, name, (PyObject *)self, args, nargs)
+#define LOWER_IN_PYTHON(name) \
+    in_python(self->component ? component_lower : python_lower, name, (PyObject *)self, args, nargs)
 
 static void forget(Lower *self)
 {
@@ -493,6 +626,20 @@ static int Lower_init(Lower *self, PyObject *args, PyObject *kwargs)
     return 0;
 }
 
+static int ComponentLower_init(Lower *self, PyObject *args, PyObject *kwargs)
+{
+    if (Lower_init(self, args, kwargs) < 0)
+        return -1;
+    bool wide = false;
+    PyObject *encoding = encoding_of(self->guest, &wide);
+    if (encoding == NULL)
+        return -1;
+    Py_XSETREF(self->encoding, encoding);
+    self->component = true;
+    self->wide = wide;
+    return 0;
+}
+
 static int note(Lower *self, PyObject *data, uint64_t size, uint64_t align, uint64_t length)
 {
     if (self->count == self->room) {
@@ -509,6 +656,19 @@ static int note(Lower *self, PyObject *data, uint64_t size, uint64_t align, uint
     return 0;
 }
 
+/* A text that is not in UTF-8. What travels as its length is in code units. */
+static int note_wide(Lower *self, PyObject *text)
+{
+    PyObject *encoded = PyObject_CallFunctionObjArgs(encode, text, self->encoding, NULL);
+    PyObject *data;
+    unsigned long long units;
+    int done = -1;
+    if (encoded != NULL && PyArg_ParseTuple(encoded, "SK", &data, &units))
+        done = note(self, data, (uint64_t)PyBytes_GET_SIZE(data), 2, units);
+    Py_XDECREF(encoded);
+    return done;
+}
+
 static int note_text(Lower *self, PyObject *text)
 {
     if (!PyUnicode_Check(text)) {
@@ -518,6 +678,8 @@ static int note_text(Lower *self, PyObject *text)
         Py_XDECREF(encoded);
         return -1;
     }
+    if (self->wide)
+        return note_wide(self, text);
     Py_ssize_t size;
     if (PyUnicode_AsUTF8AndSize(text, &size) == NULL)
         return -1;
@@ -748,7 +910,7 @@ static PyObject *Lower_put(Lower *self, PyObject *place)
     }
     PyBuffer_Release(&memory);
     return fits ? PyLong_FromUnsignedLongLong(block->pointer)
-                : in_python(python_lower, "put", (PyObject *)self, &place, 1);
+                : in_python(self->component ? component_lower : python_lower, "put", (PyObject *)self, &place, 1);
 }
 
 static PyObject *Lower_blocks(Lower *self, void *Py_UNUSED(closure))
@@ -780,6 +942,7 @@ static int Lower_traverse(Lower *self, visitproc visit, void *arg)
     Py_VISIT(self->memory);
     Py_VISIT(self->blocks);
     Py_VISIT(self->later);
+    Py_VISIT(self->encoding);
     return 0;
 }
 
@@ -788,6 +951,7 @@ static int Lower_clear(Lower *self)
     Py_CLEAR(self->guest);
     Py_CLEAR(self->where);
     Py_CLEAR(self->memory);
+    Py_CLEAR(self->encoding);
     forget(self);
     return 0;
 }
@@ -840,6 +1004,36 @@ static PyTypeObject LowerType = {
     .tp_getset = Lower_properties,
 };
 
+static PyObject *ComponentLower_own(Lower *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2 || self->guest == NULL)
+        return LOWER_IN_PYTHON("own");
+    return ask_handles(self->guest, add_name, args[0], args[1], (PyObject *)self);
+}
+
+static PyMethodDef ComponentLower_methods[] = {
+    METHOD(ComponentLower, own),
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef ComponentLower_members[] = {
+    FIELD(Lower, encoding, READONLY),
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyTypeObject ComponentLowerType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bindgen.runtime._support.ComponentLower",
+    .tp_base = &LowerType,
+    .tp_basicsize = sizeof(Lower),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .tp_init = (initproc)ComponentLower_init,
+    .tp_traverse = (traverseproc)Lower_traverse,
+    .tp_clear = (inquiry)Lower_clear,
+    .tp_methods = ComponentLower_methods,
+    .tp_members = ComponentLower_members,
+};
+
 /* The module. */
 
 static int constant(PyObject *class, const char *name, long long *value)
@@ -865,8 +1059,22 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* setup_component(Lift: type, Lower: type, encode: Callable): the same for components, whose classes have the limits of
+ * the others. */
+static PyObject *setup_component(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *lift, *lower, *function;
+    if (!PyArg_ParseTuple(args, "OOO", &lift, &lower, &function))
+        return NULL;
+    Py_XSETREF(component_lift, Py_NewRef(lift));
+    Py_XSETREF(component_lower, Py_NewRef(lower));
+    Py_XSETREF(encode, Py_NewRef(function));
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"setup", setup, METH_VARARGS, NULL},
+    {"setup_component", setup_component, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -877,14 +1085,29 @@ static struct PyModuleDef module = {
     .m_methods = functions,
 };
 
+/* The names that are asked for by attribute. */
+static int intern_names(void)
+{
+    const struct {
+        PyObject **place;
+        const char *name;
+    } names[] = {
+        {&memory_name, "memory"},   {&reused_name, "reused"}, {&encoding_name, "encoding"},
+        {&handles_name, "handles"}, {&get_name, "get"},       {&take_name, "take"},
+        {&add_name, "add"},         {&result_name, "result"},
+    };
+    for (size_t n = 0; n < sizeof(names) / sizeof(names[0]); n++)
+        if ((*names[n].place = PyUnicode_InternFromString(names[n].name)) == NULL)
+            return -1;
+    return 0;
+}
+
 PyMODINIT_FUNC PyInit__support(void)
 {
     PyObject *self = PyModule_Create(&module);
-    memory_name = PyUnicode_InternFromString("memory");
-    reused_name = PyUnicode_InternFromString("reused");
-    result_name = PyUnicode_InternFromString("result");
-    if (self == NULL || memory_name == NULL || reused_name == NULL || result_name == NULL ||
-        PyModule_AddType(self, &LiftType) < 0 || PyModule_AddType(self, &LowerType) < 0)
+    if (self == NULL || intern_names() < 0 || PyModule_AddType(self, &LiftType) < 0 ||
+        PyModule_AddType(self, &LowerType) < 0 || PyModule_AddType(self, &ComponentLiftType) < 0 ||
+        PyModule_AddType(self, &ComponentLowerType) < 0)
         Py_CLEAR(self);
     return self;
 }

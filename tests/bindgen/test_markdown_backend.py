@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bindgen.backends import markdown
+from bindgen.wit_packages import load_package
 from bindgen.wit_parser import load, load_many
 
 WIT = Path(__file__).parents[2] / "wit"
@@ -120,3 +121,69 @@ def test_every_link_leads_somewhere(directory: Path) -> None:
         anchors = re.findall(r'<a id="([^"]+)"', text)
         assert len(set(anchors)) == len(anchors)
     assert links > len(files)
+
+
+# Packages.
+
+PACKAGE = """\
+package my:app@1.0.0;
+
+interface files {
+  use my:lib/errors@2.0.0.{error as problem};
+
+  type id = u32;
+  resource file {
+    constructor(name: string);
+    again: static async func(of: borrow<file>) -> result<file, problem>;
+    close: func();
+  }
+  all: func(%list: list<u8, 4>, some: stream<f32>) -> tuple<option<file>, result, result<_, id>, future>;
+}
+world w { import files; }
+package my:lib@2.0.0 { interface errors { enum error { a } } }
+package my:lib@3.0.0 { interface errors { enum error { a } } world w { import errors; } }
+"""
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "x.wit").write_text(PACKAGE)
+    package = load_package(tmp_path / "x.wit")
+    return markdown.write([package.interface("files"), package.interface("my:lib/errors@3.0.0")], [])
+
+
+def test_a_page_of_a_package_is_named_after_it_and_with_its_version_if_there_are_several(pages: dict[str, str]) -> None:
+    assert len(pages) == 3
+    assert pages["my-app-files.md"].startswith("# my:app/files@1.0.0\n")
+    names = {name: text.partition("\n")[0] for name, text in pages.items() if name != "my-app-files.md"}
+    assert sorted(names.values()) == ["# my:lib/errors@2.0.0", "# my:lib/errors@3.0.0"]
+    assert names.keys() in ({"my-lib-errors.md", f"my-lib-errors-{version}.0.0.md"} for version in (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("anchor", "heading", "signature"),
+    [
+        ("file.constructor", "file.constructor", "constructor(name: string);"),
+        ("file.again", "file.again", "again: static async func(of: borrow<file>) -> result<file, problem>;"),
+        ("file.close", "file.close", "close: func();"),
+        (
+            ".all",
+            "all",
+            "all: func(%list: list<u8, 4>, some: stream<f32>) -> tuple<option<file>, result, result<_, id>, future>;",
+        ),
+    ],
+)
+def test_a_function_of_a_package_is_spelled_as_todays_wit_is(
+    pages: dict[str, str], anchor: str, heading: str, signature: str
+) -> None:
+    found = section(pages["my-app-files.md"], anchor)
+    assert f"`{heading}`\n" in found
+    assert f"```wit\n{signature}\n```\n" in found
+
+
+def test_types_of_a_package_are_links(pages: dict[str, str]) -> None:
+    text = pages["my-app-files.md"]
+    (page,) = (name for name, other in pages.items() if other.startswith("# my:lib/errors@2.0.0\n"))
+    assert f"\n- returns result\\<[`file`](#file), [`problem`]({page}#error)\\>\n" in section(text, "file.again")
+    assert "\n- `of`: borrow\\<[`file`](#file)\\>\n" in section(text, "file.again")
+    assert "\n- `list`: list\\<`u8`, 4\\>\n" in section(text, ".all")
