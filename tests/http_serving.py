@@ -9,10 +9,13 @@ from typing import Any
 
 from capabilities.bindings.http_types import Request, Response
 from capabilities.http.access import AccessRecord
+from capabilities.http.dispatch import Exchange
 from capabilities.http.listen import bind
 from capabilities.http.routes import RouteTable
 from capabilities.http.server import HttpService
+from capabilities.http.service import Service
 from capabilities.http.settings import HttpSettings
+from capabilities.http.streaming import StreamingService
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -52,7 +55,7 @@ def answering(response: Response) -> Handler:
 class Serving:
     """A server on a free port of 127.0.0.1, and what it has seen."""
 
-    def __init__(self, service: HttpService, functions: Functions, port: int) -> None:
+    def __init__(self, service: Service, functions: Functions, port: int) -> None:
         self.service = service
         self.functions = functions
         self.port = port
@@ -107,6 +110,33 @@ async def serving(
     await service.start(sockets, table)
     try:
         yield Serving(service, functions, port)
+    finally:
+        await service.stop()
+
+
+class Streams:
+    """A StreamingDispatcher of one coroutine function."""
+
+    def __init__(self, handler: Callable[[Exchange], Awaitable[None]]) -> None:
+        self._handler = handler
+
+    async def handle(self, exchange: Exchange) -> None:
+        await self._handler(exchange)
+
+
+@asynccontextmanager
+async def streaming(
+    handler: Callable[[Exchange], Awaitable[None]],
+    settings: HttpSettings | None = None,
+    on_access: Callable[[AccessRecord], None] | None = None,
+) -> AsyncIterator[Serving]:
+    """A server that hands requests over piece by piece."""
+    service = StreamingService(Streams(handler), settings, on_access)
+    sockets = bind("127.0.0.1:0")
+    port = sockets[0].getsockname()[1]
+    await service.start(sockets)
+    try:
+        yield Serving(service, Functions(), port)
     finally:
         await service.stop()
 

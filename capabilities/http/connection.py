@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import resource
+import struct
 import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from socket import SO_KEEPALIVE, SOL_SOCKET
+from socket import SO_KEEPALIVE, SO_LINGER, SOL_SOCKET
 from typing import NamedTuple, cast
 
 from capabilities.http.access import printable
 from capabilities.http.aiohttp_server import (
     BadHttpMessage,
+    BadHttpMethod,
     BaseProtocol,
     HttpProcessingError,
     HttpRequestParser,
@@ -71,7 +74,16 @@ MAX_FRAMING, FRAMING_PER_BYTE = 64 * 1024, 8
 """How many bytes the sizes, extensions and trailers of the chunks of a body may take, and besides that for each byte of
 the body: chunks of a single byte take five."""
 
+MAX_TRAILERS = 64 * 1024
+"""How many bytes the trailers of a body in chunks may take, with the line of the last chunk."""
+
 _END_OF_HEAD = b"\r\n\r\n"
+
+_EXTENSION_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}(?= |\Z)")
+"""A method as RFC 9110 section 9.1 has it, or the beginning of one."""
+
+_KNOWN_METHOD = b"PUT"
+"""What the parser is given in the place of a method that it doesn't know: one that means nothing to it."""
 
 _NEVER_PAUSES = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
 """Whether asyncio's `writelines` doesn't say that a client takes nothing (CVE-2024-12254)."""
@@ -90,6 +102,43 @@ class Incoming(NamedTuple):
     """As aiohttp parsed it."""
     content: StreamReader
     connection: Connection
+    ending: Ending | None = None
+    """What is kept of a body in chunks, where trailers are wanted."""
+
+
+class Ending:
+    """The end of a body in chunks, as it came over the wire: the parser reads the trailers, and tells nobody."""
+
+    __slots__ = ("_pieces", "_size")
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        """The next bytes that came. No more of those before are kept than trailers may have."""
+        pieces = self._pieces
+        pieces.append(piece)
+        self._size += len(piece)
+        while self._size - len(pieces[0]) > MAX_TRAILERS:
+            self._size -= len(pieces.popleft())
+
+    def lines(self) -> list[bytes] | None:
+        """The lines of the trailers of a body that has ended, or None where they are larger than MAX_TRAILERS.
+
+        Such a body ends with the line of the last chunk, the trailers and an empty line, all of which the parser has
+        checked. The line of the last chunk is the last one that is none of a field.
+        """
+        tail = b"".join(self._pieces)[-MAX_TRAILERS:]
+        lines = tail.removesuffix(_END_OF_HEAD).split(b"\r\n")
+        for number in range(len(lines) - 1, -1, -1):
+            if not _FIELD.match(lines[number]):
+                return lines[number + 1 :] if number or self._size <= MAX_TRAILERS else None
+        return None
+
+
+_FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:")
+"""How the line of a field begins."""
 
 
 class Malformed(NamedTuple):
@@ -117,12 +166,15 @@ class Connections:
 
     def __init__(
         self,
-        serve: Callable[[Incoming], Awaitable[bool]],
+        serve: Callable[[Incoming], Awaitable[bool | None]],
         refuse: Callable[[Connection, Malformed], None],
+        streaming: bool = False,
     ) -> None:
-        """`serve` answers a request, and says whether its connection goes on; `refuse` answers what is malformed."""
+        """`serve` answers a request, and says whether its connection goes on, or None where it called `hand_over`;
+        `refuse` answers what is malformed. With `streaming`, requests have trailers and may have any method."""
         self.serve = serve
         self.refuse = refuse
+        self.streaming = streaming
         self.open: set[Connection] = set()
         self.finishing = False
         """Whether connections close after the answer to what has begun to arrive."""
@@ -229,20 +281,25 @@ class Connection(BaseProtocol):
         "_content",
         "_deaf",
         "_draining",
+        "_ending",
+        "_endings",
         "_finishing",
         "_idle_until",
         "_in_chunks",
         "_line",
         "_lingering",
+        "_method",
         "_parsed",
         "_says_no_more",
         "_seam",
+        "_stall",
         "_timer",
         "_unfed",
         "_unwritten",
         "_unwritten_size",
         "_waiter",
         "client",
+        "on_writable",
         "task",
     )
 
@@ -251,18 +308,7 @@ class Connection(BaseProtocol):
 
     def __init__(self, connections: Connections) -> None:
         loop = asyncio.get_running_loop()
-        parser = HttpRequestParser(
-            self,
-            loop,
-            READ_AHEAD,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-            max_headers=MAX_HEADERS,
-            payload_exception=BrokenContent,
-            auto_decompress=False,  # a guest gets the body that its Content-Encoding tells of
-            max_msg_queue_size=MAX_PIPELINED,
-        )
-        super().__init__(loop, parser)
+        super().__init__(loop, self._new_parser(loop))
         self._connections = connections
         self._parsed: deque[tuple[RawRequestMessage, StreamReader] | Malformed] = deque()
         self._content: StreamReader | None = None
@@ -302,6 +348,30 @@ class Connection(BaseProtocol):
         self._unwritten_size = 0
         self.client = "-"
         """The address of the other end."""
+        self._ending: Ending | None = None
+        """Of the body that comes, where it comes in chunks and trailers are wanted."""
+        self._endings: deque[Ending] = deque()
+        """Those of the requests in `_parsed`."""
+        self._method = ""
+        """The method of the next request, where the parser was given another."""
+        self._stall: asyncio.TimerHandle | None = None
+        """Cuts the connection off where the client takes nothing of what is written."""
+        self.on_writable: Callable[[], None] | None = None
+        """Called when there is room for more after there was none. Where it's set, a client that takes nothing is cut
+        off without anybody's `drain`."""
+
+    def _new_parser(self, loop: asyncio.AbstractEventLoop) -> HttpRequestParser:
+        return HttpRequestParser(
+            self,
+            loop,
+            READ_AHEAD,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
+            max_headers=MAX_HEADERS,
+            payload_exception=BrokenContent,
+            auto_decompress=False,  # a guest gets the body that its Content-Encoding tells of
+            max_msg_queue_size=MAX_PIPELINED,
+        )
 
     # From the transport.
 
@@ -352,6 +422,8 @@ class Connection(BaseProtocol):
                 end = self._end_of_piece(data, start)
             piece = data[start:end]
             start = end
+            if self._in_chunks and self._ending is not None:
+                self._ending.add(piece)
             self._feed(piece)
             if self._in_chunks and not self._reading_paused:
                 self._check_framing()
@@ -379,6 +451,8 @@ class Connection(BaseProtocol):
             self._seam = (self._seam + data[max(start, end - 3) :])[-3:]
         if self._in_chunks and self._content is not None and self._content.is_eof():
             self._in_chunks = False
+            # The parser would take the last trailer for a header of the next request.
+            self._parser = self._new_parser(self._loop)
         if not self._in_chunks:
             if len(self._line) <= MAX_REQUEST_LINE:
                 self._line += data[start : min(end, start + MAX_REQUEST_LINE + 1)]
@@ -393,6 +467,8 @@ class Connection(BaseProtocol):
             try:
                 messages, upgraded, data = parser.feed_data(data)
             except HttpProcessingError as error:
+                if isinstance(error, BadHttpMethod) and self._connections.streaming and self._take_method(data):
+                    return
                 self._malformed(error)
                 return
             if upgraded:
@@ -404,6 +480,9 @@ class Connection(BaseProtocol):
                 self._deaf = True  # the answer before was the last
                 return
             head, content = messages[-1]
+            if self._method:
+                head = head._replace(method=self._method)
+                messages, self._method = [(head, content)], ""
             line, self._line = self._line, b""
             if _has_two_spaces(line):
                 self._malformed(BadHttpMessage("the request line has more than one space in a row"))
@@ -413,12 +492,36 @@ class Connection(BaseProtocol):
             self._body_left = 0 if head.chunked or content.is_eof() else content_length(head)
             self._parsed.extend(messages)
             self._content = content
+            if head.chunked and self._connections.streaming:
+                self._ending = Ending()
+                self._endings.append(self._ending)
             self._finishing = self._draining
             self._wake()
             if head.method == "CONNECT":
                 # What comes next is for the other end of a tunnel.
                 self._finishing = self._deaf = True
                 return
+
+    def _take_method(self, data: bytes) -> bool:
+        """Has the parser take a request for another, with a method that it knows; says whether it's a method at all.
+
+        The parser has a list of methods, and nothing is wrong with others. `data` is what it refused.
+        """
+        if self._method or (self._content is not None and not self._content.is_eof()):
+            return False
+        came = self._line  # all that came of this head, unless it's long
+        before = came[: -len(data)] if came.endswith(data) else came[: -(MAX_REQUEST_LINE + 1)]
+        head = before + data
+        token = _EXTENSION_METHOD.match(head)
+        if token is None or (token.end() == len(head) and len(head) > 100):
+            return False
+        self._parser = self._new_parser(self._loop)
+        if token.end() == len(head):
+            self._line, self._unfed = b"", head  # the rest of it is on its way
+        else:
+            self._method = token.group().decode()
+            self._feed(_KNOWN_METHOD + head[token.end() :])
+        return True
 
     def _malformed(self, error: HttpProcessingError) -> None:
         self._deaf = True
@@ -445,15 +548,42 @@ class Connection(BaseProtocol):
             self._content.set_exception(ConnectionResetError("the client is gone"))
         if self.task is not None:
             self.task.cancel()
+        self._end_stall()
         super().connection_lost(exc)
         self._parser = None
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.on_writable is not None:
+            self._begin_stall()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.on_writable is not None:
+            self._end_stall()
+            self.on_writable()
+
     # Requests, one after the other.
 
-    async def _run(self) -> None:
+    def hand_over(self, content: StreamReader, goes_on: bool) -> None:
+        """Has another task go on after the answer to a request, as the one that calls this has something else to do.
+
+        `content` is the body of that request, of which nobody reads what has yet to come.
+        """
+        self.task = self._loop.create_task(self._run(content, goes_on))
+
+    async def _run(self, answered: StreamReader | None = None, goes_on: bool = True) -> None:
+        """Answers requests until the connection ends. With `answered` and `goes_on`, the one before is answered."""
         parsed = self._parsed
         in_a_row = 0
+        handed_over = False
         try:
+            if answered is not None:
+                if self.writing_paused:
+                    with suppress(ConnectionError):  # the client is gone, and this task is about to be cancelled
+                        await self.drain()
+                if not await self._go_on(answered, goes_on):
+                    return
             while True:
                 if not parsed:
                     if self._finishing or self._says_no_more:
@@ -473,15 +603,13 @@ class Connection(BaseProtocol):
                     await self._see_off()
                     break
                 head, content = request
-                goes_on = await self._connections.serve(Incoming(head, content, self))
-                self._answered()
-                if not content.is_eof():
-                    await self._linger(content)
-                if not goes_on:
-                    await self._see_off()
+                ending = self._endings.popleft() if head.chunked and self._endings else None
+                served = await self._connections.serve(Incoming(head, content, self, ending))
+                if served is None:
+                    handed_over = True
+                    return
+                if not await self._go_on(content, served):
                     break
-                self._answering = False
-                self._now_idle()
                 in_a_row += 1
                 if in_a_row == MAX_IN_A_ROW:
                     in_a_row = 0
@@ -490,8 +618,21 @@ class Connection(BaseProtocol):
             # Not the handler's failure but ours. Part of an answer may be out, so there is no other one.
             _log.error("the server failed: %s", printable(f"{type(error).__name__}: {error}"))
         finally:
-            self.task = None
-            self.close()
+            if not handed_over:
+                self.task = None
+                self.close()
+
+    async def _go_on(self, content: StreamReader, goes_on: bool) -> bool:
+        """What is to do after the answer to a request with that body. Says whether there may be another request."""
+        self._answered()
+        if not content.is_eof():
+            await self._linger(content)
+        if not goes_on:
+            await self._see_off()
+            return False
+        self._answering = False
+        self._now_idle()
+        return True
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -592,33 +733,59 @@ class Connection(BaseProtocol):
         """How many bytes of responses wait until the client takes them."""
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self.transport is None or self.transport.is_closing()
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait to be written, or until the client takes them."""
+        return self._unwritten_size + self.unsent
+
     async def drain(self) -> None:
         """Waits until there is room for more, as a client may not read what it asked for.
 
         Raises ConnectionError where the client is gone, or took nothing for SEND_STALL.
         """
         transport = cast(asyncio.Transport, self.transport)
-        loop = self._loop
-        timer: asyncio.TimerHandle
-
-        def check(waiting: int) -> None:
-            nonlocal timer
-            still_waiting = transport.get_write_buffer_size()
-            if still_waiting < waiting:
-                timer = loop.call_later(SEND_STALL, check, still_waiting)
-            else:
-                transport.abort()
-
-        timer = loop.call_later(SEND_STALL, check, transport.get_write_buffer_size())
-        self._connections.stalled.add(self)
-        self._connections.bound_unsent()
+        self._begin_stall()
         try:
             await self._drain_helper()
         finally:
-            timer.cancel()
-            self._connections.stalled.discard(self)
+            self._end_stall()
         if transport.is_closing():
             raise ConnectionResetError("the client is gone, or took nothing")
+
+    def _begin_stall(self) -> None:
+        """Has the connection cut off where the client takes nothing from now on."""
+        if self._stall is None:
+            self._stall = self._loop.call_later(SEND_STALL, self._check_stall, self.unsent)
+            self._connections.stalled.add(self)
+            self._connections.bound_unsent()
+
+    def _check_stall(self, waiting: int) -> None:
+        still_waiting = self.unsent
+        if still_waiting < waiting:
+            self._stall = self._loop.call_later(SEND_STALL, self._check_stall, still_waiting)
+        elif self.transport is not None:
+            self.transport.abort()
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+            self._connections.stalled.discard(self)
+
+    async def discard(self, content: StreamReader, most: int) -> bool:
+        """Reads up to `most` bytes of a body that nobody wants, for LINGER at most. Says whether that was all of it."""
+        try:
+            async with asyncio.timeout(LINGER):
+                while not content.at_eof() and most > 0:
+                    most -= len(await content.readany())
+        except (TimeoutError, ConnectionError, BrokenContent, HttpProcessingError):
+            return False
+        return content.at_eof()
 
     # The end.
 
@@ -642,6 +809,13 @@ class Connection(BaseProtocol):
             transport.close()
             if transport.get_write_buffer_size():
                 self._set_timer(self._loop.time() + SEND_STALL, transport.abort)
+
+    def reset(self) -> None:
+        """Closes so that the client learns that something is missing, which the end of a connection doesn't say."""
+        if self.transport is not None and (opened := self.transport.get_extra_info("socket")):
+            with suppress(OSError):  # it's closed
+                opened.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        self.abort()
 
     def abort(self) -> None:
         """Closes without more ado."""

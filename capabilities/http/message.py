@@ -6,10 +6,13 @@ set, and nothing that it writes can end a header line.
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import NamedTuple
 
 from capabilities.bindings.http_types import Headers, Response
 from capabilities.http.cors import TOKEN
@@ -160,3 +163,138 @@ def _date_line() -> str:
     if _date[0] != now:
         _date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n")
     return _date[1]
+
+
+# Responses that are streamed. Their headers are bytes, as components have them.
+
+Fields = Sequence[tuple[str, bytes]]
+"""Headers or trailers: names, and values without the spaces around them."""
+
+_CACHED_FIELDS, _CACHED_VALUE = 8, 128
+"""How many headers a list may have that is remembered, and how long their values may be, in bytes."""
+
+_CONTROL = re.compile(rb"[\0-\x08\x0a-\x1f\x7f]")
+"""What no header value may hold: RFC 9110 section 5.5."""
+
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+_NOT_IN_TRAILERS = frozenset(
+    (
+        *("age", "authorization", "cache-control", "content-encoding", "content-range", "content-type", "expires"),
+        *("location", "max-forwards", "range", "retry-after", "set-cookie", "vary", "www-authenticate"),
+    )
+)
+"""What is needed before the content, besides what is not a guest's to send: RFC 9110 section 6.5.1."""
+
+
+class FieldLines(NamedTuple):
+    """The headers of a response as they are sent."""
+
+    lines: bytes
+    length: int | None
+    """What Content-Length says, which is not in `lines`."""
+    dated: bool
+    """Whether there is a Date in them."""
+
+
+def field_lines(fields: Fields, cors_is_ours: bool) -> FieldLines:
+    """The header lines of a guest's response. Raises BadResponse.
+
+    What belongs to the connection is left out, as in `encode_head`; but Content-Length and Trailer are the guest's.
+    """
+    if len(fields) <= _CACHED_FIELDS:
+        for name, value in fields:
+            if len(value) > _CACHED_VALUE or len(name) > _CACHED_NAME:
+                break
+        else:
+            return _cached_field_lines(tuple(fields), cors_is_ours)
+    return _field_lines(fields, cors_is_ours)
+
+
+def _field_lines(fields: Fields, cors_is_ours: bool) -> FieldLines:
+    parts: list[bytes] = []
+    length: int | None = None
+    dated = False
+    for name, value in fields:
+        kind = _kind_of(name)
+        lower = name.lower()
+        _check_field(name, value, kind)
+        if lower == "content-length":
+            length = _declared(value, length)
+        elif kind in (_DATE, _KEPT) or lower == "trailer" or (kind == _CORS and not cors_is_ours):
+            dated = dated or kind == _DATE
+            parts += (name.encode(), b": ", value, b"\r\n")
+    return FieldLines(b"".join(parts), length, dated)
+
+
+_cached_field_lines = lru_cache(maxsize=256)(_field_lines)
+
+
+def _check_field(name: str, value: bytes, kind: int) -> None:
+    """Raises BadResponse."""
+    if kind == _INVALID:
+        raise BadResponse(f"the header name {name[:100]!r} is not a token")
+    if _CONTROL.search(value):
+        raise BadResponse(f"the header {name[:100]} holds a control character: {value[:100]!r}")
+
+
+def _declared(value: bytes, before: int | None) -> int:
+    """A Content-Length. Raises BadResponse for one that is no number, and for two that differ."""
+    if not _LENGTH.fullmatch(value) or (before is not None and before != int(value)):
+        raise BadResponse(f"the Content-Length {value[:100]!r} is no number, or there is another one")
+    return int(value)
+
+
+def informational_head(status: int, fields: Fields) -> bytes:
+    """A response with a status below 200. Raises BadResponse; 100 and 101 are the server's own affair."""
+    if not 102 <= status <= 199:
+        raise BadResponse(f"the status {status} is not one of 102 to 199")
+    return _encoded_status_line(status) + field_lines(fields, True).lines + b"\r\n"
+
+
+def status_line(status: int) -> bytes:
+    """The first line of a response. Raises BadResponse for a status that is none of a response's."""
+    if not 200 <= status <= 599:
+        raise BadResponse(f"the status {status} is not one of 200 to 599")
+    return _encoded_status_line(status)
+
+
+@lru_cache(maxsize=256)
+def _encoded_status_line(status: int) -> bytes:
+    return (_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n").encode()
+
+
+@lru_cache(maxsize=64)
+def encoded(lines: str) -> bytes:
+    """Header lines of the server as they are sent."""
+    return lines.encode()
+
+
+def date_line() -> bytes:
+    return encoded(_date_line())
+
+
+def trailer_lines(fields: Fields) -> bytes:
+    """Trailers as they are sent, without those that belong to the connection or before the content.
+
+    Raises BadResponse.
+    """
+    parts: list[bytes] = []
+    for name, value in fields:
+        kind = _kind_of(name)
+        _check_field(name, value, kind)
+        if kind == _KEPT and name.lower() not in _NOT_IN_TRAILERS:
+            parts += (name.encode(), b": ", value, b"\r\n")
+    return b"".join(parts)
+
+
+def trailers_of(lines: Sequence[bytes]) -> list[tuple[str, bytes]]:
+    """The trailers of a request, from their lines, without those that belong to the connection or before the content:
+    names in lower case."""
+    found = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        lower = _lower(name)
+        if _kind_of(lower) == _KEPT and lower not in _NOT_IN_TRAILERS:
+            found.append((lower, value.strip(b" \t")))
+    return found

@@ -1,8 +1,9 @@
 """Requests to other servers: what stands behind the interface `http-client`.
 
 This module says what a client is: its Protocol, its messages and its errors. `client` is the one that there is, on
-aiohttp; `urls`, `addresses`, `fields`, `policy`, `resolver` and `proxies` decide what it sends and where, and
-`connections` what it listens to. `host` answers the guests. The page for users is docs/http-client.md.
+aiohttp, with `upload` and `download` for bodies that are streamed; `urls`, `addresses`, `fields`, `policy`, `resolver`
+and `proxies` decide what it sends and where, and `connections` what it listens to. `host` answers the guests. The page
+for users is docs/http-client.md.
 
 Nothing is imported here, as a module that sends no requests needs no aiohttp.
 """
@@ -36,6 +37,18 @@ class Response:
     """As they were sent, in order, without those that concern the connection."""
     body: bytes
     """As it was sent: what `Content-Encoding` says holds for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a request whose bodies are streamed may wait, in seconds; None for as long as the client lets all."""
+
+    connect: float | None = None
+    """For a connection."""
+    first_byte: float | None = None
+    """For the head of the response, while nothing of the request's body is sent."""
+    between_bytes: float | None = None
+    """For more of the response's body."""
 
 
 class Client(Protocol):
@@ -76,12 +89,36 @@ class Refused(HttpClientError):
     """The configuration doesn't grant requests to this server, or by this scheme."""
 
 
+class RefusedAddress(Refused):
+    """The server is granted, and at an address that is not."""
+
+
 class Unreachable(HttpClientError):
     """There is no connection: the name is unknown, the server or the proxy doesn't accept one, TLS fails."""
 
 
+class UnknownName(Unreachable):
+    """There is no address of the server's name."""
+
+
+class TlsFailed(Unreachable):
+    """TLS fails."""
+
+
+class Untrusted(TlsFailed):
+    """The server's certificate is not trusted."""
+
+
 class TimedOut(HttpClientError):
     """There was no whole response in time."""
+
+
+class NotConnectedInTime(TimedOut):
+    """There was no connection in time."""
+
+
+class StalledResponse(TimedOut):
+    """Nothing of the response's body came for too long."""
 
 
 class Broken(HttpClientError):
@@ -93,7 +130,11 @@ class InvalidResponse(HttpClientError):
 
 
 class TooLarge(HttpClientError):
-    """The request or the response is larger than is allowed, or there are too many at once."""
+    """The request or the response is larger than is allowed."""
+
+
+class TooManyRequests(HttpClientError):
+    """There are too many requests at once."""
 
 
 class RefusedByProxy(HttpClientError):

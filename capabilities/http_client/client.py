@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from ipaddress import ip_address
 from os import strerror
@@ -19,6 +20,7 @@ from socket import gaierror, socket
 from typing import Any, ClassVar
 
 import aiohttp
+from aiohttp.client import _RequestContextManager
 from yarl import URL
 
 from capabilities.grants import quote
@@ -28,20 +30,28 @@ from capabilities.http_client import (
     InvalidRequest,
     InvalidResponse,
     InvalidUrl,
+    NotConnectedInTime,
     Refused,
     RefusedByProxy,
     Request,
     Response,
     TimedOut,
+    Timeouts,
+    TlsFailed,
     TooLarge,
+    TooManyRequests,
+    UnknownName,
     Unreachable,
+    Untrusted,
     fields,
     urls,
 )
 from capabilities.http_client.connections import Connector
+from capabilities.http_client.download import Download, too_large
 from capabilities.http_client.policy import KEYS, Policy
 from capabilities.http_client.proxies import Proxies, Proxy
 from capabilities.http_client.resolver import LookUp, PolicyResolver, SystemLookUp
+from capabilities.http_client.upload import Upload
 from capabilities.http_client.urls import Url
 
 MAX_REDIRECTS = 10
@@ -60,6 +70,12 @@ LOOK_UP_SECONDS = 2.0
 
 REQUEST_BYTES = 64 * 1024 * 1024
 """How large the body of a request may be."""
+
+MAX_STREAMED = 1_000
+"""How many requests whose bodies are streamed a process may have at once, those that wait for a connection included."""
+
+READ_AHEAD = 64 * 1024
+"""How many bytes of a streamed response are received before they are read; twice that stops the server."""
 
 MAX_HELD_BYTES = 256 * 1024 * 1024
 """How much the bodies of all requests and responses of a process may hold at once."""
@@ -83,7 +99,7 @@ class HttpClient:
     REQUIRED: ClassVar[tuple[str, ...]] = ()
     OPTIONAL: ClassVar[tuple[str, ...]] = KEYS
 
-    __slots__ = ("_held", "_look_up", "_policy", "_proxies", "_sessions", "_tls")
+    __slots__ = ("_held", "_look_up", "_policy", "_proxies", "_sessions", "_streamed", "_tls")
 
     def __init__(
         self, configs: Mapping[str, str], look_up: LookUp | None = None, environment: Mapping[str, str] = os.environ
@@ -100,6 +116,8 @@ class HttpClient:
         self._tls: asyncio.Future[ssl.SSLContext] | None = None
         self._held = 0
         """How many bytes the bodies hold that are under way."""
+        self._streamed = 0
+        """How many requests are under way whose bodies are streamed."""
 
     async def close(self) -> None:
         for session in self._sessions.values():
@@ -111,19 +129,91 @@ class HttpClient:
             raise InvalidRequest(f"the method {quote(request.method)} is none of {', '.join(sorted(fields.METHODS))}")
         if len(request.body) > REQUEST_BYTES:
             raise TooLarge(f"the request's body has more than {REQUEST_BYTES} bytes")
-        headers = fields.for_request(request.headers)
-        url = urls.parse(request.url)
-        if url.authorization and not any(name.lower() == "authorization" for name, _ in headers):
-            headers.append(("Authorization", url.authorization))
-        hop = _Hop(request.method, url, headers, request.body)
+        hop = _hop(request)
         with self._holding(len(request.body)):
             try:
                 async with asyncio.timeout(self._policy.seconds):
                     return await self._follow(hop)
             except aiohttp.ConnectionTimeoutError:
-                raise TimedOut("there was no connection to the server in time") from None
+                raise NotConnectedInTime("there was no connection to the server in time") from None
             except TimeoutError:
                 raise TimedOut(f"there was no whole response in {self._policy.seconds} seconds") from None
+
+    def check(self, request: Request) -> None:
+        """Raises what can be told of a request before it's sent: InvalidRequest, InvalidUrl, Refused."""
+        self._policy.check(_hop(request).url)
+
+    async def stream(self, request: Request, upload: Upload | None, timeouts: Timeouts) -> Download:
+        """Sends a request whose body is what is written to `upload`; returns the response as soon as its head is there.
+
+        Redirects are not followed, and any method is sent but CONNECT. Raises HttpClientError.
+        """
+        hop = _hop(request)
+        if self._streamed >= MAX_STREAMED:
+            raise TooManyRequests(f"there are {MAX_STREAMED} requests at once already; try again later")
+        self._streamed += 1
+        try:
+            response = await self._begin(hop, upload, timeouts)
+        except BaseException:
+            self._streamed -= 1
+            raise
+
+        def ended() -> None:
+            self._streamed -= 1
+
+        pause = min(timeouts.between_bytes or self._policy.seconds, self._policy.seconds)
+        return Download(
+            response, pause, self._policy.response_bytes, partial(_described, url=hop.url, proxy=None), ended
+        )
+
+    async def _begin(self, hop: _Hop, upload: Upload | None, timeouts: Timeouts) -> aiohttp.ClientResponse:
+        """The response to a request whose body is streamed, once its head is there."""
+        seconds = min(timeouts.first_byte or self._policy.seconds, self._policy.seconds)
+        loop = asyncio.get_running_loop()
+        proxy = self._proxies.of(hop.url)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                if upload is not None:
+                    upload.on_sent = lambda: limit.reschedule(loop.time() + seconds)
+                asking = await self._asking(hop, proxy, upload and upload.payload(), timeouts.connect)
+                response = await asking
+        except aiohttp.ConnectionTimeoutError:
+            raise NotConnectedInTime("there was no connection to the server in time") from None
+        except TimeoutError:
+            raise TimedOut(f"there was no response in {seconds:g} seconds") from None
+        except (aiohttp.ClientError, ValueError, OSError) as error:
+            if upload is not None and upload.failure is not None:
+                raise upload.failure from None
+            raise _described(error, hop.url, proxy) from error
+        finally:
+            if upload is not None:
+                upload.on_sent = None
+        try:
+            _check(response, proxy)
+        except HttpClientError:
+            response.close()
+            raise
+        return response
+
+    async def _asking(
+        self, hop: _Hop, proxy: Proxy | None, data: Any, connect: float | None = None
+    ) -> _RequestContextManager:
+        """A request that is about to be sent to one server: making a connection to each of its addresses may take
+        CONNECT_SECONDS, and having one `connect` seconds. Raises HttpClientError where it's not granted."""
+        self._policy.check(hop.url)
+        if proxy is not None:
+            await self._check_for_proxy(hop.url)
+        return self._session(proxied=proxy is not None).request(
+            hop.method,
+            _yarl(hop.url),
+            headers=_with_defaults(hop.headers),
+            data=data,
+            allow_redirects=False,
+            proxy=proxy.url if proxy else None,
+            ssl=await self._tls_for(hop.url, proxy),
+            timeout=aiohttp.ClientTimeout(connect=connect, sock_connect=CONNECT_SECONDS),
+            read_bufsize=READ_AHEAD,
+        )
 
     async def _follow(self, hop: _Hop) -> Response:
         """The response that the last redirect leads to."""
@@ -141,25 +231,12 @@ class HttpClient:
 
         Every error within becomes one of ours.
         """
-        self._policy.check(hop.url)
         proxy = self._proxies.of(hop.url)
         try:
-            if proxy is not None:
-                await self._check_for_proxy(hop.url)
-            async with self._session(proxied=proxy is not None).request(
-                hop.method,
-                _yarl(hop.url),
-                headers=_with_defaults(hop.headers),
-                # As bytes, it would go out in one piece, however large it is.
-                data=BytesIO(hop.body) if hop.body else None,
-                allow_redirects=False,
-                proxy=proxy.url if proxy else None,
-                ssl=await self._tls_for(hop.url, proxy),
-            ) as response:
-                if response.status == 407 and proxy is not None:
-                    raise _refused_by(proxy, 407)
-                if not 200 <= response.status <= 999:
-                    raise InvalidResponse(f"the response has the status {response.status}")
+            # As bytes, it would go out in one piece, however large it is.
+            data = BytesIO(hop.body) if hop.body else None
+            async with await self._asking(hop, proxy, data) as response:
+                _check(response, proxy)
                 yield response
         except (aiohttp.ClientError, ValueError, OSError) as error:
             if isinstance(error, TimeoutError):
@@ -187,12 +264,12 @@ class HttpClient:
         limit = self._policy.response_bytes
         expected = response.content_length if response.method != "HEAD" else None
         if expected is not None and expected > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         body = bytearray()
         with self._holding(0) as hold:
             async for chunk in response.content.iter_any():
                 if len(body) + len(chunk) > limit:
-                    raise _too_large(limit)
+                    raise too_large(limit)
                 hold(len(chunk))
                 body += chunk
             return Response(response.status, headers, bytes(body))
@@ -240,7 +317,6 @@ class HttpClient:
             self._sessions[proxied] = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS),
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                 auto_decompress=False,
                 trust_env=False,
@@ -259,6 +335,23 @@ class HttpClient:
         if not self._policy.may_be_opened(ip_address(address[0])):
             raise Refused("the slightfile does not grant a request to this server")
         return socket(family, kind, protocol)
+
+
+def _hop(request: Request) -> _Hop:
+    """Raises InvalidRequest and InvalidUrl."""
+    headers = fields.for_request(request.headers)
+    url = urls.parse(request.url)
+    if url.authorization and not any(name.lower() == "authorization" for name, _ in headers):
+        headers.append(("Authorization", url.authorization))
+    return _Hop(request.method, url, headers, request.body)
+
+
+def _check(response: aiohttp.ClientResponse, proxy: Proxy | None) -> None:
+    """Raises RefusedByProxy and InvalidResponse."""
+    if response.status == 407 and proxy is not None:
+        raise _refused_by(proxy, 407)
+    if not 200 <= response.status <= 999:
+        raise InvalidResponse(f"the response has the status {response.status}")
 
 
 def _make_tls_context() -> ssl.SSLContext:
@@ -311,11 +404,6 @@ def _redirected(hop: _Hop, response: aiohttp.ClientResponse) -> _Hop | None:
 # Errors. Their texts are the guest's to read: none has an address, or anything about a proxy.
 
 
-def _too_large(limit: int) -> TooLarge:
-    notice = f"http-client: a response has more than {limit >> 20} MiB; if the module needs it, raise MAX_RESPONSE_MIB"
-    return TooLarge(f"the response's body has more than {limit} bytes", notice)
-
-
 def _refused_by(proxy: Proxy, status: int) -> RefusedByProxy:
     mend = "give it USER:PASSWORD@ in" if status == 407 else "ask whoever runs it, or correct"
     notice = (
@@ -337,12 +425,19 @@ def _described(error: Exception, url: Url, proxy: Proxy | None) -> HttpClientErr
         case aiohttp.ClientConnectorCertificateError():
             reason = _reason(error)
             mend = "SSL_CERT_FILE can name a file with the certificates to trust"
-            return Unreachable(f"the server can't be trusted: {reason}", f"{where}: {reason}; {mend}")
+            return Untrusted(f"the server can't be trusted: {reason}", f"{where}: {reason}; {mend}")
         case aiohttp.ClientConnectorError(os_error=TimeoutError()):
-            return TimedOut("there was no connection to the server in time")
+            return NotConnectedInTime("there was no connection to the server in time")
         case aiohttp.ClientConnectorError():
             reason = _reason(error)
-            return Unreachable(f"the server can't be reached: {reason}", f"{where} can't be reached: {reason}")
+            match error.os_error:
+                case ssl.SSLError():
+                    kind: type[Unreachable] = TlsFailed
+                case gaierror():
+                    kind = UnknownName
+                case _:
+                    kind = Unreachable
+            return kind(f"the server can't be reached: {reason}", f"{where} can't be reached: {reason}")
         case aiohttp.ClientPayloadError():
             return Broken("the response ended before it was whole, or its body is malformed")
         case aiohttp.ClientResponseError():

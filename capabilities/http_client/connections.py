@@ -14,6 +14,8 @@ from aiohttp import TCPConnector
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.streams import StreamReader
 
+from capabilities.http.connection import Ending
+
 EARLY_LIMIT = 20
 """How many responses below 200 may come before the one that counts: RFC 9110 section 15.2."""
 
@@ -36,11 +38,14 @@ class _Connection(ResponseHandler):
         """The body of the response, once its head is there."""
         self._early = 0
         """How many responses below 200 have come."""
+        self.ending = Ending()
+        """What is kept of the response, for its trailers."""
 
     def set_response_params(self, **params: Any) -> None:
         """Called for each request."""
         self._answer = None
         self._early = 0
+        self.ending = Ending()
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
@@ -59,4 +64,6 @@ class _Connection(ResponseHandler):
         if data and self._answer is not None and self._answer.is_eof():
             self.abort()
             return
+        if data:
+            self.ending.add(data)
         super().data_received(data)

@@ -1,8 +1,9 @@
-"""Answers a guest's `http-client` imports."""
+"""Answers a guest's `http-client` imports, and what components import in its place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from bindgen.runtime import Err
 from capabilities import http_client, notices
@@ -19,11 +20,55 @@ from capabilities.bindings.http_types import (
 from capabilities.http.message import guest_headers
 from capabilities.http_client import Client, HttpClientError
 
+if TYPE_CHECKING:
+    from capabilities.wasi.http_0_3_client import ClientHost
+    from capabilities.wasi.http_outgoing import OutgoingHandlerHost
+
 
 def hosts(grants: Mapping[str, Client]) -> dict[str, object]:
-    """What answers the interface of the family, which has no names: there is one grant."""
+    """What answers the interfaces of the family, which has no names: there is one grant."""
     (client,) = grants.values()
-    return {"http-client": HttpClientHost(client)}
+    return {
+        "http-client": HttpClientHost(client),
+        "wasi:http/outgoing-handler@0.2.12": OutgoingHandler(client),
+        "wasi:http/client@0.3.0": ComponentClient(client),
+    }
+
+
+class OutgoingHandler:
+    """Answers `wasi:http/outgoing-handler` with what is imported for the first request: nothing else needs it."""
+
+    __slots__ = ("_client", "_host")
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._host: OutgoingHandlerHost | None = None
+
+    async def handle(self, request: Any, options: Any) -> Any:
+        """Raises Err[ErrorCode]."""
+        if self._host is None:
+            from capabilities.wasi.http_outgoing import OutgoingHandlerHost
+
+            self._host = OutgoingHandlerHost(self._client)
+        return await self._host.handle(request, options)
+
+
+class ComponentClient:
+    """The same for `wasi:http/client`."""
+
+    __slots__ = ("_client", "_host")
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._host: ClientHost | None = None
+
+    async def send(self, request: Any) -> Any:
+        """Raises Err[ErrorCode]."""
+        if self._host is None:
+            from capabilities.wasi.http_0_3_client import ClientHost
+
+            self._host = ClientHost(self._client)
+        return await self._host.send(request)
 
 
 class HttpClientHost:

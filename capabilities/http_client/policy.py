@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TypeVar
 
 from capabilities.errors import ConfigError
-from capabilities.http_client import InvalidUrl, Refused
+from capabilities.http_client import InvalidUrl, Refused, RefusedAddress
 from capabilities.http_client.addresses import is_public, unmapped
 from capabilities.http_client.urls import PORTS, Address, Url, as_address, bracketed, canonical_host
 
@@ -63,12 +64,14 @@ class Policy:
         it is one."""
         if url.scheme not in self.schemes:
             add = _line("ALLOW_SCHEMES", (*self.schemes, url.scheme))
-            raise _refusal(url.origin, f"by {url.scheme}, which the slightfile does not grant", add)
+            raise _refusal(url.origin, f"by {url.scheme}, which the slightfile does not grant", add, Refused)
         if not any(pattern.matches(url.host, url.port) for pattern in self.hosts):
             granted = [pattern.text for pattern in self.hosts]
             port = "" if url.port in PORTS.values() else f":{url.port}"
             add = _line("ALLOW_HOSTS", (*granted, f"{bracketed(url.host)}{port}"))
-            raise _refusal(url.origin, f"which the slightfile does not grant (it grants {', '.join(granted)})", add)
+            raise _refusal(
+                url.origin, f"which the slightfile does not grant (it grants {', '.join(granted)})", add, Refused
+            )
         if url.address is not None:
             self.check_addresses(url.host, url.port, [url.address])
 
@@ -107,10 +110,11 @@ class Policy:
             address.is_loopback and any(is_own_name(pattern.host) for pattern in self.hosts)
         )
 
-    def address_refusal(self, host: str, port: int, address: Address) -> Refused:
+    def address_refusal(self, host: str, port: int, address: Address) -> RefusedAddress:
         add = _line("ALLOW_PRIVATE", (*map(str, self.private), str(unmapped(address))))
         where = f"{bracketed(host)}:{port}" + ("" if as_address(host) else f", which is at {address}")
-        return _refusal(where, "and that is no public address, nor one that the slightfile grants", add)
+        why = "and that is no public address, nor one that the slightfile grants"
+        return _refusal(where, why, add, RefusedAddress)
 
 
 def is_own_name(host: str) -> bool:
@@ -118,8 +122,11 @@ def is_own_name(host: str) -> bool:
     return host == "localhost" or host.endswith(".localhost")
 
 
-def _refusal(where: str, why: str, line: str) -> Refused:
-    return Refused(
+R = TypeVar("R", bound=Refused)
+
+
+def _refusal(where: str, why: str, line: str, kind: type[R]) -> R:
+    return kind(
         "the slightfile does not grant a request to this server",
         f"http-client: the module asked for {where}, {why}; add to the [capability.configs] of the capability "
         f'with resource = "http-client": {line}',

@@ -203,3 +203,15 @@ def test_the_host_of_a_full_url_is_the_host_that_a_handler_sees() -> None:
             ]
 
     asyncio.run(main())
+
+
+def test_no_trailer_becomes_a_header_of_the_next_request() -> None:
+    async def main() -> list[list[str]]:
+        functions = Functions(hello=hello, echo=plain_echo)
+        first = POST + CHUNKED + b"1\r\na\r\n0\r\nX: y\r\n\r\n"
+        async with serving(functions, *ROUTES) as server:
+            await server.raw(first + GET + b"Connection: close\r\n\r\n")
+            await server.raw(first, GET + b"Connection: close\r\n\r\n")
+        return [[name for name, _ in request.headers or ()] for request in functions.seen]
+
+    assert asyncio.run(main()) == [["host", "transfer-encoding"], ["host", "connection"]] * 2
