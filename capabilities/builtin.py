@@ -14,7 +14,16 @@ from capabilities.families import RUNTIME, Family, ResourceType
 
 _KEYVALUE = Family(
     "keyvalue",
-    {"keyvalue": "capabilities.bindings.keyvalue", "kv": "capabilities.bindings.kv"},
+    {
+        "keyvalue": "capabilities.bindings.keyvalue",
+        "kv": "capabilities.bindings.kv",
+        "wasi:keyvalue/store@0.2.0-draft": "capabilities.bindings.wasi_keyvalue_0_2_0_draft.store",
+        "wasi:keyvalue/atomics@0.2.0-draft": "capabilities.bindings.wasi_keyvalue_0_2_0_draft.atomics",
+        "wasi:keyvalue/batch@0.2.0-draft": "capabilities.bindings.wasi_keyvalue_0_2_0_draft.batch",
+        "wasi:keyvalue/store@0.2.0-draft2": "capabilities.bindings.wasi_keyvalue_0_2_0_draft2.store",
+        "wasi:keyvalue/atomics@0.2.0-draft2": "capabilities.bindings.wasi_keyvalue_0_2_0_draft2.atomics",
+        "wasi:keyvalue/batch@0.2.0-draft2": "capabilities.bindings.wasi_keyvalue_0_2_0_draft2.batch",
+    },
     host="capabilities.keyvalue.host:hosts",
     embedded="keyvalue.memory",
     named=True,
@@ -91,7 +100,11 @@ _HTTP_TYPES = (
 
 _HTTP_CLIENT = Family(
     "http-client",
-    {"http-client": "capabilities.bindings.http_client"},
+    {
+        "http-client": "capabilities.bindings.http_client",
+        "wasi:http/outgoing-handler@0.2.12": "capabilities.bindings.wasi_http_0_2.outgoing_handler",
+        "wasi:http/client@0.3.0": "capabilities.bindings.wasi_http_0_3.client",
+    },
     host="capabilities.http_client.host:hosts",
     embedded="http-client",
 )
@@ -178,7 +191,13 @@ _MESSAGING_TYPES = (
 
 _CONFIGS = Family(
     "configs",
-    {"configs": "capabilities.bindings.configs"},
+    {
+        "configs": "capabilities.bindings.configs",
+        "wasi:config/store@0.2.0-rc.1": "capabilities.bindings.wasi_config_0_2_0_rc_1.store",
+        "wasi:config/store@0.2.0-draft-2024-09-27": "capabilities.bindings.wasi_config_0_2_0_draft_2024_09_27.store",
+        "wasi:config/store@0.2.0-draft": "capabilities.bindings.wasi_config_0_2_0_draft.store",
+        "wasi:config/runtime@0.2.0-draft": "capabilities.bindings.wasi_config_0_2_0_draft.runtime",
+    },
     host="capabilities.configs.host:hosts",
     embedded="configs.memory",
     named=True,

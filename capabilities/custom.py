@@ -23,6 +23,9 @@ from capabilities.registry import Family, RegistryError, ResourceType
 TEXT_LIMIT = 300
 """How many characters of an exception's text are shown."""
 
+_PACKAGES = "slight_py_file_"
+"""How the names of the packages begin that stand for folders of Python files."""
+
 
 # A class in a Python file, which a slightfile names.
 
@@ -87,12 +90,17 @@ def load(path: str) -> ModuleType:
 
 def _package(folder: str) -> str:
     """The name of the package that stands for a folder of Python files, the same in every process."""
-    name = f"slight_py_file_{hashlib.sha256(folder.encode(errors='surrogateescape')).hexdigest()[:16]}"
+    name = f"{_PACKAGES}{hashlib.sha256(folder.encode(errors='surrogateescape')).hexdigest()[:16]}"
     if name not in sys.modules:
         package = ModuleType(name)
         package.__path__ = [folder]
         sys.modules[name] = package
     return name
+
+
+def is_of_file(module: str) -> bool:
+    """Whether the module of that name is a Python file that a slightfile names, or lies beside one."""
+    return module.startswith(_PACKAGES)
 
 
 def _hint(error: BaseException, folder: str) -> str:
@@ -113,7 +121,7 @@ def _interfaces(found: type) -> dict[str, str]:
     if not isinstance(modules, tuple | list) or not modules:
         raise RegistryError(
             f"{found.__name__} does not say which interfaces it serves; write `INTERFACES = (greeter,)` in the class, "
-            "for the module `greeter` that `slight-py bindgen python --import greeter.wit` makes"
+            "for the module `greeter` that `slight-py bindgen python` makes of your interface"
         )
     interfaces: dict[str, str] = {}
     for module in modules:
@@ -122,7 +130,7 @@ def _interfaces(found: type) -> dict[str, str]:
             shown = module.__name__.rpartition(".")[2] if isinstance(module, ModuleType) else repr(module)[:80]
             raise RegistryError(
                 f"INTERFACES of {found.__name__} holds {shown}, which is no module that "
-                "`slight-py bindgen python --import` made"
+                "`slight-py bindgen python` made of an interface that guests import"
             )
         interfaces[imports[0].module] = module.__name__
     return interfaces

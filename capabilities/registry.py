@@ -127,7 +127,7 @@ def load_bindings(family: Family, interface: str) -> ModuleType:
     found: ModuleType = _import(family.name, name)
     if {each.module for each in getattr(found, "IMPORTS", ())} != {interface}:
         raise RegistryError(
-            f"{family.name} cannot be used: {name} is not what `slight-py bindgen python --import` makes of {interface}"
+            f"{family.name} cannot be used: {name} is not what `slight-py bindgen python` makes of {interface}"
         )
     return found
 

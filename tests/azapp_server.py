@@ -14,6 +14,7 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -24,6 +25,9 @@ ID = "an-id"
 SECRET = base64.b64encode(b"a secret of the tests").decode()
 VALUE_LIMIT = 10_000
 """In bytes, of a key and its value."""
+
+PAGE = 3
+"""How many settings one answer has, where all are asked for."""
 
 SIGNED = "x-ms-date;host;x-ms-content-sha256"
 
@@ -95,6 +99,8 @@ class Service:
             return problem(401, reason)
         if "api-version" not in request.query:
             return problem(400, "api-version is missing")
+        if request.path == "/kv" and request.method == "GET" and request.query.get("label") == "\0":
+            return self._page(int(request.query.get("after", 0)))
         if not request.path.startswith("/kv/"):
             return problem(404, "no such resource")
         key = unquote(request.raw_path.partition("?")[0].removeprefix("/kv/"))
@@ -105,8 +111,17 @@ class Service:
             self.settings[key] = value
         elif key not in self.settings:
             return web.Response(status=404)
-        answer = {"key": key, "value": self.settings[key], "label": None, "locked": False, "etag": "1", "tags": {}}
-        return web.json_response(answer, content_type="application/vnd.microsoft.appconfig.kv+json")
+        return web.json_response(self._setting(key), content_type="application/vnd.microsoft.appconfig.kv+json")
+
+    def _setting(self, key: str) -> dict[str, Any]:
+        return {"key": key, "value": self.settings[key], "label": None, "locked": False, "etag": "1", "tags": {}}
+
+    def _page(self, start: int) -> web.Response:
+        """Some of the settings, and where the next ones are."""
+        answer: dict[str, Any] = {"items": [self._setting(key) for key in list(self.settings)[start : start + PAGE]]}
+        if start + PAGE < len(self.settings):
+            answer["@nextLink"] = f"/kv?api-version=1.0&label=%00&after={start + PAGE}"
+        return web.json_response(answer, content_type="application/vnd.microsoft.appconfig.kvset+json")
 
 
 def problem(status: int, title: str) -> web.Response:

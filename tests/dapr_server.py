@@ -141,6 +141,12 @@ class Sidecar:
                 return self._violation(f"save: {key!r} has no value")
             if problem := bad_options(entry.get("options", {})):
                 return self._violation(f"save: {problem}")
+            expected = entry.get("etag")
+            if expected is not None and states.get(key, (b"", ""))[1] != expected:
+                status = 500 if self._options.old_etags else 409
+                return error(
+                    status, "ERR_STATE_SAVE", f"failed saving state in state store: possible etag mismatch: {key}"
+                )
             if "\\u0000" in json.dumps(entry["value"]):
                 return error(500, "ERR_STATE_SAVE", "unsupported Unicode escape sequence")  # as PostgreSQL says it
             states[key] = as_go_writes(entry["value"]), str(next(self._etags))

@@ -17,6 +17,9 @@ KEY_LIMIT = 4096
 VALUE_LIMIT = 1024 * 1024
 """How long a value may be, in bytes. What keeps the settings may allow less."""
 
+ALL_LIMIT = 16 * 1024 * 1024
+"""How much all settings of a name may have, in bytes of their keys and values, where they are asked for together."""
+
 
 class ConfigsError(CapabilityError):
     """Anything that can go wrong with settings and has no class of its own."""
@@ -62,6 +65,22 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Lets go of what the backend holds."""
         ...
+
+
+class Listed(Protocol):
+    """What a backend may be able to do besides. One that can't has no such method."""
+
+    async def items(self, name: str) -> list[tuple[str, bytes]]:
+        """All settings of those that the guest opened under `name`, in no particular order. Raises ConfigsError, also
+        past ALL_LIMIT."""
+        ...
+
+
+def check_items(items: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """The same settings. Raises ConfigsError past ALL_LIMIT."""
+    if sum(len(key.encode()) + len(value) for key, value in items) > ALL_LIMIT:
+        raise ConfigsError(f"the settings have more than {ALL_LIMIT} bytes in all")
+    return items
 
 
 def check_key(key: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from capabilities import endpoints
-from capabilities.configs import ConfigsError, InvalidValue, IoFailed, PermissionDenied, not_found
+from capabilities.configs import ConfigsError, InvalidValue, IoFailed, PermissionDenied, check_items, not_found
 from capabilities.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 KEYS = ("AZAPPCONFIG_ENDPOINT", "AZAPPCONFIG_KEYID", "AZAPPCONFIG_KEYSECRET")
 """The configs. Those that the slightfile doesn't have come from the environment, as with Spiderlightning's slight."""
+
+_NO_LABEL = "\0"
+"""What stands for no label in a request for settings."""
 
 SECONDS = 10.0
 """How long a request may take, with all that it waits for."""
@@ -56,6 +59,17 @@ class AppConfiguration:
         if setting is None or setting.value is None:
             raise not_found(key)
         return str(setting.value).encode()
+
+    async def items(self, name: str) -> list[tuple[str, bytes]]:
+        """Those without a label, as `get` finds them."""
+        found: list[tuple[str, bytes]] = []
+        try:
+            async with asyncio.timeout(SECONDS):
+                async for setting in self._connected().list_configuration_settings(label_filter=_NO_LABEL):
+                    found.append((setting.key, (setting.value or "").encode()))
+        except Exception as error:
+            raise self._mapped(error) from None
+        return check_items(found)
 
     async def set(self, name: str, key: str, value: bytes) -> None:
         from azure.appconfiguration import ConfigurationSetting

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
-from capabilities.configs import InvalidValue, NotFound, PermissionDenied
+from capabilities.configs import InvalidValue, NotFound, PermissionDenied, check_items
 from capabilities.configs.memory import MemoryConfigs
 from capabilities.errors import ConfigError
 from capabilities.grants import quote
@@ -45,6 +45,11 @@ class EnvironmentConfigs:
                 raise
             return value
 
+    async def items(self, name: str) -> list[tuple[str, bytes]]:
+        """The variables that a guest may read, but for those whose names aren't UTF-8."""
+        found = {key: value for raw, value in os.environb.items() if (key := _decoded(raw)) and self._is_granted(key)}
+        return check_items([*(found | dict(await self._written.items(""))).items()])
+
     async def set(self, name: str, key: str, value: bytes) -> None:
         self._check(key)
         if b"\0" in value:
@@ -54,12 +59,23 @@ class EnvironmentConfigs:
     def _check(self, key: str) -> None:
         if not key or "=" in key or "\0" in key:
             raise InvalidValue("the name of an environment variable is not empty, and has no '=' and no NUL in it")
-        if not any(fnmatchcase(key, pattern) for pattern in self._patterns):
+        if not self._is_granted(key):
             raise PermissionDenied(
                 f"the environment variable {quote(key)} is not granted",
                 f"configs.envvars: the module asked for the environment variable {quote(key)}, which VARIABLES does "
                 "not name; add it there",
             )
 
+    def _is_granted(self, key: str) -> bool:
+        return any(fnmatchcase(key, pattern) for pattern in self._patterns)
+
     async def close(self) -> None:
         """Nothing: what was set stays until the run ends."""
+
+
+def _decoded(name: bytes) -> str:
+    """Nothing, where it isn't UTF-8."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return ""

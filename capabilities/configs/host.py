@@ -1,4 +1,4 @@
-"""Answers a guest's `configs` imports with the settings that it is granted."""
+"""Answers a guest's `configs` imports, and those of `wasi:config`, with the settings that it is granted."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from capabilities.bindings.configs import (
 from capabilities.configs import Backend, InvalidValue, IoFailed, NotFound, PermissionDenied, check_key, check_value
 from capabilities.errors import CapabilityError
 from capabilities.grants import Grants
+from capabilities.wasi import config as wasi_config
 
 
 def hosts(grants: Mapping[str, Backend]) -> dict[str, object]:
     """What answers each interface of the family. `grants` says which backend keeps the settings of which name."""
-    return {"configs": ConfigsHost(grants)}
+    return {"configs": ConfigsHost(grants), **wasi_config.hosts(grants)}
 
 
 class ConfigsHost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from capabilities.configs import ConfigsError, not_found
+from capabilities.configs import ConfigsError, check_items, not_found
 
 LIMIT = 16 * 1024 * 1024
 """How much all settings may take, in bytes of their names, keys and values and ENTRY_BYTES each."""
@@ -32,6 +32,9 @@ class MemoryConfigs:
         if value is None:
             raise not_found(key)
         return value
+
+    async def items(self, name: str) -> list[tuple[str, bytes]]:
+        return check_items([(key, value) for (opened, key), value in self._settings.items() if opened == name])
 
     async def set(self, name: str, key: str, value: bytes) -> None:
         """Raises ConfigsError, and changes nothing, where the limit leaves no room."""

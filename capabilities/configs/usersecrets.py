@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import ClassVar
 
-from capabilities.configs import IoFailed, PermissionDenied, not_found
+from capabilities.configs import IoFailed, PermissionDenied, check_items, not_found
 from capabilities.configs.vault import VaultError, decrypt
 from capabilities.grants import quote
 
@@ -30,6 +30,9 @@ class UserSecrets:
             raise IoFailed(
                 "the secret can't be read", f"configs.usersecrets: the secret {quote(key)} can't be read: {error}"
             ) from None
+
+    async def items(self, name: str) -> list[tuple[str, bytes]]:
+        return check_items([(key, await self.get(name, key)) for key in self._encrypted])
 
     async def set(self, name: str, key: str, value: bytes) -> None:
         """Refused: a guest would write into the file that says what it may do."""

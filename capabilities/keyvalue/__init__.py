@@ -6,7 +6,11 @@ share: their Protocols, and the limits and errors that make them answer alike.
 
 from __future__ import annotations
 
+import asyncio
+import random
+import re
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import ClassVar, Protocol
 
 from capabilities.errors import CapabilityError
@@ -24,9 +28,25 @@ LISTING_LIMIT = 64 * 1024 * 1024
 
 LISTING_KEY_BYTES = 32
 
+NUMBERS = range(-(2**63), 2**63)
+"""The numbers that `increment` counts in: those of a signed integer of 64 bits, as in Redis."""
+
+INCREMENT_ATTEMPTS = 30
+"""How often an increment is tried anew where somebody changes the value at the same time."""
+
+INCREMENT_PAUSE = 0.05
+"""How long it waits before it tries again, in seconds, at most for each time that it has failed."""
+
+_NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
+"""A number in decimal digits, in the one form that Redis takes."""
+
 
 class StoreError(CapabilityError):
     """Anything that can go wrong with a store and has no class of its own."""
+
+
+class NoSuchStore(StoreError):
+    """What keeps the stores has none of this name, and makes none."""
 
 
 class KeyNotFound(StoreError):
@@ -102,6 +122,36 @@ class Store(Protocol):
         ...
 
 
+class Atomic(Protocol):
+    """What a store may be able to do besides, so that nothing comes between its reading and its writing, whoever else
+    uses the store through slight-py. A store that can't has no such method."""
+
+    async def increment(self, key: str, delta: int) -> int:
+        """Adds to the number under the key, which is 0 where there is no value, and returns the sum. `delta` is one of
+        NUMBERS.
+
+        The value is the number in decimal digits. Raises InvalidValue for a value that is no number of NUMBERS, and for
+        a sum that is none; nothing is changed then.
+        """
+        ...
+
+    async def read(self, key: str) -> tuple[bytes | None, str]:
+        """The value under the key, None where there is none, and its version for `swap`."""
+        ...
+
+    async def swap(self, key: str, version: str, value: bytes) -> bool:
+        """Puts the value under the key where what is there is still of that version, and says whether it did."""
+        ...
+
+
+class Probed(Protocol):
+    """What a store may be able to do besides, where that is cheaper than to get the value."""
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is a value under the key."""
+        ...
+
+
 class Listing:
     """The keys that a store is found to have, page by page, up to LISTING_LIMIT."""
 
@@ -140,3 +190,41 @@ def key_not_found(key: str) -> KeyNotFound:
 
 def too_many_keys() -> StoreError:
     return StoreError("the store holds more keys than can be listed at once")
+
+
+def too_many_changes(key: str) -> StoreError:
+    return StoreError(f"the value under {quote(key)} is changed by others all the time")
+
+
+# Numbers and versions.
+
+
+def parse_number(value: bytes) -> int:
+    """The number that a value is. Raises InvalidValue for any other."""
+    if not _NUMBER.fullmatch(value) or (number := int(value)) not in NUMBERS:
+        raise InvalidValue("the value under the key is no number: decimal digits that fit into 64 bits with a sign")
+    return number
+
+
+def add(value: bytes | None, delta: int) -> int:
+    """The number that a value is, or 0 where there is none, and `delta`. Raises InvalidValue."""
+    number = (0 if value is None else parse_number(value)) + delta
+    if number not in NUMBERS:
+        raise InvalidValue(f"the sum {number} doesn't fit into 64 bits with a sign")
+    return number
+
+
+def version_of(value: bytes | None) -> str:
+    """The version of a value where what keeps it has none of its own: its SHA-256, and the empty text for no value."""
+    return "" if value is None else sha256(value).hexdigest()
+
+
+async def increment_by_swap(store: Atomic, key: str, delta: int) -> int:
+    """An increment for stores that can swap alone. Raises StoreError where others change the value again and again."""
+    for attempt in range(1, INCREMENT_ATTEMPTS + 1):
+        value, version = await store.read(key)
+        number = add(value, delta)
+        if await store.swap(key, version, b"%d" % number):
+            return number
+        await asyncio.sleep(random.uniform(0, INCREMENT_PAUSE * attempt))
+    raise too_many_changes(key)

@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from capabilities import azure, endpoints
 from capabilities.errors import CapabilityError
@@ -21,11 +21,14 @@ from capabilities.keyvalue import (
     ConnectionFailed,
     InvalidKey,
     InvalidValue,
+    KeyNotFound,
     Listing,
+    NoSuchStore,
     StoreError,
     TimedOut,
     check_value,
     encode,
+    increment_by_swap,
     key_not_found,
 )
 from capabilities.keyvalue.escaping import Escaping
@@ -130,7 +133,7 @@ class AzureBlobBackend:
             return AuthenticationFailed("Azure refuses the account and key", f"{self.place}: {notice}")
         if code == "ContainerNotFound":
             notice = f"there is no container {container}; create it"
-            return StoreError("Azure has no container for this store", f"{self.place}: {notice}")
+            return NoSuchStore("Azure has no container for this store", f"{self.place}: {notice}")
         if status in (429, 503):
             return TimedOut("Azure has too many requests", f"{self.place}: it has too many requests ({word})")
         if status == 413:
@@ -160,12 +163,16 @@ class AzureBlobStore:
         self._container = container
 
     async def get(self, key: str) -> bytes:
+        return (await self._download(key))[0]
+
+    async def _download(self, key: str) -> tuple[bytes, str]:
+        """The value and the ETag of its blob."""
         name = _KEYS.escape(key)
         async with self._backend.call(self._container, key) as client:
             stream = await client.get_blob_client(self._container, name).download_blob()
             if stream.size > VALUE_LIMIT:
                 raise InvalidValue(f"the blob has {stream.size} bytes: too many for a value")
-            return await stream.readall()
+            return await stream.readall(), stream.properties.etag
 
     async def set(self, key: str, value: bytes) -> None:
         name = _KEYS.escape(key)
@@ -173,6 +180,43 @@ class AzureBlobStore:
         async with self._backend.call(self._container) as client:
             blob = client.get_blob_client(self._container, name)
             await blob.upload_blob(value, overwrite=True, length=len(value))
+
+    async def exists(self, key: str) -> bool:
+        name = _KEYS.escape(key)
+        try:
+            async with self._backend.call(self._container, key) as client:
+                await client.get_blob_client(self._container, name).get_blob_properties()
+        except KeyNotFound:
+            return False
+        return True
+
+    async def increment(self, key: str, delta: int) -> int:
+        return await increment_by_swap(self, key, delta)
+
+    async def read(self, key: str) -> tuple[bytes | None, str]:
+        """A blob's version is its ETag, which every change replaces."""
+        try:
+            return await self._download(key)
+        except KeyNotFound:
+            return None, ""
+
+    async def swap(self, key: str, version: str, value: bytes) -> bool:
+        """Not sent again: the second request would find what the first one wrote."""
+        from azure.core import MatchConditions
+        from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
+
+        name = _KEYS.escape(key)
+        check_value(value)
+        condition: dict[str, Any] = {"overwrite": False}
+        if version:
+            condition = {"overwrite": True, "etag": version, "match_condition": MatchConditions.IfNotModified}
+        async with self._backend.call(self._container) as client:
+            blob = client.get_blob_client(self._container, name)
+            try:
+                await blob.upload_blob(value, length=len(value), retry_total=0, **condition)
+            except (ResourceExistsError, ResourceModifiedError):
+                return False
+        return True
 
     async def keys(self) -> list[str]:
         """Blobs whose names are none of `escaping`, which others may have put there, are left out."""

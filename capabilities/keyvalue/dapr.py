@@ -30,10 +30,12 @@ from capabilities.keyvalue import (
     InvalidKey,
     InvalidValue,
     Listing,
+    NoSuchStore,
     StoreError,
     TimedOut,
     check_value,
     encode,
+    increment_by_swap,
     key_not_found,
 )
 from capabilities.keyvalue.escaping import Escaping
@@ -78,6 +80,8 @@ _STORE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _BYTES = "slight-py-base64"
 """The one name in the object that stands for a value which is no text."""
 
+_CANT_SWAP = "this state store of Dapr can't compare and swap"
+_CANT_CREATE = "Dapr can't compare and swap where there is no value yet: set one first"
 _CANT_QUERY = "this state store of Dapr can't list its keys"
 
 
@@ -177,7 +181,7 @@ class DaprBackend:
             return AuthenticationFailed("Dapr refuses the token", notice)
         if code in ("ERR_STATE_STORE_NOT_FOUND", "ERR_STATE_STORE_NOT_CONFIGURED", "ERR_STATE_STORES_NOT_CONFIGURED"):
             notice = f"{self.place}: there is no state store {store}; add a component of that name"
-            return StoreError("Dapr has no such state store", notice)
+            return NoSuchStore("Dapr has no such state store", notice)
         if answer.status == 413:
             notice = (
                 f"{self.place}: it takes no value of this size; start it with a larger --dapr-http-max-request-size"
@@ -207,24 +211,59 @@ class DaprStore:
         self._name = name
 
     async def get(self, key: str) -> bytes:
+        value = (await self._state(key))[0]
+        if value is None:
+            raise key_not_found(key)
+        return value
+
+    async def _state(self, key: str) -> tuple[bytes | None, str | None]:
+        """The value of a key, and its ETag, which not every state store has."""
         # Else some state stores read from a replica, which may not have the last value yet.
         answer = await self._send("GET", f"/{_in_path(key)}?consistency=strong")
         if answer.status == 204:
-            raise key_not_found(key)
+            return None, None
         if answer.status != 200:
             raise self._backend.failure(answer, self._name)
         value = await _maybe_in_thread(_from_json, answer.body)
         if len(value) > VALUE_BYTES:
             raise InvalidValue(f"the state has {len(value)} bytes: too many for a value")
-        return value
+        return value, answer.etag
 
     async def set(self, key: str, value: bytes) -> None:
-        check_value(value, VALUE_BYTES)
-        head = json.dumps({"key": _KEYS.escape(key), "options": {"consistency": "strong"}})[:-1].encode()
-        body = b"".join((b"[", head, b', "value": ', await _maybe_in_thread(_to_json, value), b"}]"))
-        answer = await self._send("POST", "", body)
+        answer = await self._save({"key": _KEYS.escape(key), "options": {"consistency": "strong"}}, value)
         if answer.status not in (200, 201, 204):
             raise self._backend.failure(answer, self._name)
+
+    async def _save(self, state: Mapping[str, Any], value: bytes) -> _Answer:
+        """What the sidecar says to a state that is to have this value, and is told the rest of it by `state`."""
+        check_value(value, VALUE_BYTES)
+        head = json.dumps(state)[:-1].encode()
+        body = b"".join((b"[", head, b', "value": ', await _maybe_in_thread(_to_json, value), b"}]"))
+        return await self._send("POST", "", body)
+
+    async def increment(self, key: str, delta: int) -> int:
+        return await increment_by_swap(self, key, delta)
+
+    async def read(self, key: str) -> tuple[bytes | None, str]:
+        """A state's version is its ETag. Raises StoreError where the state store has none."""
+        value, etag = await self._state(key)
+        if value is not None and not etag:
+            notice = f"{self._backend.place}: the state store {self._name} has no ETags, so it can't compare and swap; "
+            raise StoreError(_CANT_SWAP, f"{notice}use one that has, or another resource type")
+        return value, etag or ""
+
+    async def swap(self, key: str, version: str, value: bytes) -> bool:
+        """Raises StoreError where there was no value: without an ETag, Dapr checks nothing."""
+        if not version:
+            notice = f"{self._backend.place}: only a value that is there can be swapped or counted up; set one first"
+            raise StoreError(_CANT_CREATE, notice)
+        options = {"concurrency": "first-write", "consistency": "strong"}
+        answer = await self._save({"key": _KEYS.escape(key), "etag": version, "options": options}, value)
+        if answer.status in (200, 201, 204):
+            return True
+        if _is_etag_mismatch(answer):
+            return False
+        raise self._backend.failure(answer, self._name)
 
     async def keys(self) -> list[str]:
         """Dapr lists keys for the state stores alone that can be queried, and calls its query API an alpha."""

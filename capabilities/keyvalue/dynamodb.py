@@ -22,11 +22,14 @@ from capabilities.keyvalue import (
     InvalidKey,
     InvalidValue,
     Listing,
+    NoSuchStore,
     StoreError,
     TimedOut,
     check_value,
     encode,
+    increment_by_swap,
     key_not_found,
+    version_of,
 )
 from capabilities.keyvalue.escaping import Escaping
 
@@ -151,7 +154,7 @@ class DynamoDbBackend:
             return TimedOut("DynamoDB has too many requests", f"{self.place}: {notice}")
         if code == "ResourceNotFoundException":
             notice = f"there is no table {table}; create it with the string partition key '{_KEY}'"
-            return StoreError("DynamoDB has no table for this store", f"{self.place}: {notice}")
+            return NoSuchStore("DynamoDB has no table for this store", f"{self.place}: {notice}")
         if code == "ValidationException" and "size" in text.lower():
             return InvalidValue("DynamoDB takes no value of this size")
         if code == "ValidationException":
@@ -180,6 +183,13 @@ class DynamoDbStore:
         self._table = table
 
     async def get(self, key: str) -> bytes:
+        stored = await self._stored(key)
+        if stored is None:
+            raise key_not_found(key)
+        return self._value(stored)
+
+    async def _stored(self, key: str) -> Mapping[str, Any] | None:
+        """The attribute with the value of a key; None where there is no item."""
         answer = await self._backend.call(
             *("get_item", self._table),
             Key={_KEY: {"S": _KEYS.escape(key)}},
@@ -188,9 +198,10 @@ class DynamoDbStore:
             ExpressionAttributeNames=_NAMES,
         )
         item = answer.get("Item")
-        if item is None:
-            raise key_not_found(key)
-        match item.get(_VALUE):
+        return None if item is None else item.get(_VALUE, {})
+
+    def _value(self, stored: Mapping[str, Any]) -> bytes:
+        match stored:
             case {"B": bytes(value)}:
                 return value
             case {"S": str(text)}:
@@ -200,9 +211,54 @@ class DynamoDbStore:
 
     async def set(self, key: str, value: bytes) -> None:
         stored = _KEYS.escape(key)
-        check_value(value, ITEM_BYTES - len(_KEY) - len(_VALUE) - len(stored.encode()))
+        _check_item(stored, value)
         item = {_KEY: {"S": stored}, _VALUE: _attribute(value)}
         await self._backend.call("put_item", self._table, Item=item)
+
+    async def exists(self, key: str) -> bool:
+        answer = await self._backend.call(
+            *("get_item", self._table),
+            Key={_KEY: {"S": _KEYS.escape(key)}},
+            ConsistentRead=True,
+            ProjectionExpression="#k",
+            ExpressionAttributeNames={"#k": _KEY},
+        )
+        return "Item" in answer
+
+    async def increment(self, key: str, delta: int) -> int:
+        return await increment_by_swap(self, key, delta)
+
+    async def read(self, key: str) -> tuple[bytes | None, str]:
+        stored = await self._stored(key)
+        value = None if stored is None else self._value(stored)
+        return value, version_of(value)
+
+    async def swap(self, key: str, version: str, value: bytes) -> bool:
+        """On the condition that the value is still the one that is read first here, and was of that version."""
+        name = _KEYS.escape(key)
+        _check_item(name, value)
+        found = await self._stored(key)
+        if version_of(None if found is None else self._value(found)) != version:
+            return False
+        condition: dict[str, Any] = {
+            "ConditionExpression": "attribute_not_exists(#k)",
+            "ExpressionAttributeNames": {"#k": _KEY},
+        }
+        if found is not None:
+            condition = {
+                "ConditionExpression": "#v = :found",
+                "ExpressionAttributeNames": {"#v": _VALUE},
+                "ExpressionAttributeValues": {":found": found},
+            }
+        item = {_KEY: {"S": name}, _VALUE: _attribute(value)}
+        try:
+            await self._backend.call("put_item", self._table, Item=item, **condition)
+        except ConditionFailed as error:
+            if error.sent_again:
+                text = "the connection broke while the value was swapped: it may be the new one"
+                raise ConnectionFailed(text) from None
+            return False
+        return True
 
     async def keys(self) -> list[str]:
         """Items whose key is none of `escaping`, which others may have put there, are left out."""
@@ -236,6 +292,11 @@ class DynamoDbStore:
                 text = "the connection broke while the key was deleted: it is gone, and may not have been there"
                 raise ConnectionFailed(text) from None
             raise key_not_found(key) from None
+
+
+def _check_item(stored: str, value: bytes) -> None:
+    """Raises InvalidValue for a value that is too long beside its key."""
+    check_value(value, ITEM_BYTES - len(_KEY) - len(_VALUE) - len(stored.encode()))
 
 
 def _attribute(value: bytes) -> dict[str, str | bytes]:

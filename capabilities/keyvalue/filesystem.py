@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import ClassVar, ParamSpec, TypeVar
@@ -22,14 +24,27 @@ from capabilities.keyvalue import (
     VALUE_LIMIT,
     InvalidValue,
     IoFailed,
+    KeyNotFound,
+    TimedOut,
+    add,
     check_value,
     encode,
     key_not_found,
     too_many_keys,
+    version_of,
 )
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+LOCK_SECONDS = 10.0
+"""How long a change waits for the changes of others, which take microseconds."""
+
+LOCK_PAUSE = 0.0002
+"""How long it waits before it looks again, in seconds, the first time: twice as long each time after."""
+
+LOCK_LONGEST_PAUSE = 0.02
 
 
 class FilesystemBackend:
@@ -76,7 +91,11 @@ class FilesystemBackend:
 
 
 class FilesystemStore:
-    """One store. Every call opens its directory anew, so it may be removed and made again while guests run."""
+    """One store. Every call opens its directory anew, so it may be removed and made again while guests run.
+
+    Whatever changes a key holds a lock on the directory meanwhile (flock), so that nothing comes between the reading
+    and the writing of an increment or a swap, in this process or in another one of slight-py.
+    """
 
     __slots__ = ("_name", "_own", "_parent", "_shared")
 
@@ -104,40 +123,70 @@ class FilesystemStore:
         encode(key)
         await self._in_thread(self._delete, key)
 
+    async def exists(self, key: str) -> bool:
+        encode(key)
+        return await self._in_thread(self._exists, key)
+
+    async def increment(self, key: str, delta: int) -> int:
+        encode(key)
+        return await self._in_thread(self._increment, key, delta)
+
+    async def read(self, key: str) -> tuple[bytes | None, str]:
+        encode(key)
+        return await self._in_thread(self._read, key)
+
+    async def swap(self, key: str, version: str, value: bytes) -> bool:
+        encode(key)
+        check_value(value)
+        return await self._in_thread(self._swap, key, version, value)
+
     def _get(self, key: str) -> bytes:
-        name = file_name(key)
-        start = prefix(name, key)
         try:
-            with self._open_directory() as directory, open_plain(name, directory) as file:
-                size = os.fstat(file).st_size
-                if size > VALUE_LIMIT + len(start):
-                    raise InvalidValue(f"the file has {size} bytes: too many for a value")
-                with open(file, "rb", closefd=False) as reader:
-                    data = reader.read()
+            with self._open_directory() as directory:
+                return _read_file(directory, key)
         except FileNotFoundError:
             raise key_not_found(key) from None
-        if not data.startswith(start):
-            raise IoFailed(f"the file {name} does not start with its key")
-        return data[len(start) :]
+
+    def _exists(self, key: str) -> bool:
+        try:
+            with self._open_directory() as directory, open_plain(file_name(key), directory):
+                return True
+        except FileNotFoundError:
+            return False
 
     def _set(self, key: str, value: bytes) -> None:
-        """Writes a file of another name, then gives it the key's, so that readers see the old value or the new."""
+        self._make_directory()
+        with self._open_directory() as directory, _written(directory, key, value) as temporary, _locked(directory):
+            os.replace(temporary, file_name(key), src_dir_fd=directory, dst_dir_fd=directory)
+
+    def _increment(self, key: str, delta: int) -> int:
+        self._make_directory()
+        with self._open_directory() as directory, _locked(directory):
+            number = add(_maybe_read_file(directory, key), delta)
+            with _written(directory, key, b"%d" % number) as temporary:
+                os.replace(temporary, file_name(key), src_dir_fd=directory, dst_dir_fd=directory)
+        return number
+
+    def _read(self, key: str) -> tuple[bytes | None, str]:
+        try:
+            value: bytes | None = self._get(key)
+        except KeyNotFound:
+            value = None
+        return value, version_of(value)
+
+    def _swap(self, key: str, version: str, value: bytes) -> bool:
+        self._make_directory()
+        with self._open_directory() as directory, _written(directory, key, value) as temporary, _locked(directory):
+            if version_of(_maybe_read_file(directory, key)) != version:
+                os.unlink(temporary, dir_fd=directory)
+                return False
+            os.replace(temporary, file_name(key), src_dir_fd=directory, dst_dir_fd=directory)
+        return True
+
+    def _make_directory(self) -> None:
         os.makedirs(self._parent, mode=0o700, exist_ok=True)
         with self._open_parent() as parent, suppress(FileExistsError):
             os.mkdir(self._name, mode=0o700, dir_fd=parent)
-        name = file_name(key)
-        temporary = f".{secrets.token_hex(8)}"
-        with self._open_directory() as directory:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | IN_DIRECTORY
-            file = os.open(temporary, flags, mode=0o600, dir_fd=directory)
-            try:
-                with open(file, "wb") as writer:
-                    writer.write(prefix(name, key))
-                    writer.write(value)
-                os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            except BaseException:
-                os.unlink(temporary, dir_fd=directory)
-                raise
 
     def _keys(self) -> list[str]:
         keys = []
@@ -159,7 +208,7 @@ class FilesystemStore:
     def _delete(self, key: str) -> None:
         name = file_name(key)
         try:
-            with self._open_directory() as directory:
+            with self._open_directory() as directory, _locked(directory):
                 if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
                     raise FileNotFoundError
                 os.unlink(name, dir_fd=directory)
@@ -197,6 +246,66 @@ class FilesystemStore:
             mend = _MENDS.get(error.errno or errno.EIO, "name another place with DIRECTORY in the slightfile")
             notice = f"keyvalue.filesystem: {os.path.join(self._parent, self._name)}: {reason}; {mend}"
             raise IoFailed(reason, notice) from None
+
+
+def _read_file(directory: int, key: str) -> bytes:
+    """The value of a key. Raises FileNotFoundError."""
+    name = file_name(key)
+    start = prefix(name, key)
+    with open_plain(name, directory) as file:
+        size = os.fstat(file).st_size
+        if size > VALUE_LIMIT + len(start):
+            raise InvalidValue(f"the file has {size} bytes: too many for a value")
+        with open(file, "rb", closefd=False) as reader:
+            data = reader.read()
+    if not data.startswith(start):
+        raise IoFailed(f"the file {name} does not start with its key")
+    return data[len(start) :]
+
+
+def _maybe_read_file(directory: int, key: str) -> bytes | None:
+    try:
+        return _read_file(directory, key)
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _written(directory: int, key: str, value: bytes) -> Iterator[str]:
+    """A file of another name with what belongs under the key, so that readers see the old value or the new. It is to
+    be renamed or removed, and is removed where that fails."""
+    temporary = f".{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | IN_DIRECTORY
+    file = os.open(temporary, flags, mode=0o600, dir_fd=directory)
+    try:
+        with open(file, "wb") as writer:
+            writer.write(prefix(file_name(key), key))
+            writer.write(value)
+        yield temporary
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+
+
+@contextmanager
+def _locked(directory: int) -> Iterator[None]:
+    """Keeps every other change of the store out. Raises TimedOut where somebody else holds the lock for long."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    pause = LOCK_PAUSE
+    while True:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimedOut("the store's directory is locked by somebody else") from None
+        time.sleep(pause)
+        pause = min(2 * pause, LOCK_LONGEST_PAUSE)
+    try:
+        yield
+    finally:
+        fcntl.flock(directory, fcntl.LOCK_UN)
 
 
 _ALLOW = "let the user that runs slight-py read and write it, or name another place with DIRECTORY in the slightfile"

@@ -1,4 +1,4 @@
-"""Answers a guest's `keyvalue` and `kv` imports with the stores that it is granted."""
+"""Answers a guest's `keyvalue` and `kv` imports, and those of `wasi:keyvalue`, with the stores that it is granted."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from capabilities.keyvalue import (
     Store,
     TimedOut,
 )
+from capabilities.wasi import keyvalue as wasi_keyvalue
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ _CASES: tuple[tuple[type[CapabilityError], type[KeyvalueError]], ...] = (
 def hosts(grants: Mapping[str, Backend]) -> dict[str, object]:
     """What answers each interface of the family: see `KeyvalueStores` for `grants`."""
     stores = KeyvalueStores(grants)
-    return {"keyvalue": stores, "kv": KvStores(stores)}
+    return {"keyvalue": stores, "kv": KvStores(stores), **wasi_keyvalue.hosts(stores.grants)}
 
 
 class KeyvalueStores:
@@ -63,7 +64,7 @@ class KeyvalueStores:
     of its own.
     """
 
-    __slots__ = ("_grants",)
+    __slots__ = ("grants",)
 
     def __init__(self, grants: Mapping[str, Backend]) -> None:
         backends: dict[str, Backend] = copy(
@@ -71,12 +72,12 @@ class KeyvalueStores:
         )  # what it knows of the slightfile stays
         if "*" in backends:
             backends["*"] = _for_any_name(backends["*"])
-        self._grants = Grants("keyvalue", "store", backends)
+        self.grants = Grants("keyvalue", "store", backends)
 
     async def keyvalue_open(self, name: str) -> Keyvalue:
         """Raises Err[KeyvalueError]: `unexpected-error` for a name that is not granted."""
         try:
-            return _Keyvalue(await self._grants.of(name).open(name))
+            return _Keyvalue(await self.grants.of(name).open(name))
         except CapabilityError as error:
             raise _answer(error) from None
 

@@ -10,6 +10,9 @@ ends run on one machine: integers are in its own byte order.
 Keys are listed in pages, since a million at once would hold up both ends. The first answer to KEYS has a number, by
 which the parent knows the rest of the listing, and 0 where there is none; KEYS with that number as its value asks for
 the next page, FORGET with it ends the listing.
+
+INCREMENT has the number to add as its value, and is answered with the sum. The value of SWAP is the version (its length
+in a byte, its text) with the new value behind it, and the answer is empty where the version is another by now.
 """
 
 from __future__ import annotations
@@ -36,10 +39,12 @@ from capabilities.keyvalue import (
     KeyNotFound,
     StoreError,
     TimedOut,
+    add,
     check_value,
     encode,
     key_not_found,
     too_many_keys,
+    version_of,
 )
 
 ENTRY_BYTES = 192
@@ -89,8 +94,7 @@ class MemoryStores:
         self.used_bytes = 0
 
     def get(self, name: bytes, key: bytes) -> bytes:
-        store = self._stores.get(name)
-        value = None if store is None else store.get(key)
+        value = self._value(name, key)
         if value is None:
             raise key_not_found(key.decode())
         return value
@@ -113,6 +117,24 @@ class MemoryStores:
         store[key] = value
         self.used_bytes += growth
 
+    def exists(self, name: bytes, key: bytes) -> bool:
+        return self._value(name, key) is not None
+
+    def increment(self, name: bytes, key: bytes, delta: int) -> int:
+        number = add(self._value(name, key), delta)
+        self.set(name, key, b"%d" % number)
+        return number
+
+    def swap(self, name: bytes, key: bytes, version: str, value: bytes) -> bool:
+        if version_of(self._value(name, key)) != version:
+            return False
+        self.set(name, key, value)
+        return True
+
+    def _value(self, name: bytes, key: bytes) -> bytes | None:
+        store = self._stores.get(name)
+        return None if store is None else store.get(key)
+
     def keys(self, name: bytes) -> list[bytes]:
         store = self._stores.get(name)
         if store is None:
@@ -134,7 +156,7 @@ class MemoryStores:
 
 
 class MemoryStore:
-    """One store in this process. `get`, `set` and `delete` never suspend."""
+    """One store in this process. But for `keys`, no method suspends."""
 
     __slots__ = ("_name", "_stores")
 
@@ -154,6 +176,27 @@ class MemoryStore:
 
     async def delete(self, key: str) -> None:
         self._stores.delete(self._name, encode(key))
+
+    async def exists(self, key: str) -> bool:
+        return self._stores.exists(self._name, encode(key))
+
+    async def increment(self, key: str, delta: int) -> int:
+        return self._stores.increment(self._name, encode(key), delta)
+
+    async def read(self, key: str) -> tuple[bytes | None, str]:
+        return await _read(self, key)
+
+    async def swap(self, key: str, version: str, value: bytes) -> bool:
+        check_value(value)
+        return self._stores.swap(self._name, encode(key), version, value)
+
+
+async def _read(store: MemoryStore | RemoteMemoryStore, key: str) -> tuple[bytes | None, str]:
+    try:
+        value = await store.get(key)
+    except KeyNotFound:
+        return None, version_of(None)
+    return value, version_of(value)
 
 
 async def _decode_all(keys: list[bytes]) -> list[str]:
@@ -176,6 +219,8 @@ class _Operation(IntEnum):
     KEYS = 2
     DELETE = 3
     FORGET = 4
+    INCREMENT = 5
+    SWAP = 6
 
 
 _REQUEST = Struct("=BIII")
@@ -191,6 +236,15 @@ _ERRORS: Final[tuple[type[StoreError], ...]] = (
 """Status 1 and up: the classes of errors."""
 
 _COUNT = Struct("=I")
+_NUMBER = Struct("=q")
+_SWAPPED: Final = b"\1"
+_VERSION_LIMIT = 255
+_ANY_LENGTH: Final = range(VALUE_LIMIT + 1)
+_LENGTHS: Final[dict[int, range]] = {
+    _Operation.INCREMENT: range(_NUMBER.size, _NUMBER.size + 1),
+    _Operation.SWAP: range(1, 1 + _VERSION_LIMIT + VALUE_LIMIT + 1),
+}
+"""How long the value of a request may be, where that is not what a value may have."""
 _ANSWER_LIMIT = max(VALUE_LIMIT, LISTING_LIMIT + _COUNT.size)
 _WRITE_BATCH = 64 * 1024
 """Short answers are gathered up to this many bytes: a system call each would cost more than the answers."""
@@ -228,6 +282,15 @@ def _unpack_keys(listing: bytes) -> list[bytes]:
         keys.append(listing[start : start + length])
         start += length
     return keys
+
+
+def _pack_swap(version: str, value: bytes) -> bytes:
+    return b"".join((bytes((len(version),)), version.encode(), value))
+
+
+def _unpack_swap(packed: bytes) -> tuple[str, bytes]:
+    end = 1 + packed[0]
+    return packed[1:end].decode(errors="replace"), packed[end:]
 
 
 # The parent's end.
@@ -297,7 +360,11 @@ class _Server(asyncio.Protocol):
         if len(received) < _REQUEST.size:
             return None
         operation, name, key, value = _REQUEST.unpack_from(received)
-        if operation > max(_Operation) or name > KEY_LIMIT or key > KEY_LIMIT or value > VALUE_LIMIT:
+        if (
+            operation > max(_Operation)
+            or max(name, key) > KEY_LIMIT
+            or value not in _LENGTHS.get(operation, _ANY_LENGTH)
+        ):
             self._transport.abort()
             return None
         key_at = _REQUEST.size + name
@@ -333,6 +400,11 @@ class _Server(asyncio.Protocol):
                     self._listings.pop(_number(value), None)
                 case _Operation.DELETE:
                     self._stores.delete(name, key)
+                case _Operation.INCREMENT:
+                    return _OK, _NUMBER.pack(self._stores.increment(name, key, *_NUMBER.unpack(value)))
+                case _Operation.SWAP:
+                    version, value = _unpack_swap(value)
+                    return _OK, _SWAPPED if self._stores.swap(name, key, version, value) else b""
         except StoreError as error:
             return 1 + _ERRORS.index(type(error)), _pack_error(error)
         return _OK, b""
@@ -425,6 +497,18 @@ class RemoteMemoryStore:
 
     async def delete(self, key: str) -> None:
         await self._client.ask(_Operation.DELETE, self._name, encode(key))
+
+    async def increment(self, key: str, delta: int) -> int:
+        answer = await self._client.ask(_Operation.INCREMENT, self._name, encode(key), _NUMBER.pack(delta))
+        return int(_NUMBER.unpack(answer)[0])
+
+    async def read(self, key: str) -> tuple[bytes | None, str]:
+        return await _read(self, key)
+
+    async def swap(self, key: str, version: str, value: bytes) -> bool:
+        check_value(value)
+        packed = _pack_swap(version, value)
+        return await self._client.ask(_Operation.SWAP, self._name, encode(key), packed) == _SWAPPED
 
 
 class _Client(asyncio.Protocol):

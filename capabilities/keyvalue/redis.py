@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha1
 from os import strerror
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -54,6 +55,15 @@ BATCH_BYTES = 256 * 1024
 
 SCAN_COUNT = 1_000
 """How many of Redis's keys one SCAN looks at."""
+
+SWAP = b"""
+local value = redis.call('GET', KEYS[1])
+if ARGV[1] ~= (value and redis.sha1hex(value) or '') then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+"""A script of Redis, which runs whole before any other command: KEYS[1] becomes ARGV[2], if its value is still the one
+whose SHA-1 is ARGV[1]."""
 
 SETS = 256
 """How many sets the keys of a listing are in."""
@@ -199,6 +209,23 @@ class RedisStore:
         """Not repeatable: the second DEL would not find what the first one removed."""
         if not await self._redis.run("DEL", self._prefix + encode(key), repeatable=False):
             raise key_not_found(key)
+
+    async def exists(self, key: str) -> bool:
+        return bool(await self._redis.run("EXISTS", self._prefix + encode(key), repeatable=True))
+
+    async def increment(self, key: str, delta: int) -> int:
+        """Not repeatable: the second INCRBY would add again."""
+        return int(await self._redis.run("INCRBY", self._prefix + encode(key), str(delta), repeatable=False))
+
+    async def read(self, key: str) -> tuple[bytes | None, str]:
+        value: bytes | None = await self._redis.run("GET", self._prefix + encode(key), repeatable=True)
+        return value, "" if value is None else sha1(value, usedforsecurity=False).hexdigest()
+
+    async def swap(self, key: str, version: str, value: bytes) -> bool:
+        """Not repeatable: the second script would find the value of the first."""
+        check_value(value)
+        command = ("EVAL", SWAP, "1", self._prefix + encode(key), version, value)
+        return bool(await self._redis.run(*command, repeatable=False))
 
 
 async def _clear(sets: list[set[str]]) -> None:
@@ -470,6 +497,8 @@ def _describe_answer(error: Exception, notice: str) -> StoreError:
     if code == "WRONGTYPE":
         notice += "a key of a store holds something other than a string; remove it, or have the module use another key"
         return InvalidValue("Redis holds something other than a value under this key", notice)
+    if "not an integer" in text or "would overflow" in text:
+        return InvalidValue("the value under the key is no number that fits into 64 bits with a sign, or the sum isn't")
     if "DB index" in text:
         notice += "there is no such database; correct REDIS_ADDRESS in the slightfile"
         return StoreError("REDIS_ADDRESS names a database that Redis doesn't have", notice)

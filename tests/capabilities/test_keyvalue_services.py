@@ -24,6 +24,7 @@ from capabilities.keyvalue import (
     InvalidKey,
     InvalidValue,
     KeyNotFound,
+    NoSuchStore,
     StoreError,
     TimedOut,
     azblob,
@@ -370,7 +371,7 @@ def test_a_table_that_is_not_there_or_has_another_key_is_named_to_the_user(moto:
     async def scenario() -> None:
         async with opened(DynamoDbBackend(moto.configs()), "nowhere") as store:
             for call in calls(store):
-                await check_fails(call, StoreError, "there is no table nowhere; create it")
+                await check_fails(call, NoSuchStore, "there is no table nowhere; create it")
         async with opened(DynamoDbBackend(moto.configs()), "otherkey") as store:
             for call in (store.get("key"), store.set("key", b"value")):
                 await check_fails(call, StoreError, "its partition key must be the string 'key'")
@@ -459,7 +460,7 @@ def test_a_container_that_is_not_there_is_named_to_the_user(azurite: AzuriteServ
     async def scenario() -> None:
         async with opened(AzureBlobBackend(azurite.configs()), "nowhere") as store:
             for call in calls(store):
-                await check_fails(call, StoreError, "there is no container nowhere; create it")
+                await check_fails(call, NoSuchStore, "there is no container nowhere; create it")
 
     asyncio.run(scenario())
 
@@ -582,7 +583,7 @@ def test_a_state_store_that_is_not_there_is_named_to_the_user() -> None:
     async def scenario(server: DaprServer) -> None:
         async with opened(DaprBackend(server.configs()), "nowhere") as store:
             for call in calls(store):
-                await check_fails(call, StoreError, "there is no state store nowhere; add a component")
+                await check_fails(call, NoSuchStore, "there is no state store nowhere; add a component")
 
     with DaprServer("orders") as server:
         asyncio.run(scenario(server))
