@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from bindgen.runtime import Import
+
+T = TypeVar("T")
 
 log = logging.getLogger("slight_py")
 
@@ -21,11 +27,12 @@ _closing: set[asyncio.Task[None]] = set()
 class Sessions:
     """The sessions of one instance."""
 
-    __slots__ = ("_of",)
+    __slots__ = ("_kept", "_of")
 
     def __init__(self) -> None:
         self._of: dict[int, tuple[Any, Any]] = {}
         """The hosts and their sessions, by the hosts' identity."""
+        self._kept: dict[object, Any] = {}
 
     def of(self, host: Any) -> Any:
         """The session of a host, made when it is asked for first."""
@@ -34,13 +41,41 @@ class Sessions:
             entry = self._of[id(host)] = host, host.session()
         return entry[1]
 
+    def kept(self, key: object, make: Callable[[], T]) -> T:
+        """What is kept under a key, made when it is asked for first. It needs no closing."""
+        found: T | None = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = make()
+        return found
+
     def end(self) -> None:
         """Begins to close them: the instance does not wait for what may be a network."""
         for _, session in self._of.values():
-            task = asyncio.create_task(_close(session))
-            _closing.add(task)
-            task.add_done_callback(_closing.discard)
+            wait_for(asyncio.create_task(_close(session)))
         self._of.clear()
+        self._kept.clear()
+
+
+def wait_for(task: asyncio.Task[None]) -> None:
+    """Has the end of the process wait for what is still to be done for an instance, as `closed` says."""
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+def asked_of(definition: Import, host_of: Callable[[Any, Any], Any]) -> Import:
+    """The same import, but answered by `host_of(host, guest)` in the place of its host, whichever way it is called."""
+
+    async def call(host: Any, guest: Any, arguments: tuple[Any, ...]) -> Any:
+        return await definition.call(host_of(host, guest), guest, arguments)
+
+    lowered = definition.call_async
+    if lowered is None:
+        return replace(definition, call=call)
+
+    async def call_async(host: Any, guest: Any, arguments: tuple[Any, ...]) -> int:
+        return await lowered.call(host_of(host, guest), guest, arguments)
+
+    return replace(definition, call=call, call_async=replace(lowered, call=call_async))
 
 
 async def _close(session: Any) -> None:
@@ -51,6 +86,7 @@ async def _close(session: Any) -> None:
 
 
 async def closed() -> None:
-    """Waits until all sessions of instances that have ended are closed, for CLOSE_SECONDS at most."""
+    """Waits until all sessions of instances that have ended are closed, and what they wrote is in its files, for
+    CLOSE_SECONDS at most."""
     if _closing:
         await asyncio.wait(_closing, timeout=CLOSE_SECONDS)

@@ -47,16 +47,23 @@ class Context:
 
     def __init__(self, settings: WasiSettings, stdin: bool = False) -> None:
         """With `stdin`, the process's standard input is the guest's."""
+        self.arguments = [_text(each) for each in settings.args]
+        self.variables = [(_text(name), _text(value)) for name, value in settings.env.items()]
         self.args = Texts(settings.args)
         self.env = Texts(f"{name}={value}" for name, value in settings.env.items())
         self._directories = [
             Granted(str(each.host), each.guest.encode(), each.writable) for each in settings.directories
         ]
-        self._stdin = stdin
+        self.stdin = stdin
 
     def files(self) -> Files:
         """The descriptors of a new instance."""
-        return Files(self._directories, self._stdin)
+        return Files(self._directories, self.stdin)
+
+
+def _text(text: str) -> str:
+    """What a component is told, whose texts are Unicode: bytes that are none are replaced."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 class Texts:

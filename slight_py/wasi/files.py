@@ -7,6 +7,7 @@ it any more, so no thread comes to use a number that means another file by then.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import logging
@@ -15,14 +16,13 @@ import resource
 import stat
 import threading
 import time
-from asyncio import wrap_future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from struct import Struct
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from slight_py.wasi import sandbox
 from slight_py.wasi.sandbox import failure
@@ -34,6 +34,9 @@ log = logging.getLogger("slight_py")
 
 MAX_OPEN = 256
 """Descriptors of the system that an instance may have open."""
+
+MAX_STREAMS = 1024
+"""Streams of files and directories that an instance may have, each with up to 64 KiB in it."""
 
 PIECE = 1 << 20
 """Bytes that a thread reads or writes before the guest's memory is looked at again."""
@@ -165,7 +168,7 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
     if used:
         future.add_done_callback(partial(_leave, used))
     try:
-        return await wrap_future(future)
+        return await asyncio.wrap_future(future)
     except BaseException:
         future.add_done_callback(_discard)
         raise
@@ -306,6 +309,31 @@ class File:
             self.owned.leave()
         return 0
 
+    async def read_bytes(self, size: int, position: int) -> bytes:
+        """Up to PIECE bytes, fewer only at the end."""
+        size = min(size, PIECE)
+        if size <= AT_ONCE:
+            buffer = bytearray(size)
+            done = self._read_cached(memoryview(buffer), position)
+            if done < 0:
+                return bytes(memoryview(buffer)[:~done])
+        return await in_thread(_pread, self.owned, size, position)
+
+    async def write_bytes(self, data: bytes, position: int) -> int:
+        """Writes bytes; returns how many, fewer only where an error came after some."""
+        done, view = 0, memoryview(data)
+        while True:
+            piece = view[done : done + PIECE]
+            try:
+                count = await in_thread(os.pwrite, self.owned, piece, position + done)
+            except OSError:
+                if done:
+                    return done
+                raise
+            done += count
+            if done == len(data) or count < len(piece):
+                return done
+
     async def write(self, memory: Callable[[], memoryview], at: int, size: int, position: int) -> int:
         """Writes from memory, at the end if it appends; returns how many bytes."""
         write = _append if self.append else os.pwrite
@@ -363,7 +391,10 @@ class Directory:
             if self._closed:
                 found.close()
                 raise failure(errno.EBADF)
-            self._owned = found
+            if self._owned is None:
+                self._owned = found
+            else:
+                found.close()  # another call has opened it meanwhile
         return self._owned
 
     def check_writable(self) -> None:
@@ -398,6 +429,9 @@ class Files:
             1: Stream(None, OUTPUTS[1]),
             2: Stream(None, OUTPUTS[2]),
         }
+        self.streams = 0
+        """How many streams of files and directories there are."""
+        self._writes: set[asyncio.Future[None]] = set()
         self._free: set[int] = set()
         """Numbers below the highest one that was given out, whose entries are closed."""
         self._next = 3
@@ -411,6 +445,27 @@ class Files:
         for each in self.entries.values():
             each.close()
         self.entries.clear()
+
+    # What is being written.
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """While the block lasts, a piece of a stream is being written."""
+        done = asyncio.get_running_loop().create_future()
+        self._writes.add(done)
+        try:
+            yield
+        finally:
+            self._writes.discard(done)
+            done.set_result(None)
+
+    async def settle(self) -> None:
+        """Waits until all is written that was handed over in streams before: a guest that has written may look at the
+        file at once."""
+        if self.streams:
+            await asyncio.sleep(0)  # Whoever was handed something begins to write it.
+            if self._writes:
+                await asyncio.wait(set(self._writes))
 
     # The table.
 
@@ -508,46 +563,77 @@ _HEAD = Struct("<QqHB")
 _ENTRY = Struct("<QQIB3x")
 """`dirent` of WASI: where the next entry is, inode, length of the name, type; the name follows."""
 
-_TYPES = {mode >> 12: filetype for mode, filetype in _FILETYPES.items()}
-"""The types of entries, by the system's number."""
-
 _ENTRIES = 1 << 14
 """Bytes of entries that a thread looks at in one go: Python takes a millisecond for them, which others wait for."""
 
 
-def read_entries(start: int, cookie: int, size: int) -> tuple[bytes, int, bool]:
-    """Entries of a directory as WASI has them, from the one that `cookie` stands for, about `size` bytes at most; the
-    cookie of the next one; and whether these are the last ones. Raises EILSEQ for a name that is not UTF-8."""
-    getdents = _getdents()
+class _Listed(NamedTuple):
+    """An entry as the system tells it."""
+
+    name: bytes
+    mode: int
+    """Its type, as in `st_mode`; 0 where it has just gone."""
+    inode: int
+    following: int
+    """The cookie of the next one."""
+
+
+def _listed(number: int, cookie: int, size: int) -> list[_Listed]:
+    """Entries of an open directory, from the one that `cookie` stands for, about `size` bytes at most; none at the
+    end."""
     buffer = ctypes.create_string_buffer(min(max(size, 1 << 12), _ENTRIES))
+    if cookie:
+        try:
+            os.lseek(number, cookie, os.SEEK_SET)
+        except OverflowError:
+            raise failure(errno.EINVAL) from None
+    count = _getdents()(number, buffer, len(buffer))
+    if count < 0:
+        raise failure(ctypes.get_errno())
+    found = []
+    at = 0
+    while at < count:
+        inode, following, length, kind = _HEAD.unpack_from(buffer, at)
+        name = buffer.raw[at + _HEAD.size : at + length].partition(b"\0")[0]
+        at += length
+        mode = kind << 12
+        if not kind:
+            with suppress(FileNotFoundError):  # it has just gone
+                mode = os.stat(name, dir_fd=number, follow_symlinks=False).st_mode
+        found.append(_Listed(name, mode, inode, following & (1 << 64) - 1))
+    return found
+
+
+def read_entries(start: int, cookie: int, size: int) -> tuple[bytes, int, bool]:
+    """Entries of a directory as WASI preview 1 has them, from the one that `cookie` stands for, about `size` bytes at
+    most; the cookie of the next one; and whether these are the last ones. Raises EILSEQ for a name that is not
+    UTF-8."""
     number = sandbox.open_directory(start)
     try:
         own = os.fstat(number)
-        if cookie:
-            try:
-                os.lseek(number, cookie, os.SEEK_SET)
-            except OverflowError:
-                raise failure(errno.EINVAL) from None
-        count = getdents(number, buffer, len(buffer))
-        if count < 0:
-            raise failure(ctypes.get_errno())
+        entries = _listed(number, cookie, size)
         found = bytearray()
-        at = 0
-        while at < count:
-            inode, cookie, length, kind = _HEAD.unpack_from(buffer, at)
-            name = buffer.raw[at + _HEAD.size : at + length].partition(b"\0")[0]
-            at += length
+        for name, mode, inode, following in entries:
             _check_text(name)
             if name == b"..":
                 inode = own.st_ino  # what is above is nothing of the guest's
-            filetype = _TYPES.get(kind, UNKNOWN)
-            if not kind:
-                with suppress(FileNotFoundError):  # it has just gone
-                    mode = os.stat(name, dir_fd=number, follow_symlinks=False).st_mode
-                    filetype = _FILETYPES.get(stat.S_IFMT(mode), UNKNOWN)
-            cookie &= (1 << 64) - 1
-            found += _ENTRY.pack(cookie, _identity(own.st_dev, inode), len(name), filetype) + name
-        return bytes(found), cookie, count == 0
+            filetype = _FILETYPES.get(stat.S_IFMT(mode), UNKNOWN)
+            found += _ENTRY.pack(following, _identity(own.st_dev, inode), len(name), filetype) + name
+            cookie = following
+        return bytes(found), cookie, not entries
+    finally:
+        os.close(number)
+
+
+def read_names(start: int, cookie: int, size: int) -> tuple[list[tuple[bytes, int]], int, bool]:
+    """Names and types (as in `st_mode`) of all entries but `.` and `..`, with the parameters and the rest of
+    `read_entries`."""
+    number = sandbox.open_directory(start)
+    try:
+        entries = _listed(number, cookie, size)
+        following = entries[-1].following if entries else cookie
+        names = [(name, mode) for name, mode, _, _ in entries if name not in (b".", b"..")]
+        return names, following, not entries
     finally:
         os.close(number)
 

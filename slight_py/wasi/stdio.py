@@ -41,6 +41,20 @@ class Output:
             if done == size:
                 return done
 
+    @property
+    def free(self) -> int:
+        """Bytes that can be printed now without anybody waiting."""
+        return max(0, LIMIT - self._writer.waiting)
+
+    def print(self, data: bytes) -> None:
+        """Prints bytes, of which there are no more than `free`."""
+        self._writer.write(data)
+        self._end = self._writer.accepted
+
+    def check(self) -> None:
+        """Raises OSError where what was printed before can't be written."""
+        self._writer.check()
+
     async def printed(self) -> None:
         """Waits until what guests have printed so far is out."""
         await self._writer.out(self._end)
@@ -71,10 +85,15 @@ class Input:
     def is_terminal(self) -> bool:
         return os.isatty(self._descriptor)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to read, or the end, or an error."""
+        return bool(self._ahead or self._ended or self._error)
+
     async def ready(self) -> None:
         """Waits until there is something to read, or the end, or an error."""
         with self._changed:
-            if self._ahead or self._ended or self._error:
+            if self.is_ready:
                 return
             loop = asyncio.get_running_loop()
             done = loop.create_future()
@@ -94,6 +113,10 @@ class Input:
     async def read(self, most: int) -> bytes:
         """Some bytes, nothing at the end. Raises OSError."""
         await self.ready()
+        return self.take(most)
+
+    def take(self, most: int) -> bytes:
+        """What `read` returns, once this is ready."""
         with self._changed:
             if self._ahead:
                 found, self._ahead = self._ahead[:most], self._ahead[most:]
