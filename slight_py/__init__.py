@@ -1,3 +1,3 @@
-"""Runs WebAssembly applications written for Spiderlightning, and gives them capabilities behind WIT interfaces."""
+"""Runs WebAssembly, modules of Spiderlightning and components, and gives it capabilities behind WIT interfaces."""
 
 __version__ = "0.1.0"

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RESERVE ((size_t)4 << 30)
@@ -29,7 +30,8 @@
 
 #define KEEP ((size_t)256 << 10)    /* bytes that stay with a memory's slot at the most */
 #define KEEP_ALL ((size_t)64 << 20) /* and with all slots together */
-#define WINDOW ((size_t)2 << 20)    /* how far into a memory they may lie */
+#define WINDOW ((size_t)24 << 20)   /* how far into a memory they may lie: C built by zig has 16 MiB of stack first */
+#define SLOW 20000                  /* nanoseconds that a look at the pages of a memory may take */
 #define REGIONS 32
 
 /* linux/fs.h, as the headers of the system may be older than the kernel that runs. */
@@ -239,6 +241,13 @@ static int scan(uint8_t **at, const uint8_t *end, size_t max_pages, Region found
     return count;
 }
 
+static int64_t nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 /* Makes all of a memory zeros, as it was; says whether it could. */
 static bool clear(Slot *slot)
 {
@@ -252,11 +261,14 @@ static bool clear(Slot *slot)
     }
     uint8_t *at = slot->base, *size = at + slot->size, *extent = at + slot->extent;
     size_t left = allowance(slot->slots) / page;
+    int64_t looking = 0;
     slot->kept = 0;
     while (pagemap >= 0 && left > 0 && at < extent) {
         Region found[REGIONS];
         uint8_t *begun = at;
+        int64_t started = nanoseconds();
         int count = scan(&at, extent, left, found);
+        looking += nanoseconds() - started;
         if (count < 0 || at == begun)
             break;
         for (int n = 0; n < count; n++) {
@@ -267,6 +279,11 @@ static bool clear(Slot *slot)
             slot->kept += (size_t)(end - start);
             left -= (size_t)(end - start) / page;
         }
+    }
+    if (looking > SLOW) {
+        /* There is page after page of zeros that were only read, which each look would go through. */
+        at = slot->base;
+        slot->kept = 0;
     }
     if (at >= extent)
         return true;

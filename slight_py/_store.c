@@ -1,4 +1,4 @@
-/* The compiled form of store.py: one wasmtime store, the instance in it, and the calls that are under way.
+/* The compiled form of store.py: one wasmtime store, the instances in it, and the calls that are under way.
  *
  * It does what slight_py/store.py does, class for class and method for method, with the same names; the comments there
  * say why. The functions of wasmtime's C API are handed over as addresses (`setup`), so nothing is linked against.
@@ -13,6 +13,8 @@
 #define MAX_PARAMS 16
 #define EXPORTS 8
 #define MEMORY 3 /* the kind of an export that is a memory */
+#define EXPORT_BITS 20
+#define HARMLESS ((size_t)1 << 31)
 
 /* wasmtime/val.h and wasmtime/extern.h; `setup` compares the sizes with those in store.py. */
 typedef struct {
@@ -59,7 +61,10 @@ typedef struct {
     X(caller_context, void *, (void *))                                                                               \
     X(caller_export_get, bool, (void *, const char *, size_t, Extern *))                                              \
     X(instance_pre_instantiate_async, void *, (void *, void *, void *, void *, void *))                               \
+    X(instance_export_get, bool, (void *, void *, const char *, size_t, Extern *))                                    \
     X(instance_export_nth, bool, (void *, void *, size_t, char **, size_t *, Extern *))                               \
+    X(linker_define, void *, (void *, void *, const char *, size_t, const char *, size_t, const Extern *))            \
+    X(linker_instantiate_async, void *, (void *, void *, void *, void *, void *, void *))                             \
     X(linker_get, bool, (void *, void *, const char *, size_t, const char *, size_t, Extern *))                       \
     X(func_call_async, void *, (void *, void *, const Val *, size_t, Val *, size_t, void *, void *))                  \
     X(func_call_unchecked, void *, (void *, void *, ValRaw *, size_t, void *))                                        \
@@ -106,6 +111,8 @@ typedef struct Store {
     Extern in_turn;
     bool has_in_turn;
     uint64_t instance[2];
+    uint64_t (*further)[2]; /* the instances after the first */
+    Py_ssize_t further_count;
     void *trap, *error;
     Extern memory, callers_memory;
     bool has_memory, has_callers_memory;
@@ -145,16 +152,17 @@ static void entered(void *env, void *caller, const Val *args, size_t nargs, Val 
     (void)trap;
     Store *self = wasmtime_context_get_data(wasmtime_caller_context(caller));
     Activation *each = &self->stack[self->depth - 1];
+    size_t number = (size_t)env & ~HARMLESS;
     each->answered = false;
     if (!self->has_memory)
         self->has_callers_memory =
             wasmtime_caller_export_get(caller, "memory", 6, &self->callers_memory) && self->callers_memory.kind == MEMORY;
-    if (each->guarded) {
+    if (each->guarded && number == (size_t)env) {
         self->state = REFUSED;
-        self->refused = (size_t)env;
+        self->refused = number;
     } else {
         each->imported = true;
-        each->import_number = (size_t)env;
+        each->import_number = number;
         each->import_args = args;
         each->import_count = nargs;
         each->import_results = results;
@@ -375,17 +383,53 @@ static PyObject *Store_instantiate(Store *self, PyObject *pre)
     Py_RETURN_NONE;
 }
 
+static PyObject *Store_instantiate_further(Store *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2)
+        return PyErr_Format(PyExc_TypeError, "instantiate_further() takes 2 arguments");
+    void *linker = PyLong_AsVoidPtr(args[0]), *module = PyLong_AsVoidPtr(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (self->depth > 0)
+        return PyErr_Format(PyExc_RuntimeError, "a call is under way");
+    uint64_t(*further)[2] =
+        PyMem_Realloc(self->further, sizeof(*further) * (size_t)(self->further_count + 1));
+    if (further == NULL)
+        return PyErr_NoMemory();
+    self->further = further;
+    if (push(self, false, 0, 0, 0) < 0)
+        return NULL;
+    self->trap = self->error = NULL;
+    self->stack[self->depth - 1].future = wasmtime_linker_instantiate_async(
+        linker, self->context, module, self->further[self->further_count++], &self->trap, &self->error);
+    Py_RETURN_NONE;
+}
+
+static uint64_t *instance_at(Store *self, Py_ssize_t number)
+{
+    if (number < 0 || number > self->further_count)
+        return NULL;
+    return number == 0 ? self->instance : self->further[number - 1];
+}
+
+static bool export_at(Store *self, Py_ssize_t index, Extern *found)
+{
+    uint64_t *instance = instance_at(self, index >> EXPORT_BITS);
+    char *name;
+    size_t length;
+    return instance != NULL && wasmtime_instance_export_nth(self->context, instance,
+                                                            (size_t)(index & ((1 << EXPORT_BITS) - 1)), &name, &length,
+                                                            found);
+}
+
 static Extern *find(Store *self, Py_ssize_t index)
 {
     for (int n = 0; n < self->exports_used; n++)
         if (self->exports[n].index == index)
             return &self->exports[n].found;
     int at = self->exports_used < EXPORTS ? self->exports_used++ : EXPORTS - 1;
-    char *name;
-    size_t length;
     self->exports[at].index = index;
-    if (!wasmtime_instance_export_nth(self->context, self->instance, (size_t)index, &name, &length,
-                                      &self->exports[at].found)) {
+    if (!export_at(self, index, &self->exports[at].found)) {
         self->exports[at].index = -1;
         PyErr_Format(PyExc_IndexError, "there is no export %zd", index);
         return NULL;
@@ -402,6 +446,37 @@ static PyObject *Store_set_memory(Store *self, PyObject *index)
     self->memory = *found;
     self->has_memory = true;
     Py_RETURN_NONE;
+}
+
+static PyObject *Store_define(Store *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 5)
+        return PyErr_Format(PyExc_TypeError, "define() takes 5 arguments");
+    void *linker = PyLong_AsVoidPtr(args[0]);
+    Py_ssize_t module_length, name_length, export_length, instance = PyLong_AsSsize_t(args[3]);
+    const char *module = PyUnicode_AsUTF8AndSize(args[1], &module_length);
+    const char *name = PyUnicode_AsUTF8AndSize(args[2], &name_length);
+    const char *export = PyUnicode_AsUTF8AndSize(args[4], &export_length);
+    if (PyErr_Occurred())
+        return NULL;
+    Extern found;
+    uint64_t *from = instance_at(self, instance);
+    if (from == NULL || !wasmtime_instance_export_get(self->context, from, export, (size_t)export_length, &found))
+        return PyErr_Format(PyExc_IndexError, "there is no export %U", args[4]);
+    return PyLong_FromVoidPtr(wasmtime_linker_define(linker, self->context, module, (size_t)module_length, name,
+                                                     (size_t)name_length, &found));
+}
+
+static PyObject *Store_memory_at(Store *self, PyObject *index)
+{
+    Py_ssize_t number = PyLong_AsSsize_t(index);
+    Extern *found = PyErr_Occurred() ? NULL : find(self, number);
+    if (found == NULL)
+        return NULL;
+    if (found->kind != MEMORY)
+        return PyErr_Format(PyExc_IndexError, "the export %zd is no memory", number);
+    return PyMemoryView_FromMemory((char *)wasmtime_memory_data(self->context, found->of),
+                                   (Py_ssize_t)wasmtime_memory_data_size(self->context, found->of), PyBUF_WRITE);
 }
 
 static PyObject *Store_begin(Store *self, PyObject *const *args, Py_ssize_t nargs)
@@ -422,6 +497,9 @@ static PyObject *Store_begin(Store *self, PyObject *const *args, Py_ssize_t narg
         Py_DECREF(calls);
         return NULL;
     }
+    if (self->depth == 1)
+        /* The store may have waited since its last call. */
+        wasmtime_context_set_epoch_deadline(self->context, 1);
     Activation *each = &self->stack[self->depth - 1];
     each->function[0] = found->of[0];
     each->function[1] = found->of[1];
@@ -489,6 +567,18 @@ static PyObject *Store_answer(Store *self, PyObject *const *args, Py_ssize_t nar
         return NULL;
     top->answered = true;
     Py_RETURN_NONE;
+}
+
+/* `answer` and `advance` in one step. */
+static PyObject *Store_go_on(Store *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (self->depth == 0)
+        return PyErr_Format(PyExc_RuntimeError, "there is no call to advance");
+    PyObject *answered = Store_answer(self, args, nargs);
+    if (answered == NULL)
+        return NULL;
+    Py_DECREF(answered);
+    return PyLong_FromLong(run(self));
 }
 
 static PyObject *Store_renew(Store *self, PyObject *Py_UNUSED(none))
@@ -596,6 +686,10 @@ static PyObject *Store_close(Store *self, PyObject *Py_UNUSED(none))
     if (self->store != NULL) {
         wasmtime_store_delete(self->store);
         self->store = self->context = NULL;
+        self->exports_used = 0;
+        PyMem_Free(self->further);
+        self->further = NULL;
+        self->further_count = -1;
         self->has_memory = self->has_callers_memory = false;
         Py_CLEAR(self->view);
     }
@@ -611,6 +705,9 @@ static void Store_dealloc(Store *self)
 
 static PyMethodDef Store_methods[] = {
     {"instantiate", (PyCFunction)Store_instantiate, METH_O, NULL},
+    {"instantiate_further", (PyCFunction)(void (*)(void))Store_instantiate_further, METH_FASTCALL, NULL},
+    {"define", (PyCFunction)(void (*)(void))Store_define, METH_FASTCALL, NULL},
+    {"memory_at", (PyCFunction)Store_memory_at, METH_O, NULL},
     {"set_memory", (PyCFunction)Store_set_memory, METH_O, NULL},
     {"begin", (PyCFunction)(void (*)(void))Store_begin, METH_FASTCALL, NULL},
     {"start", (PyCFunction)Store_start, METH_O, NULL},
@@ -618,6 +715,7 @@ static PyMethodDef Store_methods[] = {
     {"advance", (PyCFunction)Store_advance, METH_NOARGS, NULL},
     {"imported", (PyCFunction)Store_imported, METH_NOARGS, NULL},
     {"answer", (PyCFunction)(void (*)(void))Store_answer, METH_FASTCALL, NULL},
+    {"go_on", (PyCFunction)(void (*)(void))Store_go_on, METH_FASTCALL, NULL},
     {"renew", (PyCFunction)Store_renew, METH_NOARGS, NULL},
     {"results", (PyCFunction)Store_results, METH_NOARGS, NULL},
     {"end", (PyCFunction)Store_end, METH_NOARGS, NULL},

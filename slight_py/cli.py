@@ -87,7 +87,7 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = Parser(
         prog="slight-py",
-        description="Runs WebAssembly applications written for Spiderlightning.",
+        description="Runs WebAssembly: modules written for Spiderlightning, and components of WASI 0.2 and 0.3.",
         epilog="example:\n  slight-py run app.wasm -c slightfile.toml",
         formatter_class=Formatter,
     )
@@ -113,14 +113,22 @@ def _add_run(commands: Commands) -> None:
     command = add_command(
         commands,
         "run",
-        "run modules, and serve for as long as one has started a server",
+        "run modules and components, and serve for as long as one has started a server",
         "slight-py run app.wasm -c slightfile.toml --workers 2 -- one two",
     )
     command.set_defaults(command=_run)
     command.add_argument(
-        "apps", type=Path, nargs="+", metavar="APP", help="a module, a .wasm file; its own arguments follow `--`"
+        "apps",
+        type=Path,
+        nargs="+",
+        metavar="APP",
+        help="a module or a component, a .wasm file; its own arguments follow `--`",
     )
     add_slightfile(command)
+    command.add_argument(
+        "--listen", default="127.0.0.1:3000", metavar="ADDRESS",
+        help="where a component that answers requests is served (127.0.0.1:3000)",
+    )  # fmt: skip
     command.add_argument("--workers", type=count, default=1, metavar="N", help="processes that answer requests (1)")
     wasi = command.add_argument_group("what the guest sees (WASI)")
     wasi.add_argument(
@@ -132,6 +140,10 @@ def _add_run(commands: Commands) -> None:
     )  # fmt: skip
     wasi.add_argument("--no-dir", action="store_true", help="no directory at all")
     add_limits(command)
+    command.add_argument(
+        "--instance-requests", type=count, default=1, metavar="N",
+        help="requests that an instance may answer, of a component that exports wasi:http/handler of WASI 0.3 (1)",
+    )  # fmt: skip
     add_compilation(command)
     command.add_argument("--no-cache", action="store_true", help="compile the module anew, and keep nothing")
 
@@ -140,11 +152,11 @@ def _add_inspect(commands: Commands) -> None:
     command = add_command(
         commands,
         "inspect",
-        "show what a module imports and exports, and a slightfile that would serve it",
+        "show what a module or a component imports and exports, and a slightfile that would serve it",
         "slight-py inspect app.wasm",
     )
     command.set_defaults(command=_inspect)
-    command.add_argument("app", type=Path, metavar="APP", help="the module, a .wasm file")
+    command.add_argument("app", type=Path, metavar="APP", help="the module or the component, a .wasm file")
     command.add_argument("--json", action="store_true", help="as JSON")
     add_compilation(command)
 
@@ -155,7 +167,8 @@ def _add_bindgen(commands: Commands, meant: bool) -> None:
         commands,
         "bindgen",
         "write bindings for interfaces (WIT files)",
-        "slight-py bindgen python --import wit/keyvalue.wit --export wit/http-handler.wit --out-dir bindings",
+        "slight-py bindgen python --import wit/keyvalue.wit --export wit/http-handler.wit --out-dir bindings\n"
+        "  slight-py bindgen python --package wit/wasi/keyvalue-0.2.0-draft2 --interface store --out-dir bindings",
     )
     command.set_defaults(command=_bindgen)
     if meant:
@@ -230,13 +243,17 @@ def _add_new(commands: Commands) -> None:
         commands,
         "new",
         "make a project for a guest, or for a capability in Python, which builds and runs at once",
-        "slight-py new -n visits rust",
+        "slight-py new -n visits rust\n  slight-py new -n visits --component rust",
     )
     command.set_defaults(command=_new)
     command.add_argument("-n", "--name", required=True, metavar="NAME[@vX.Y.Z]", help="the project, and its folder")
     command.add_argument(
         "language", choices=("rust", "c", "js", "python"),
         help="the language of the guest; with python, of a capability of your own, with a guest in C that uses it",
+    )  # fmt: skip
+    command.add_argument(
+        "--component", action="store_true",
+        help="a component of WASI 0.2, in any of the languages, in place of a module for Spiderlightning's interfaces",
     )  # fmt: skip
 
 
@@ -294,7 +311,7 @@ def _add(options: argparse.Namespace) -> int:
 def _new(options: argparse.Namespace) -> int:
     from slight_py import new
 
-    print(new.new(options.name, options.language, Path()), flush=True)
+    print(new.new(options.name, options.language, Path(), options.component), flush=True)
     return 0
 
 
@@ -417,6 +434,8 @@ def _run_config(options: argparse.Namespace, app: Path, slightfile: Slightfile) 
         verbose=options.verbose,
         module=app.name if len(options.apps) > 1 else "",
         reads_input=app == options.apps[0],
+        listen=options.listen,
+        instance_requests=options.instance_requests,
     )
 
 
@@ -436,5 +455,6 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _bindgen(options: argparse.Namespace) -> int:
     from bindgen import __main__ as bindgen
+    from slight_py.interfaces import WASI
 
-    return bindgen.generate(options)
+    return bindgen.generate(options, [WASI])

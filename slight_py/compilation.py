@@ -16,13 +16,15 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from slight_py import capi
-from slight_py.engine import Engine, InvalidModule, Limits, Module, UnsupportedModule
+from slight_py.engine import Engine, InvalidModule, Limits, Module, Shape, UnsupportedModule, serialize
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,20 @@ _START = (
 class Compilation:
     """A compilation under way."""
 
-    def __init__(self, engine: Engine, wasm: bytes, limits: CompileLimits) -> None:
-        """Raises UnsupportedModule for a module that is too large."""
-        if len(wasm) > limits.size:
-            raise UnsupportedModule(f"it has {len(wasm):,} bytes, and the limit is {limits.size:,} (--max-module)")
+    def __init__(
+        self, engine: Engine, wasm: bytes | Sequence[bytes], limits: CompileLimits, shape: Shape | None = None
+    ) -> None:
+        """Compiles a module, or all modules of a component, whose instances take `shape` in a store. The limits hold
+        for them together.
+
+        Raises UnsupportedModule for a module that is too large.
+        """
+        modules = [wasm] if isinstance(wasm, bytes) else list(wasm)
+        size = sum(map(len, modules))
+        if size > limits.size:
+            raise UnsupportedModule(f"it has {size:,} bytes, and the limit is {limits.size:,} (--max-module)")
         self._engine = engine
-        self._wasm = wasm
+        self._wasm = b"".join(modules)
         self._limits = limits
         settings = {
             "path": _path(),
@@ -69,6 +79,8 @@ class Compilation:
             "with_slots": engine.with_slots,
             "seconds": limits.seconds,
             "memory": limits.memory,
+            "shape": asdict(shape or Shape()),
+            "sizes": [len(each) for each in modules],
         }
         self._process = subprocess.Popen(
             [sys.executable or str(_PYTHON), "-I", "-S", "-c", _START, json.dumps(settings)],
@@ -78,6 +90,10 @@ class Compilation:
     def result(self) -> Module:
         """Waits for the compiled module. Raises InvalidModule, or UnsupportedModule for one that takes too much. It is
         called once."""
+        return self.results()[0]
+
+    def results(self) -> list[Module]:
+        """Waits for all modules. As `result`."""
         try:
             answer, _ = self._process.communicate(self._wasm, self._limits.seconds)
         except subprocess.TimeoutExpired:
@@ -98,7 +114,7 @@ class Compilation:
                 "than the system has"
             )
         if answer[0] == COMPILED:
-            return self._engine.load(answer[1:])
+            return self._engine.load_together(answer[1:])
         raise (UnsupportedModule if answer[0] == UNSUPPORTED else InvalidModule)(answer[1:].decode())
 
     def cancel(self) -> None:
@@ -111,6 +127,11 @@ def compile_apart(engine: Engine, wasm: bytes, limits: CompileLimits) -> Module:
     return Compilation(engine, wasm, limits).result()
 
 
+def compile_together(engine: Engine, wasms: Sequence[bytes], shape: Shape, limits: CompileLimits) -> list[Module]:
+    """Compiles the modules of a component. Raises what `compile_apart` does."""
+    return Compilation(engine, wasms, limits, shape).results()
+
+
 def _path() -> list[str]:
     """Where the process imports from: what this one does, and where its packages were found by other means."""
     return list(dict.fromkeys([str(Path(__file__).parents[1]), str(capi.package.parent), *sys.path]))
@@ -121,11 +142,14 @@ def _path() -> list[str]:
 
 def main(settings: dict[str, Any]) -> None:
     _bound(settings["seconds"], settings["memory"])
-    wasm = sys.stdin.buffer.read()
+    content = sys.stdin.buffer.read()
+    ends = list(accumulate(settings["sizes"]))
+    wasms = [content[end - size : end] for size, end in zip(settings["sizes"], ends, strict=True)]
     # One instance: how many there may be is of no matter to the compiled module.
     limits = replace(Limits(**settings["engine"]), instances=1)
     try:
-        compiled = Engine(limits, settings["target"], settings["with_slots"]).compile(wasm).serialize()
+        engine = Engine(limits, settings["target"], settings["with_slots"])
+        compiled = serialize(engine.compile_together(wasms, Shape(**settings["shape"])))
         answer = bytes((COMPILED,)) + compiled
     except UnsupportedModule as error:
         answer = bytes((UNSUPPORTED,)) + str(error).encode()

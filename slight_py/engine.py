@@ -16,10 +16,12 @@ import mmap
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref, c_bool, c_char_p, c_size_t, c_uint8, c_uint32, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 from bindgen.runtime import Flat, GuestFault, Handles, Import, Lower, Resources, rest
@@ -74,6 +76,19 @@ class Limits:
     """Bytes of stack per guest."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What one program takes in each store: a module one of everything, a component one for each module that it has an
+    instance of."""
+
+    instances: int = 1
+    memories: int = 1
+    tables: int = 1
+    stacks: int = 2
+    """A guest that is asked for memory while it waits for an import runs on a second one, and so does each component
+    that another one calls."""
+
+
 # The C API: an engine, its configuration and wasmtime's pool.
 _wasm = functools.partial(function, prefix="wasm_")
 _config_new = _wasm("config_new", c_void_p)
@@ -113,6 +128,7 @@ _type_kind = _wasm("valtype_kind", c_uint8, c_void_p)
 # Linkers.
 _linker_new = function("linker_new", c_void_p, c_void_p)
 _linker_delete = function("linker_delete", None, c_void_p)
+_linker_clone = function("linker_clone", c_void_p, c_void_p)
 _linker_pre = function("linker_instantiate_pre", c_void_p, c_void_p, c_void_p, c_void_p)
 _pre_delete = function("instance_pre_delete", None, c_void_p)
 _define_unchecked = function(
@@ -126,8 +142,8 @@ _define_async = function(
     *[c_void_p, c_void_p, c_void_p],
 )
 
-_FUNCTION, _MEMORY = 0, 3
-"""The kinds of imports and exports that are looked at (`wasm.h`)."""
+FUNCTION, GLOBAL, TABLE, MEMORY = range(4)
+"""The kinds of imports and exports (`wasm.h`)."""
 
 _LETTERS = "iIfd"
 """The numbers that values may be, by their kind."""
@@ -148,11 +164,25 @@ class Module(Owned):
 
     def serialize(self) -> bytes:
         """Its machine code, which `Engine.load` takes."""
-        return self.core.allocation + capi.taken(_module_serialize, self.pointer)
+        return serialize([self])
 
 
 SLOTS, POOL = b"S", b"P"
 """How a module's instances get their memory: see slots.py. A compiled module begins with it."""
+
+_HEAD = Struct("<cIIIII")
+"""How compiled modules begin: how they get their memory, their Shape, and how many there are. The size of each follows,
+and then each one's machine code."""
+_SIZE = Struct("<Q")
+
+
+def serialize(modules: Sequence[Module]) -> bytes:
+    """The machine code of modules that were compiled together, which `Engine.load_together` takes."""
+    core = modules[0].core
+    codes = [capi.taken(_module_serialize, each.pointer) for each in modules]
+    shape = core.shape
+    head = _HEAD.pack(core.allocation, shape.instances, shape.memories, shape.tables, shape.stacks, len(codes))
+    return b"".join([head, *(_SIZE.pack(len(code)) for code in codes), *codes])
 
 
 class Engine:
@@ -170,11 +200,12 @@ class Engine:
         self.target = target
         self.with_slots = with_slots
         check_room(self.limits)
-        self._cores: dict[bytes, _Core] = {}
+        self._cores: dict[tuple[bytes, Shape], _Core] = {}
         self._making = threading.Lock()
         self.instances = 0
         """How many there are now."""
-        self._waiting = 0
+        self._turns: deque[asyncio.Future[None]] = deque()
+        """Those that wait for their turn, the next one first."""
 
     @property
     def identity(self) -> str:
@@ -185,32 +216,57 @@ class Engine:
 
     def compile(self, wasm: bytes) -> Module:
         """Compiles a module. Raises InvalidModule."""
-        suits = self.with_slots and slots.suits(wasm, self.limits.memory, self.limits.table_elements)
-        readable = _check_signatures(wasm)
-        module = self._module(SLOTS if suits else POOL, _module_new, wasm)
-        if not readable:
-            raise UnsupportedModule("its types or imports are of a kind that is not known here")
-        return module
+        return self.compile_together([wasm], Shape())[0]
+
+    def compile_together(self, wasms: Sequence[bytes], shape: Shape) -> list[Module]:
+        """Compiles the modules of one program, whose instances will be in one store. Raises InvalidModule."""
+        suits = (
+            self.with_slots
+            and shape.memories <= 1
+            and all(slots.suits(each, self.limits.memory, self.limits.table_elements) for each in wasms)
+        )
+        modules = []
+        for wasm in wasms:
+            readable = _check_signatures(wasm)
+            modules.append(self._module(SLOTS if suits else POOL, shape, _module_new, wasm))
+            if not readable:
+                raise UnsupportedModule("its types or imports are of a kind that is not known here")
+        return modules
 
     def load(self, compiled: bytes) -> Module:
         """Takes a module that `serialize` gave. Only for bytes that this program wrote: they are machine code.
 
         Raises InvalidModule where they come from another version of the engine or another machine.
         """
-        allocation = compiled[:1]
-        if allocation not in (SLOTS, POOL):
+        return self.load_together(compiled)[0]
+
+    def load_together(self, compiled: bytes) -> list[Module]:
+        """Takes modules that `serialize` gave. As `load`."""
+        if len(compiled) < _HEAD.size:
+            raise InvalidModule("it is no compiled module")
+        allocation, *numbers, count = _HEAD.unpack_from(compiled)
+        if allocation not in (SLOTS, POOL) or len(compiled) < _HEAD.size + _SIZE.size * count:
             raise InvalidModule("it is no compiled module")
         if allocation == SLOTS and not slots.native:
             raise InvalidModule("it was compiled for memory slots, which slight_py/_slots.c is not built for here")
-        return self._module(allocation, _module_deserialize, compiled[1:])
+        modules = []
+        at = _HEAD.size + _SIZE.size * count
+        for number in range(count):
+            (size,) = _SIZE.unpack_from(compiled, _HEAD.size + _SIZE.size * number)
+            code = compiled[at : at + size]
+            modules.append(self._module(allocation, Shape(*numbers), _module_deserialize, code))
+            at += size
+        if not modules:
+            raise InvalidModule("it is no compiled module")
+        return modules
 
-    def _module(self, allocation: bytes, make: Callable[..., int | None], content: bytes) -> Module:
+    def _module(self, allocation: bytes, shape: Shape, make: Callable[..., int | None], content: bytes) -> Module:
         with self._making:
-            core = self._cores.get(allocation)
+            core = self._cores.get((allocation, shape))
             if core is None:
-                if self._cores:  # for the first one there was room when the engine was made
-                    check_room(self.limits, len(self._cores) + 1)
-                core = self._cores[allocation] = _Core(allocation, self.limits, self.target)
+                if self._cores or shape != Shape():  # for the first one there was room when the engine was made
+                    check_room(self.limits, [*(each.shape for each in self._cores.values()), shape])
+                core = self._cores[allocation, shape] = _Core(allocation, shape, self.limits, self.target)
         found = c_void_p()
         _check(make(core.pointer, content, len(content), byref(found)))
         return Module(found.value or 0, core)
@@ -221,25 +277,43 @@ class Engine:
         In a round of the event loop one of them has its turn, and not all: so whatever else there is to do waits for
         one, however many there are.
         """
-        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        self._turns.append(turn)
+        if len(self._turns) == 1:
+            loop.call_soon(self._next_turn)
         try:
-            for _ in range(self._waiting):
-                await asyncio.sleep(0)
-        finally:
-            self._waiting -= 1
+            await turn
+        except BaseException:
+            if turn in self._turns:
+                self._turns.remove(turn)
+            raise
+
+    def _next_turn(self) -> None:
+        """Lets one of those that wait go on, and others in the next rounds of the event loop."""
+        if self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(None)
+        if self._turns:
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
 
 class _Core:
     """An engine of wasmtime's, with its clock. All of its modules have their instances' memory in the same way."""
 
-    def __init__(self, allocation: bytes, limits: Limits, target: str | None) -> None:
+    def __init__(self, allocation: bytes, shape: Shape, limits: Limits, target: str | None) -> None:
         """Raises InvalidModule."""
         self.allocation = allocation
+        self.shape = shape
         config = _config_new()
         try:
             if target is not None:
                 _check(_config_target(config, target.encode()))
-            (_use_slots if allocation == SLOTS else _use_pool)(config, limits)
+            if allocation == SLOTS:
+                _use_slots(config, limits, shape)
+            else:
+                _use_pool(config, limits, shape)
         except BaseException:
             _config_delete(config)
             raise
@@ -277,27 +351,27 @@ def _stack_size(limits: Limits) -> int:
     return limits.stack + (1 << 20)
 
 
-def _stacks(limits: Limits) -> int:
-    """How many stacks there are. A guest that is asked for memory while it waits for an import runs on a second one."""
-    return limits.instances * 2
+def _stacks(limits: Limits, shape: Shape) -> int:
+    """How many stacks there are."""
+    return limits.instances * min(shape.stacks, store.MAX_DEPTH)
 
 
-def _use_slots(config: int, limits: Limits) -> None:
+def _use_slots(config: int, limits: Limits, shape: Shape) -> None:
     # What a module begins with is copied: slots take nothing that is mapped.
     function("config_memory_init_cow_set", None, c_void_p, c_bool)(config, False)
     try:
-        slots.configure(config, limits.instances, limits.memory, _stacks(limits), _stack_size(limits))
+        slots.configure(config, limits.instances, limits.memory, _stacks(limits, shape), _stack_size(limits))
     except MemoryError:
         raise InvalidModule(f"the system has no room for {limits.instances} instances at once; allow fewer") from None
 
 
-def _use_pool(config: int, limits: Limits) -> None:
+def _use_pool(config: int, limits: Limits, shape: Shape) -> None:
     pool = _pool_new()
     for limit, width, number in (
-        ("total_core_instances", c_uint32, limits.instances),
-        ("total_memories", c_uint32, limits.instances),
-        ("total_tables", c_uint32, limits.instances),
-        ("total_stacks", c_uint32, _stacks(limits)),
+        ("total_core_instances", c_uint32, limits.instances * shape.instances),
+        ("total_memories", c_uint32, limits.instances * shape.memories),
+        ("total_tables", c_uint32, limits.instances * shape.tables),
+        ("total_stacks", c_uint32, _stacks(limits, shape)),
         ("max_memory_size", c_size_t, limits.memory),
         ("table_elements", c_size_t, limits.table_elements),
         # A table is small: to clear it costs less than to give its pages back.
@@ -325,17 +399,19 @@ def _check_signatures(wasm: bytes) -> bool:
     return True
 
 
-_MAPPINGS = 8
-"""Mappings of memory that an instance takes: two stacks with their guards, and its memory in up to three parts."""
+_OF_MEMORY, _OF_STACK = 4, 2
+"""Mappings of memory that a memory takes, in up to as many parts, and a stack with its guard."""
 
 _SLOT = (4 << 30) + (64 << 20)
 """Bytes of address space for one memory of up to 4 GiB: all that a 32-bit address reaches is reserved."""
 
 
-def check_room(limits: Limits, cores: int = 1) -> None:
-    """Raises InvalidModule where the memories of so many cores don't fit into the process: wasmtime would end it, now
-    or later."""
-    needed = limits.instances * _MAPPINGS * cores
+def check_room(limits: Limits, shapes: Sequence[Shape] = (Shape(),)) -> None:
+    """Raises InvalidModule where the memories and stacks of such programs, each with as many instances as there may be,
+    don't fit into the process: wasmtime would end it, now or later."""
+    memories = sum(each.memories for each in shapes)
+    mappings = memories * _OF_MEMORY + sum(min(each.stacks, store.MAX_DEPTH) for each in shapes) * _OF_STACK
+    needed = limits.instances * mappings
     with contextlib.suppress(OSError):
         most = int(Path("/proc/sys/vm/max_map_count").read_text())
         if needed > most:
@@ -343,11 +419,12 @@ def check_room(limits: Limits, cores: int = 1) -> None:
                 f"{limits.instances} instances at once take {needed} mappings of memory, and the system gives a "
                 f"process {most} (vm.max_map_count); allow fewer at once"
             )
+    addresses = limits.instances * _SLOT * memories
     try:
-        mmap.mmap(-1, limits.instances * _SLOT, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0).close()
+        mmap.mmap(-1, addresses, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0).close()
     except OSError:
         raise InvalidModule(
-            f"{limits.instances} instances at once take {limits.instances * _SLOT >> 30} GiB of address space, and "
+            f"{limits.instances} instances at once take {addresses >> 30} GiB of address space, and "
             "the system doesn't give a process that much (ulimit -v); allow fewer at once"
         ) from None
 
@@ -361,20 +438,18 @@ class _Ticker:
     def __init__(self, engine: Owned) -> None:
         # The object and not its address alone: the thread must not outlive the engine.
         self._engine = engine
-        self._running = 0
+        self.running = 0
+        """How many guests run."""
         self.ticks = 0
         """How often it has moved on."""
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def enter(self) -> None:
-        """A guest begins to run. `leave` must follow."""
-        self._running += 1
+        """A guest begins to run. When it's done, there is one less of `running`."""
+        self.running += 1
         if self._thread is None:
             self._start()
-
-    def leave(self) -> None:
-        self._running -= 1
 
     def _start(self) -> None:
         with self._lock:
@@ -389,12 +464,12 @@ class _Ticker:
             time.sleep(TICK)
             _increment_epoch(pointer)
             self.ticks += 1
-            idle = 0.0 if self._running else idle + TICK
+            idle = 0.0 if self.running else idle + TICK
             if idle >= self.LINGER:
                 with self._lock:
                     # In this order: whoever comes between the two sees that there is no thread, and waits for the lock.
                     this, self._thread = self._thread, None
-                    if not self._running:
+                    if not self.running:
                         return
                     self._thread = this
 
@@ -429,6 +504,8 @@ class ModuleInfo:
     functions: dict[str, ExportedFunction] = field(default_factory=dict)
     memory: int | None = None
     """The place of the exported memory among the exports."""
+    exports: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """All exports: the kind of each, and its place."""
 
     def function(self, name: str, params: str, result: str) -> ExportedFunction | None:
         """The exported function of that name, if it has that signature."""
@@ -442,7 +519,7 @@ def describe(module: Module) -> ModuleInfo:
     _module_imports(module.pointer, byref(types))
     for each in types.pointers():
         place, name, kind = _text(_import_module(each)), _text(_import_name(each)), _import_type(each)
-        if _extern_kind(kind) == _FUNCTION:
+        if _extern_kind(kind) == FUNCTION:
             info.imports.append(Imported(place, name, *_signature(kind)))
         else:
             info.other_imports.append((place, name))
@@ -450,9 +527,10 @@ def describe(module: Module) -> ModuleInfo:
     _module_exports(module.pointer, byref(types))
     for index, each in enumerate(types.pointers()):
         name, kind = _text(_export_name(each)), _export_type(each)
-        if _extern_kind(kind) == _FUNCTION:
+        info.exports[name] = _extern_kind(kind), index
+        if _extern_kind(kind) == FUNCTION:
             info.functions[name] = ExportedFunction(name, index, *_signature(kind))
-        elif _extern_kind(kind) == _MEMORY and name == "memory":
+        elif _extern_kind(kind) == MEMORY and name == "memory":
             info.memory = index
     _exports_delete(byref(types))
     return info
@@ -482,8 +560,46 @@ def _function_type(params: str, results: str) -> int:
     return int(_function_new(byref(vectors[0]), byref(vectors[1])))
 
 
+@dataclass(frozen=True, slots=True)
+class AtOnce(Import):
+    """An import whose `call` may return the flat result itself, an integer or None, in place of a coroutine."""
+
+    call: Callable[[Any, Any, tuple[Any, ...]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Harmless(AtOnce):
+    """One that a guest may call while it is asked for memory, too: it reaches nothing but the instance's own state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a component has otherwise than a module of Spiderlightning's binary interface, which goes by names."""
+
+    realloc: ExportedFunction | None
+    memory: int | None
+    """The number of the exported memory that the instance itself shows."""
+    instance: type[Instance]
+    """What its instances are."""
+    main: Any = None
+    """What an instance of a component says of itself as a guest (slight_py/component/instance.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Further:
+    """A module of a component that is instantiated after the first one."""
+
+    number: int
+    """That of its instance in the store."""
+    module: Module
+    linker: Owned
+    """What the host gives it."""
+    given: Sequence[tuple[str, str, int, str]]
+    """What earlier instances give it: by module and name, the instance and the name of its export."""
+
+
 class Program:
-    """A module linked with its hosts, from which instances are made."""
+    """A module linked with its hosts, from which instances are made; or the modules of a component."""
 
     def __init__(
         self,
@@ -491,9 +607,10 @@ class Program:
         module: Module,
         imports: Mapping[tuple[str, str], tuple[Import, Any]],
         info: ModuleInfo | None = None,
+        traits: Traits | None = None,
     ) -> None:
         """`imports` gives what answers each imported function, by module and name, WASI's among them.
-        `info` is what `describe` says of the module, where that is known already.
+        `info` is what `describe` says of the module, where that is known already. `traits` are a component's.
 
         Raises InvalidModule for an import that nothing provides.
         """
@@ -501,31 +618,60 @@ class Program:
         self.info = info or describe(module)
         self.core = module.core
         self._module = module
-        self._linker = Owned(_linker_new(self.core.pointer), _linker_delete)
-        self.wants_wasi = any(each.module == WASI for each in self.info.imports)
+        self.wants_wasi = False
         self.imports: list[tuple[Import, Any]] = []
         """What answers the imports by their numbers, and the hosts that it asks."""
-        for each in self.info.imports:
-            if found := imports.get((each.module, each.name)):
-                self._define(*found)
+        self._linker = self._linked(self.info, imports)
         pre = c_void_p()
         _check(_linker_pre(self._linker.pointer, module.pointer, byref(pre)))
         self.pre = pre.value or 0
         self._owned = Owned(self.pre, _pre_delete)
-        self.realloc = self.info.function(REALLOC, *_SIGNATURES[REALLOC])
+        self.further: list[_Further] = []
+        if traits is None:
+            traits = Traits(self.info.function(REALLOC, *_SIGNATURES[REALLOC]), self.info.memory, Instance)
+        self.realloc = traits.realloc
+        self.memory = traits.memory
+        self._instance = traits.instance
+        self.main = traits.main
         self.initializer = self.info.function("_initialize", "", "")
         """What a reactor has called before any other of its functions."""
+        self.memory_limit = engine.limits.memory // self.core.shape.memories
+        """Bytes of each memory: those of a component share what an instance may have."""
 
-    def _define(self, definition: Import, host: Any) -> None:
+    def add(
+        self,
+        module: Module,
+        imports: Mapping[tuple[str, str], tuple[Import, Any]],
+        given: Sequence[tuple[str, str, int, str]],
+        info: ModuleInfo,
+    ) -> None:
+        """Adds a module that is instantiated after those before. `given` says what it imports of them: by module and
+        name, the number of the instance and the name of its export.
+
+        Raises InvalidModule for an import that can't be provided.
+        """
+        self.further.append(_Further(len(self.further) + 1, module, self._linked(info, imports), given))
+
+    def _linked(self, info: ModuleInfo, imports: Mapping[tuple[str, str], tuple[Import, Any]]) -> Owned:
+        """A linker with what the host gives a module."""
+        linker = Owned(_linker_new(self.core.pointer), _linker_delete)
+        for each in info.imports:
+            self.wants_wasi = self.wants_wasi or each.module == WASI
+            if found := imports.get((each.module, each.name)):
+                self._define(linker, each, *found)
+        return linker
+
+    def _define(self, linker: Owned, imported: Imported, definition: Import, host: Any) -> None:
         signature = _function_type(definition.params, definition.result)
-        module, name = definition.module.encode(), definition.name.encode()
+        module, name = imported.module.encode(), imported.name.encode()
+        number = len(self.imports) | (store.HARMLESS if isinstance(definition, Harmless) else 0)
         error = _define_async(
-            *(self._linker.pointer, module, len(module), name, len(name), signature),
-            *(store.enter_address, len(self.imports), None),
+            *(linker.pointer, module, len(module), name, len(name), signature),
+            *(store.enter_address, number, None),
         )
         _function_delete(signature)
         if error:
-            raise InvalidModule(f"{definition.module}::{definition.name} can't be defined: {_error(error)}")
+            raise InvalidModule(f"{imported.module}::{imported.name} can't be defined: {_error(error)}")
         self.imports.append((definition, host))
 
     async def instantiate(self, wasi: Any = None, reused: bool = False) -> Instance:
@@ -536,10 +682,13 @@ class Program:
         """
         if self.engine.instances >= self.engine.limits.instances:
             raise Trap(f"all {self.engine.limits.instances} instances are in use")
-        instance = Instance(self, reused, wasi)
+        instance = self._instance(self, reused, wasi)
         try:
             if state := instance.start():
                 await instance.finish_start(state)
+            for further in self.further:
+                if state := instance.start_further(further):
+                    await instance.finish_further(further, state)
         except BaseException:
             instance.close()
             raise
@@ -573,13 +722,17 @@ class Instance:
     """One instance of a program, with a store of its own; the `Guest` of the generated bindings."""
 
     __slots__ = (
+        "_computing",
+        "_depth",
         "_ended",
         "_handles",
+        "_linker",
         "_program",
         "_resources",
         "_sessions",
         "_store",
         "_ticker",
+        "_waiting",
         "files",
         "reused",
         "started",
@@ -597,12 +750,20 @@ class Instance:
         self._program = program
         limits, core = program.engine.limits, program.core
         self._ticker = core.ticker
-        self._store = Store(core.pointer, limits.memory, limits.table_elements, core.driver.pointer)
-        self._handles: Handles | None = None
+        self._store = Store(core.pointer, program.memory_limit, limits.table_elements, core.driver.pointer)
+        self._handles: Any = None
+        self._linker: Owned | None = None
+        """That of a module which is being instantiated."""
         self._resources: Resources | None = None
         self._sessions: Sessions | None = None
         self._ended: Exception | None = None
         """What ended the guest, or that it was closed: there is no calling it any more."""
+        self._depth = 0
+        """How many calls are under way that weren't done at once."""
+        self._computing = False
+        """Whether the innermost of them gave others their turn in the midst of what it computes."""
+        self._waiting: list[asyncio.Future[None]] = []
+        """Those that wait for either to change."""
         _instances.add(self)
         program.engine.instances += 1
 
@@ -613,7 +774,7 @@ class Instance:
         try:
             state = self._store.start(self._program.pre)
         finally:
-            ticker.leave()
+            ticker.running -= 1
         if state == DONE:
             self._started()
         return state
@@ -625,16 +786,57 @@ class Instance:
         try:
             await self._drive("the start function", state)
         finally:
-            ticker.leave()
+            ticker.running -= 1
         self._started()
 
     def _started(self) -> None:
         self._store.end()
-        if self._program.info.memory is not None:
-            self._store.set_memory(self._program.info.memory)
+        self._set_memory(0)
+
+    def _set_memory(self, instance: int) -> None:
+        """Takes the memory, where the core instance that is there now exports it."""
+        memory = self._program.memory
+        if memory is not None and memory >> store.EXPORT_BITS == instance:
+            self._store.set_memory(memory)
+
+    def start_further(self, further: _Further) -> int:
+        """Instantiates a further module of a component. DONE, or the state that `finish_further` goes on from.
+
+        Raises InvalidModule for an import that earlier instances don't provide as the module wants it.
+        """
+        ticker = self._ticker
+        linker = Owned(_linker_clone(further.linker.pointer), _linker_delete)
+        for module, name, number, export in further.given:
+            if error := self._store.define(linker.pointer, module, name, number, export):
+                raise InvalidModule(f"{module}::{name} can't be provided: {_error(error)}")
+        ticker.enter()
+        try:
+            self._store.instantiate_further(linker.pointer, further.module.pointer)
+            self._linker = linker
+            state = self._store.advance()
+        finally:
+            ticker.running -= 1
+        if state == DONE:
+            self._started_further(further)
+        return state
+
+    async def finish_further(self, further: _Further, state: int) -> None:
+        """Goes on where such a module has a start function that isn't done at once."""
+        ticker = self._ticker
+        ticker.enter()
+        try:
+            await self._drive("the start function", state)
+        finally:
+            ticker.running -= 1
+        self._started_further(further)
+
+    def _started_further(self, further: _Further) -> None:
+        self._store.end()
+        self._linker = None
+        self._set_memory(further.number)
 
     @property
-    def handles(self) -> Handles:
+    def handles(self) -> Any:
         """What the guest holds of its hosts'. Most instances hold nothing, and need no table."""
         if self._handles is None:
             self._handles = Handles()
@@ -658,6 +860,7 @@ class Instance:
         """Ends the instance and releases what it held."""
         self._ended = self._ended or RuntimeError("the instance is closed")
         self._store.close()
+        self._linker = None
         if self.files is not None:
             self.files.close()
             self.files = None
@@ -687,8 +890,18 @@ class Instance:
                 raise GuestFault("the guest exports no memory")
         return memory
 
+    async def may_call(self) -> None:
+        """Waits until `call` can begin at once: while no other call computes. Raises what ended the instance."""
+        if self._computing:
+            await self._until(self._may_begin)
+
     async def call(self, export: ExportedFunction, args: Sequence[Flat]) -> Any:
-        """Calls an exported function. Raises Trap, Exit, or what an import raised."""
+        """Calls an exported function. Raises Trap, Exit, or what an import raised.
+
+        Several tasks may call at a time: see `_drive`.
+        """
+        if self._computing:
+            await self.may_call()
         done = self._begin(export, (args,), False)
         return (done if isinstance(done, list) else await self._finish(export, done))[0]
 
@@ -697,20 +910,24 @@ class Instance:
         if self._program.initializer is not None:
             await self.call(self._program.initializer, ())
 
-    async def allocate(self, lower: Lower) -> None:
-        if blocks := lower.blocks:
-            realloc = self._program.realloc or self._own_function(REALLOC, REALLOC, f"{lower.where}: ")
-            done = self._begin(realloc, [(0, 0, align, size) for size, align, _ in blocks], True)
+    async def allocate(self, lower: Lower, realloc: ExportedFunction | None = None) -> None:
+        """With `realloc`, that is asked in place of the program's own."""
+        if lower.blocks:
+            realloc = realloc or self._program.realloc or self._own_function(REALLOC, REALLOC, f"{lower.where}: ")
+            if self._computing:
+                await self.may_call()
+            done = self._begin(realloc, [(0, 0, align, size) for size, align, _ in lower.blocks], True)
             pointers = done if isinstance(done, list) else await self._finish(realloc, done)
             lower.place(pointers)
             if lower.later:
-                await lower.place_later(pointers, functools.partial(self._allocate_texts, realloc))
+                allocate = functools.partial(self._allocate_texts, realloc, lower.text_align)
+                await lower.place_later(pointers, allocate)
                 for _, rows, _ in lower.later:
                     _let_go(rows)
 
-    async def _allocate_texts(self, realloc: ExportedFunction, sizes: list[int]) -> list[Any]:
+    async def _allocate_texts(self, realloc: ExportedFunction, align: int, sizes: list[int]) -> list[Any]:
         await self._program.engine.turn()
-        return await self._call(realloc, [(0, 0, 1, size) for size in sizes], True)
+        return await self._call(realloc, [(0, 0, align, size) for size in sizes], True)
 
     async def free(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         if blocks:
@@ -732,6 +949,8 @@ class Instance:
 
     async def _call(self, export: ExportedFunction, calls: Sequence[Sequence[Flat]], guarded: bool) -> list[Any]:
         """What `_begin` begins, to its end."""
+        if self._computing:
+            await self.may_call()
         done = self._begin(export, calls, guarded)
         return done if isinstance(done, list) else await self._finish(export, done)
 
@@ -755,22 +974,35 @@ class Instance:
             ) from None
         finally:
             if isinstance(done, list):
-                ticker.leave()
+                ticker.running -= 1
         return done
 
     async def _finish(self, export: ExportedFunction, state: int) -> list[Any]:
         """Goes on with what `_begin` began."""
+        depth = self._depth = self._depth + 1
         try:
             await self._drive(export.name, state)
             return self._store.results()
         finally:
-            self._store.end()
-            self._ticker.leave()
+            self._ticker.running -= 1
+            if self._depth == depth:
+                self._depth -= 1
+                self._computing = False
+                self._store.end()
+            else:
+                # This one can't be ended before those that are nested in it, nor waited for.
+                self._ended = self._ended or Trap("a call was given up while others were nested in it")
+            self._changed()
 
     async def _drive(self, name: str, state: int) -> None:
         """Goes on from `state`, which `advance` said, until the innermost calls are made: answers what the guest asks
-        meanwhile."""
-        advance = self._store.advance
+        meanwhile.
+
+        Several tasks may be here at a time, since calls nest: a call begins while all others wait for imports, and goes
+        on when it is the innermost again. So those that began later come first.
+        """
+        depth = self._depth
+        advance, go_on = self._store.advance, self._store.go_on
         imports = self._program.imports
         ticker = self._ticker
         began = ticker.ticks
@@ -779,15 +1011,21 @@ class Instance:
                 number, args = self._store.imported()
                 definition, host = imports[number]
                 try:
-                    answer = definition.call(host, self, args)
-                    try:
-                        awaited = answer.send(None)
-                    except StopIteration as done:
-                        value = done.value
+                    answer: Any = definition.call(host, self, args)
+                    if answer is None or type(answer) is int:
+                        value = answer
                     else:
-                        value = await rest(answer, awaited, self._store.renew)
-                        began = ticker.ticks
-                except (GuestFault, Trap):
+                        try:
+                            awaited = answer.send(None)
+                        except StopIteration as done:
+                            value = done.value
+                        else:
+                            value = await rest(answer, awaited, self._store.renew)
+                            if self._depth != depth or self._computing or self._ended is not None:
+                                await self._until(functools.partial(self._may_go_on, depth))
+                            began = ticker.ticks
+                except (GuestFault, Trap) as fault:
+                    self._ended = self._ended or fault
                     raise
                 except Exit as exit_:
                     self._ended = self._ended or exit_
@@ -796,20 +1034,54 @@ class Instance:
                     if definition.failure is None:
                         raise
                     raise definition.failure(host, error) from error
-                self._store.answer(definition.result, value)
                 if ticker.ticks - began > 1:
                     # Code in a straight line doesn't look at the epoch, and each answer may have taken a while.
-                    await self._program.engine.turn()
+                    await self._turn()
                     self._store.renew()
                     began = ticker.ticks
-            elif state == YIELDED:
-                await self._program.engine.turn()
+                state = go_on(definition.result, value)
+                continue
+            if state == YIELDED:
+                await self._turn()
                 began = ticker.ticks
             else:
                 # A host that the guest failed inside of may have caught that, and gone on.
                 self._ended = self._ended or self._failure(state, name)
                 raise self._ended
             state = advance()
+
+    async def _turn(self) -> None:
+        """Others have their turn, in the midst of what the innermost call computes."""
+        self._computing = True
+        try:
+            await self._program.engine.turn()
+        finally:
+            self._computing = False
+            self._changed()
+
+    def _may_begin(self) -> bool:
+        return not self._computing
+
+    def _may_go_on(self, depth: int) -> bool:
+        return self._depth == depth and not self._computing
+
+    async def _until(self, may: Callable[[], bool]) -> None:
+        """Waits until the calls under way allow something. Raises what ended the instance meanwhile."""
+        while self._ended is None:
+            if may():
+                return
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+        raise self._ended
+
+    def _changed(self) -> None:
+        """Has those that wait look again."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def _failure(self, state: int, name: str) -> Exception:
         """What ended the instance."""

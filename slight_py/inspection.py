@@ -1,10 +1,14 @@
-"""`slight-py inspect`: what a module imports and exports, which capabilities that means, and a slightfile for it."""
+"""`slight-py inspect`: what a module imports and exports, which capabilities that means, and a slightfile for it.
+
+What it says of components is in slight_py/component/inspection.py.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from capabilities.bindings import http_handler
 from capabilities.http.access import printable
@@ -16,6 +20,9 @@ from slight_py.errors import UsageError
 from slight_py.linker import family_of, interfaces, shown
 from slight_py.runner import ENTRY_POINTS
 from slight_py.slightfile import embedded, suggest
+
+if TYPE_CHECKING:
+    from slight_py.component.inspection import ComponentReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +45,16 @@ class Report:
     """One that grants what the module needs."""
 
 
-def inspect(path: Path, limits: CompileLimits | None = None) -> Report:
-    """Raises UsageError for a file that isn't a module, and for an installed package that can't be used."""
-    info = describe(modules.load(Engine(Limits(instances=1)), path, limits=limits))
+def inspect(path: Path, limits: CompileLimits | None = None) -> Report | ComponentReport:
+    """Raises UsageError for a file that is neither a module nor a component, and for an installed package that can't be
+    used."""
+    limits = limits or CompileLimits()
+    wasm = modules.read(path, limits.size)
+    if modules.is_component(wasm):
+        from slight_py.component import inspection
+
+        return inspection.inspect(path, wasm)
+    info = describe(modules.load(Engine(Limits(instances=1)), path, limits=limits, wasm=wasm))
     families, unknown = _families(info)
     functions = info.functions.values()
     return Report(
@@ -88,11 +102,15 @@ def _slightfile(families: list[str]) -> str:
     return "\n\n".join(['specversion = "0.2"', *filter(None, entries)]) + "\n"
 
 
-def as_json(report: Report) -> str:
+def as_json(report: Report | ComponentReport) -> str:
     return json.dumps(asdict(report), indent=2)
 
 
-def as_text(report: Report) -> str:
+def as_text(report: Report | ComponentReport) -> str:
+    if not isinstance(report, Report):
+        from slight_py.component import inspection
+
+        return inspection.as_text(report)
     lines = [f"{report.path}: {report.bytes:,} bytes", "", "imports"]
     for module, functions in report.imports.items():
         lines += [f"  {module}", *(f"    {function}" for function in functions)]

@@ -23,6 +23,7 @@ from capabilities.registry import Family, RegistryError
 from slight_py import sessions, wasi
 from slight_py.engine import DROP, WASI, ModuleInfo, Trap
 from slight_py.errors import UsageError
+from slight_py.sessions import asked_of
 from slight_py.slightfile import Grant, Slightfile, embedded, suggest
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ Links = Mapping[tuple[str, str], tuple[Import, Any]]
 
 
 @contextmanager
-def _usage_errors() -> Iterator[None]:
+def usage_errors() -> Iterator[None]:
     """A package or a file that can't be used is for the user to put right."""
     try:
         yield
@@ -185,7 +186,7 @@ def family_of(interface: str, slightfile: Slightfile) -> Family | None:
     return registry.family_of(interface)
 
 
-@_usage_errors()
+@usage_errors()
 def check(path: Path, info: ModuleInfo, slightfile: Slightfile, link_all: bool) -> Slightfile:
     """Raises UsageError for all that the module needs and doesn't get, each with what to do about it.
 
@@ -216,6 +217,19 @@ def check(path: Path, info: ModuleInfo, slightfile: Slightfile, link_all: bool) 
         for interface, functions in missing.items()
     ]
     problems += [f"{path}: {problem}" for problem in _ambiguous(info, served)]
+    slightfile, refused = granted(path, served, slightfile, link_all)
+    problems += refused
+    if problems:
+        raise UsageError(*problems)
+    return slightfile
+
+
+def granted(
+    path: Path, served: Mapping[str, Family], slightfile: Slightfile, link_all: bool
+) -> tuple[Slightfile, list[str]]:
+    """The slightfile, with the embedded backends added for what it doesn't grant if `link_all`; and what is not granted
+    even so, of the families that serve a module's interfaces."""
+    problems = []
     for interface, family in served.items():
         if slightfile.grants_for(family.name):
             continue
@@ -225,12 +239,10 @@ def check(path: Path, info: ModuleInfo, slightfile: Slightfile, link_all: bool) 
         slightfile = replace(slightfile, grants=slightfile.grants + extra)
         if not extra:
             problems.append(_not_granted(path, interface, family, slightfile))
-    if problems:
-        raise UsageError(*problems)
-    return slightfile
+    return slightfile, problems
 
 
-@_usage_errors()
+@usage_errors()
 def link(
     info: ModuleInfo, slightfile: Slightfile, backends: Backends, http: Callable[[], HttpServerHost] | None
 ) -> Links:
@@ -251,20 +263,31 @@ def link(
         hosts |= dict.fromkeys(own, (http or _NoServers)())
     definitions = _definitions(info, served)
     links: dict[tuple[str, str], tuple[Import, Any]] = {}
-    traced = log.isEnabledFor(logging.DEBUG)
     for each in info.imports:
         definition = definitions.get((each.module, each.name))
         if definition is not None:
             host = hosts.get(each.module)
-            if traced and each.module in hosts:
-                from slight_py import trace
-
-                definition = trace.traced(definition)
-            if hasattr(host, "session"):
-                definition = _in_session(definition)
-            guarded = each.module in hosts and each.module not in own
-            links[each.module, each.name] = (_guarded(definition) if guarded else definition, host)
+            if each.module in hosts:
+                definition = answered(observed(definition), host, guarded=each.module not in own)
+            links[each.module, each.name] = (definition, host)
     return links
+
+
+def observed(definition: Import) -> Import:
+    """The import, shown with --verbose."""
+    if log.isEnabledFor(logging.DEBUG):
+        from slight_py import trace
+
+        return trace.traced(definition)
+    return definition
+
+
+def answered(definition: Import, host: Any, guarded: bool = True) -> Import:
+    """The import as an instance calls it: answered by the instance's own session of the host where that has sessions,
+    and `guarded`, but for what answers by itself for what fails."""
+    if hasattr(host, "session"):
+        definition = _in_session(definition)
+    return _guarded(definition) if guarded else definition
 
 
 # What there is to import.
@@ -274,11 +297,19 @@ def _served(info: ModuleInfo, slightfile: Slightfile) -> dict[str, Family]:
     """The family that answers each interface, of those that a module imports and that are available."""
     found: dict[str, Family] = {}
     for interface in interfaces(info):
+        if _is_of_components(interface):
+            continue
         with suppress(RegistryError):  # `_why` says it
             family = family_of(interface, slightfile)
             if family is not None:
                 found[interface] = family
     return found
+
+
+def _is_of_components(interface: str) -> bool:
+    """Whether it is an interface of components alone, such as `wasi:keyvalue/store@0.2.0-draft`: modules have another
+    binary interface."""
+    return ":" in interface
 
 
 def _definitions(info: ModuleInfo, served: Mapping[str, Family]) -> dict[tuple[str, str], Import]:
@@ -301,6 +332,8 @@ def _resources(served: Mapping[str, Family]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for family in {family.name: family for family in served.values()}.values():
         for interface in family.interfaces:
+            if _is_of_components(interface):
+                continue
             for name in registry.load_bindings(family, interface).RESOURCES:
                 found.setdefault(name, []).append(interface)
     return found
@@ -342,10 +375,7 @@ def _guarded(definition: Import) -> Import:
 def _in_session(definition: Import) -> Import:
     """The same import, but that the instance's own session of the host answers it."""
 
-    async def call(host: Any, guest: Any, arguments: tuple[Any, ...]) -> Any:
-        return await definition.call(guest.sessions.of(host), guest, arguments)
-
-    return replace(definition, call=call)
+    return asked_of(definition, lambda host, guest: guest.sessions.of(host))
 
 
 class _NoServers:

@@ -1,4 +1,4 @@
-"""Module files: read, told from what they are not, compiled, and kept compiled on disk."""
+"""Module and component files: read, told from what they are not, compiled, and kept compiled on disk."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from slight_py import compilation
 from slight_py.cache import directory, replacing
 from slight_py.compilation import CompileLimits
-from slight_py.engine import Engine, InvalidModule, Module, UnsupportedModule
+from slight_py.engine import Engine, InvalidModule, Module, Shape, UnsupportedModule, serialize
 from slight_py.errors import UsageError
 
 _MAGIC = b"\0asm"
@@ -20,15 +21,19 @@ _MODULE, _COMPONENT = b"\1\0\0\0", b"\x0d\0\1\0"
 
 _NEEDS_MORE = re.compile(
     "must be enabled|not enabled|is disabled|are disallowed|without the .* feature|multiple memories|pooling allocator"
+    "|allow fewer at once"
 )
 """What wasmtime says of a sound module with a feature that is off, or past the limits."""
+
+_MEMORY = re.compile(r"memory has a minimum byte size of (\d+) which exceeds the limit")
+"""What it says of one that begins with more memory than an instance may have."""
 
 CACHE_LIMIT = 64
 """How many compiled modules are kept; the ones longest unused go first."""
 
 
 def read(path: Path, limit: int = CompileLimits().size) -> bytes:
-    """The bytes of a module. Raises UsageError for a file that isn't one, or has more bytes than the limit."""
+    """The bytes of a module or a component. Raises UsageError for another file, and for one with too many bytes."""
     try:
         with path.open("rb") as file:
             wasm = file.read(limit + 1)
@@ -47,12 +52,14 @@ def read(path: Path, limit: int = CompileLimits().size) -> bytes:
         raise UsageError(f"{path}: the module has more than {limit:,} bytes; allow more with --max-module")
     version = wasm[4:8]
     if version == _COMPONENT:
-        raise UsageError(
-            f"{path}: this is a component; slight-py runs core modules that were built with the bindings of"
-            " Spiderlightning (target wasm32-wasi, without `cargo component`)"
-        )
+        return wasm
     if len(version) < 4:
         raise UsageError(f"{path}: the file is cut short; copy or build it again")
+    if version[2:] == _COMPONENT[2:]:
+        raise UsageError(
+            f"{path}: a component of the binary format's version {int.from_bytes(version[:2], 'little'):#x}, not 0xd,"
+            " can't be run; build it with current tools"
+        )
     if version != _MODULE:
         raise UsageError(f"{path}: WebAssembly of version {int.from_bytes(version, 'little')}, not 1, can't be run")
     return wasm
@@ -62,23 +69,51 @@ def _is_text(wasm: bytes) -> bool:
     return wasm.lstrip().startswith((b"(", b";;"))
 
 
-def load(engine: Engine, path: Path, cache: bool = True, limits: CompileLimits | None = None) -> Module:
-    """The module in a file, compiled now or at an earlier start. Raises UsageError."""
+def is_component(wasm: bytes) -> bool:
+    return wasm[4:8] == _COMPONENT
+
+
+def load(
+    engine: Engine, path: Path, cache: bool = True, limits: CompileLimits | None = None, wasm: bytes | None = None
+) -> Module:
+    """The module in a file, compiled now or at an earlier start. `wasm` is the file's content where that was read
+    already. Raises UsageError, for a component, too."""
     limits = limits or CompileLimits()
-    wasm = read(path, limits.size)
-    kept = _cached_path(wasm, engine) if cache else None
-    if kept and (module := _load_cached(engine, kept)):
-        return module
+    wasm = wasm or read(path, limits.size)
+    if is_component(wasm):
+        raise UsageError(f"{path}: this is a component; only `slight-py run` takes components")
+    (module,) = compiled(engine, path, wasm, [wasm], Shape(), cache, limits)
+    return module
+
+
+def compiled(
+    engine: Engine,
+    path: Path,
+    wasm: bytes,
+    modules: Sequence[bytes],
+    shape: Shape,
+    cache: bool,
+    limits: CompileLimits,
+) -> list[Module]:
+    """The modules in a file, compiled together, now or at an earlier start. `wasm` is the whole file. Raises
+    UsageError."""
+    kept = _cached_path([wasm, *(each for each in modules if each is not wasm)], engine, shape) if cache else None
+    if kept and (found := _load_cached(engine, kept)):
+        return found
     try:
-        module = compilation.compile_apart(engine, wasm, limits)
+        found = compilation.compile_together(engine, modules, shape, limits)
     except InvalidModule as error:
+        too_large = _MEMORY.search(str(error))
+        if too_large:
+            begins = f"its memory begins with {int(too_large[1]):,} bytes"
+            raise UsageError(f"{path}: {begins}, and an instance may have less; allow more with --max-memory") from None
         needs_more = isinstance(error, UnsupportedModule) or _NEEDS_MORE.search(str(error))
         what = "needs more than slight-py gives" if needs_more else "is broken or cut short"
-        raise UsageError(f"{path}: the module {what}: {error}") from None
+        raise UsageError(f"{path}: the {'component' if is_component(wasm) else 'module'} {what}: {error}") from None
     if kept:
         with contextlib.suppress(OSError):  # a full or read-only disk: the next start compiles again
-            _keep(kept, module.serialize())
-    return module
+            _keep(kept, serialize(found))
+    return found
 
 
 def cache_directory() -> Path:
@@ -86,8 +121,8 @@ def cache_directory() -> Path:
     return directory("modules")
 
 
-def _cached_path(wasm: bytes, engine: Engine) -> Path | None:
-    """Where the compiled form of a module is kept, by its content, the engine and its settings.
+def _cached_path(content: Sequence[bytes], engine: Engine, shape: Shape) -> Path | None:
+    """Where the compiled form of modules is kept, by their content, the engine and its settings.
 
     What is kept is machine code, so a directory that others may write to is not used.
     """
@@ -99,31 +134,32 @@ def _cached_path(wasm: bytes, engine: Engine) -> Path | None:
         return None
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
         return None
-    key = hashlib.sha256(f"{engine.identity}\n".encode())
-    key.update(wasm)
+    key = hashlib.sha256(f"{engine.identity} {shape} {[len(each) for each in content]}\n".encode())
+    for each in content:
+        key.update(each)
     return kept / key.hexdigest()
 
 
-def _load_cached(engine: Engine, path: Path) -> Module | None:
-    """A kept module, if it is there and whole: the file begins with the digest of the rest."""
+def _load_cached(engine: Engine, path: Path) -> list[Module] | None:
+    """Kept modules, if the file is there and whole: the file begins with the digest of the rest."""
     try:
         content = path.read_bytes()
         os.utime(path)
     except OSError:
         return None
-    digest, compiled = content[:32], content[32:]
-    if hashlib.sha256(compiled).digest() != digest:
+    digest, code = content[:32], content[32:]
+    if hashlib.sha256(code).digest() != digest:
         return None
     try:
-        return engine.load(compiled)
+        return engine.load_together(code)
     except InvalidModule:
         return None
 
 
-def _keep(path: Path, compiled: bytes) -> None:
-    """Writes a compiled module, in one step for whoever starts meanwhile, and removes the oldest ones."""
+def _keep(path: Path, code: bytes) -> None:
+    """Writes compiled modules, in one step for whoever starts meanwhile, and removes the oldest ones."""
     with replacing(path) as file:
-        file.write(hashlib.sha256(compiled).digest() + compiled)
+        file.write(hashlib.sha256(code).digest() + code)
     kept = sorted(path.parent.iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
     for old in kept[CACHE_LIMIT:]:
         old.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Runs a module from its entry point to its end, in the main process of a `run`.
+"""Runs a module or a component from its entry point to its end, in the main process of a `run`.
 
 What only some modules need is imported when a module needs it: the HTTP server takes longer to import than a small
 module to run.
@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bindgen.runtime import Err, GuestFault
 from capabilities import notices
@@ -34,6 +34,7 @@ from slight_py.engine import (
     Module,
     ModuleInfo,
     Program,
+    Shape,
     Trap,
     check_room,
     describe,
@@ -42,9 +43,13 @@ from slight_py.errors import UsageError
 from slight_py.slightfile import Slightfile
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from capabilities.http.host import HttpHost
     from capabilities.http.routes import RouteTable
     from capabilities.keyvalue.memory import MemoryStores
+    from slight_py.component.running import LoadedComponent
+    from slight_py.handlers import Handlers
 
 log = logging.getLogger("slight_py")
 
@@ -71,6 +76,10 @@ class RunConfig:
     """What log lines call the module, where it is one of several."""
     reads_input: bool = True
     """Whether its program has standard input: one module alone can read it."""
+    listen: str = "127.0.0.1:3000"
+    """Where a component that answers requests is served. A module says itself where it wants to be."""
+    instance_requests: int = 1
+    """How many requests an instance of a component may answer, where that exports `wasi:http/handler` of WASI 0.3."""
 
 
 class Running(Protocol):
@@ -80,8 +89,18 @@ class Running(Protocol):
         """Finishes the requests under way and ends."""
 
 
-Start: TypeAlias = "Callable[[str, RouteTable], Awaitable[Running]]"
-"""Starts to serve a table of routes at an address."""
+Start: TypeAlias = "Callable[[str, RouteTable | None], Awaitable[Running]]"
+"""Starts to serve at an address: a table of routes of a module, or a component, which has none."""
+
+
+class Service(Protocol):
+    """An HTTP server in this process."""
+
+    async def start(self, sockets: Sequence[socket], table: Any) -> None:
+        """Listens on sockets, and returns. A component has no table of routes. Raises ListenError."""
+
+    async def stop(self) -> None:
+        """Finishes the requests under way and ends."""
 
 
 @dataclass(slots=True)
@@ -98,17 +117,96 @@ class Loaded:
         links = linker.link(self.info, self.slightfile, backends, http)
         return Program(self.engine, self.module, links, self.info)
 
+    @property
+    def shape(self) -> Shape:
+        """What an instance takes of the engine's pool."""
+        return self.module.core.shape
 
-def load(config: RunConfig, link_all: bool = False) -> Loaded:
-    """Compiles the module and checks what it needs. Raises UsageError."""
+    def serialize(self) -> bytes:
+        """What `reload` takes."""
+        return self.module.serialize()
+
+    def imports_something(self) -> bool:
+        """Whether it imports an interface, WASI aside."""
+        return bool(linker.interfaces(self.info))
+
+    def families(self) -> set[str]:
+        """The names of the families whose interfaces it imports."""
+        imported = (linker.family_of(each, self.slightfile) for each in linker.interfaces(self.info))
+        return {family.name for family in imported if family is not None}
+
+    def entry_name(self, path: Path) -> str:
+        """Where it begins. Raises UsageError where it has no entry point."""
+        return entry_point(path, self.info.functions).name
+
+    def serves(self) -> bool:
+        """Whether it may answer requests."""
+        return bool(self.slightfile.grants_for("http"))
+
+    def uses_listen(self) -> bool:
+        """Whether `--listen` says where it's served: a module says that itself."""
+        return False
+
+    def run(self, config: RunConfig, stores: Callable[[], MemoryStores], **others: Any) -> Run:
+        """What runs it. Raises InvalidModule, and UsageError."""
+        return Run(config, self, stores, **others)
+
+    def service(self, config: RunConfig, backends: linker.Backends) -> Service:
+        """What answers requests in a process that does nothing else."""
+        from slight_py.handlers import Handlers
+
+        return http_service(config, Handlers(self.program(backends, None), config.wasi))
+
+
+def http_service(config: RunConfig, handlers: Handlers) -> Service:
+    """A server of a module's routes."""
+    from capabilities.http.server import HttpService
+    from slight_py import access
+
+    return HttpService(handlers, config.http, access.logger(config.access_log, config.module))
+
+
+AnyLoaded: TypeAlias = "Loaded | LoadedComponent"
+
+
+def load(config: RunConfig, link_all: bool = False, engine: Engine | None = None) -> AnyLoaded:
+    """Compiles the module or the component and checks what it needs, for an `engine` of its own where none is given.
+
+    Raises UsageError.
+    """
+    wasm = modules.read(config.app, config.compilation.size)
     try:
-        engine = Engine(config.limits)
+        engine = engine or Engine(config.limits)
     except InvalidModule as error:
         raise UsageError(str(error)) from None
-    module = modules.load(engine, config.app, config.cache, config.compilation)
+    if modules.is_component(wasm):
+        from slight_py.component import running
+
+        return running.load(engine, config, wasm, link_all)
+    check_fresh(config)
+    module = modules.load(engine, config.app, config.cache, config.compilation, wasm)
     info = describe(module)
     slightfile = linker.check(config.app, info, config.slightfile, link_all)
     return Loaded(engine, module, info, slightfile)
+
+
+def check_fresh(config: RunConfig) -> None:
+    """Raises UsageError where instances are to answer several requests, which can't be asked of this app."""
+    if config.instance_requests != 1:
+        raise UsageError(
+            f"{config.app}: --instance-requests is for components that export wasi:http/handler of WASI 0.3, whose "
+            "instances may answer several requests; leave it out"
+        )
+
+
+def reload(engine: Engine, config: RunConfig, serialized: bytes) -> AnyLoaded:
+    """What `serialize` made of a module or a component, which is checked already."""
+    if modules.is_component(serialized):
+        from slight_py.component import running
+
+        return running.reload(engine, config, serialized)
+    module = engine.load(serialized)
+    return Loaded(engine, module, describe(module), config.slightfile)
 
 
 def entry_point(path: Path, functions: dict[str, ExportedFunction]) -> ExportedFunction:
@@ -122,12 +220,12 @@ def entry_point(path: Path, functions: dict[str, ExportedFunction]) -> ExportedF
     raise UsageError(f"{path}: exports none of {', '.join(ENTRY_POINTS)}; build it as a program, not as a library")
 
 
-async def run(config: RunConfig, loaded: Loaded) -> int:
+async def run(config: RunConfig, loaded: AnyLoaded) -> int:
     """Runs a loaded module to its end; returns the exit code. Raises UsageError."""
     return await run_all([(config, loaded)])
 
 
-async def run_all(modules: Sequence[tuple[RunConfig, Loaded]]) -> int:
+async def run_all(modules: Sequence[tuple[RunConfig, AnyLoaded]]) -> int:
     """Runs loaded modules, all at the same time, until each has ended; returns the exit code. Raises UsageError.
 
     They have no more of each other than the backends that they share.
@@ -135,9 +233,10 @@ async def run_all(modules: Sequence[tuple[RunConfig, Loaded]]) -> int:
     _allow_open_files()
     if len(modules) > 1:
         try:
-            check_room(modules[0][0].limits, len(modules))
+            check_room(modules[0][0].limits, [loaded.shape for _, loaded in modules])
         except InvalidModule as error:
             raise UsageError(f"{error}; there are {len(modules)} modules, each with so many") from None
+    _check_ports(modules)
 
     @cache
     def stores() -> MemoryStores:
@@ -147,8 +246,8 @@ async def run_all(modules: Sequence[tuple[RunConfig, Loaded]]) -> int:
 
     backends = linker.Backends(stores)
 
-    def workers_of(config: RunConfig, loaded: Loaded) -> Start:
-        async def start(address: str, table: RouteTable) -> Running:
+    def workers_of(config: RunConfig, loaded: AnyLoaded) -> Start:
+        async def start(address: str, table: RouteTable | None) -> Running:
             from slight_py.workers import Workers
 
             # The workers get the slightfile as it was found to be, with what --link-all-capabilities added to it.
@@ -158,14 +257,25 @@ async def run_all(modules: Sequence[tuple[RunConfig, Loaded]]) -> int:
 
         return start
 
-    runs = []
+    runs: list[BaseRun] = []
     for config, loaded in modules:
         start = workers_of(config, loaded) if config.workers > 1 else None
         try:
-            runs.append(Run(config, loaded, stores, start, backends))
+            runs.append(loaded.run(config, stores, start=start, backends=backends))
         except InvalidModule as error:
-            raise UsageError(f"{config.app}: the module can't be run: {error}") from None
+            raise UsageError(f"{config.app}: it can't be run: {error}") from None
     return await _main(runs, backends)
+
+
+def _check_ports(modules: Sequence[tuple[RunConfig, AnyLoaded]]) -> None:
+    """Raises UsageError where several components would be served at one port."""
+    served = [config for config, loaded in modules if loaded.uses_listen()]
+    if len(served) > 1 and not served[0].listen.endswith(":0"):
+        names = " and ".join(config.app.name for config in served)
+        raise UsageError(
+            f"{names} answer requests, and --listen gives them one address, {served[0].listen}; let them have free "
+            "ports with --listen 127.0.0.1:0, or run each by a command of its own"
+        )
 
 
 def _allow_open_files() -> None:
@@ -189,7 +299,7 @@ def cors(slightfile: Slightfile) -> Cors:
         raise UsageError(f"{slightfile.place(grants[0])}http: {error.key}: {error}") from None
 
 
-async def _main(runs: Sequence[Run], backends: linker.Backends) -> int:
+async def _main(runs: Sequence[BaseRun], backends: linker.Backends) -> int:
     """Runs modules until all have ended and their servers have; returns the exit code: the first one that isn't 0.
 
     SIGINT and SIGTERM end them: servers finish the requests under way first, unless a second signal comes. Then the
@@ -231,13 +341,13 @@ async def _main(runs: Sequence[Run], backends: linker.Backends) -> int:
         await backends.close()
 
 
-class Run:
-    """One module at work: its entry point, and the servers that it started."""
+class BaseRun:
+    """One module or component at work: its entry point, and the servers that it started."""
 
     def __init__(
         self,
         config: RunConfig,
-        loaded: Loaded,
+        loaded: AnyLoaded,
         stores: Callable[[], MemoryStores],
         start: Start | None = None,
         backends: linker.Backends | None = None,
@@ -254,8 +364,6 @@ class Run:
         """Whether the module has asked for a server that isn't among those yet: it may answer requests already."""
         self.turn = asyncio.Lock()
         """For one server that starts after the other: two sockets can be bound to a port until one listens."""
-        self._program = loaded.program(self.backends, self._http)
-        self._entry = entry_point(config.app, loaded.info.functions)
 
     async def main(self) -> int:
         """Runs the module until it has ended and its servers have; returns the exit code. Raises UsageError."""
@@ -293,20 +401,16 @@ class Run:
         """
         code = await self._outcome()
         if code and logs.silent():
-            asked = linker.interfaces(self._loaded.info) and not self._config.verbose
+            asked = self._loaded.imports_something() and not self._config.verbose
             more = "; --verbose shows what it asked for" if asked else ""
             log.error("%s ended with code %d and said nothing%s", self._config.app.name, code, more)
         await wasi.printed()
         return code
 
     async def _outcome(self) -> int:
+        """Runs the guest; returns the exit code that its outcome means."""
         try:
-            instance = await self._program.instantiate(wasi.Context(self._config.wasi, stdin=self._config.reads_input))
-            try:
-                await instance.initialize()
-                return await self._enter(instance)
-            finally:
-                instance.close()
+            return await self._begin()
         except Exit as ended:
             return ended.code
         except Trap as trap:
@@ -315,8 +419,69 @@ class Run:
         except GuestFault as fault:
             log.error("%s: the guest broke the binary interface: %s", self._config.app, fault)
         except InvalidModule as error:
-            raise UsageError(f"{self._config.app}: the module can't be run: {error}") from None
+            raise UsageError(f"{self._config.app}: it can't be run: {error}") from None
         return 1
+
+    async def _begin(self) -> int:
+        """Runs the entry point, or starts to serve; returns the exit code."""
+        raise NotImplementedError
+
+    def service(self) -> Service:
+        """What answers requests in this process."""
+        raise NotImplementedError
+
+    # Servers.
+
+    async def _serve(self, address: str, table: RouteTable | None) -> Running:
+        from capabilities.http.listen import ListenError
+
+        self._starting = True
+        try:
+            async with self.turn:
+                server = _Server(await self._start(address, table), self._servers.discard)
+            self._servers.add(server)
+        except ListenError as error:
+            raise UsageError(f"{self._config.app}: {error}") from None
+        finally:
+            self._starting = False
+        return server
+
+    async def _serve_here(self, address: str, table: RouteTable | None) -> Running:
+        from capabilities.http.listen import bind, name_of
+
+        service = self.service()
+        sockets = await asyncio.to_thread(bind, address)
+        await service.start(sockets, table)
+        log.info("serving at %s", name_of(sockets[0]))
+        return service
+
+    async def _stop(self) -> None:
+        await asyncio.gather(*(server.stop() for server in self._servers))
+
+
+class Run(BaseRun):
+    """A module at work."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        loaded: Loaded,
+        stores: Callable[[], MemoryStores],
+        start: Start | None = None,
+        backends: linker.Backends | None = None,
+    ) -> None:
+        super().__init__(config, loaded, stores, start, backends)
+        self._module = loaded
+        self._program = loaded.program(self.backends, self._http)
+        self._entry = entry_point(config.app, loaded.info.functions)
+
+    async def _begin(self) -> int:
+        instance = await self._program.instantiate(wasi.Context(self._config.wasi, stdin=self._config.reads_input))
+        try:
+            await instance.initialize()
+            return await self._enter(instance)
+        finally:
+            instance.close()
 
     async def _enter(self, instance: Instance) -> int:
         match self._entry.name:
@@ -337,45 +502,16 @@ class Run:
                 await instance.call(self._entry, ())
                 return 0
 
-    # Servers.
-
     def _http(self) -> HttpHost:
         """What answers a module that may start servers."""
         from capabilities.http.host import HttpHost
         from slight_py.handlers import Handlers
 
-        self.handlers = Handlers(self._loaded.program(self.backends, None), self._config.wasi)
+        self.handlers = Handlers(self._module.program(self.backends, None), self._config.wasi)
         return HttpHost(self.handlers, self._serve)
 
-    async def _serve(self, address: str, table: RouteTable) -> Running:
-        from capabilities.http.listen import ListenError
-
-        self._starting = True
-        try:
-            async with self.turn:
-                server = _Server(await self._start(address, table), self._servers.discard)
-            self._servers.add(server)
-        except ListenError as error:
-            raise UsageError(f"{self._config.app}: {error}") from None
-        finally:
-            self._starting = False
-        return server
-
-    async def _serve_here(self, address: str, table: RouteTable) -> Running:
-        from capabilities.http.listen import bind, name_of
-        from capabilities.http.server import HttpService
-        from slight_py import access
-
-        service = HttpService(
-            self.handlers, self._config.http, access.logger(self._config.access_log, self._config.module)
-        )
-        sockets = await asyncio.to_thread(bind, address)
-        await service.start(sockets, table)
-        log.info("serving at %s", name_of(sockets[0]))
-        return service
-
-    async def _stop(self) -> None:
-        await asyncio.gather(*(server.stop() for server in self._servers))
+    def service(self) -> Service:
+        return http_service(self._config, self.handlers)
 
 
 class _Server:

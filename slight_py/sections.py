@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, DATA = 1, 2, 3, 4, 5, 6, 7, 11
+TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, CODE, DATA = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 
 
 class Unreadable(Exception):

@@ -1,4 +1,4 @@
-"""One wasmtime store, the instance in it, and the calls that are under way: the C API without its asynchrony.
+"""One wasmtime store, the instances in it, and the calls that are under way: the C API without its asynchrony.
 
 A guest runs on its own stack (a fiber) inside `wasmtime_call_future_poll`. When it calls an import, the C API calls
 back on that stack; the callback does nothing but note the call, and the poll returns. Whoever polls then has the import
@@ -6,6 +6,9 @@ answered on the thread's own stack, and polls again.
 
 While a guest waits, its memory is read and written, and its turn renewed: wasmtime's header forbids to touch the store
 of a call under way, but version 50 reads both anew when the guest goes on. Look again with each version.
+
+Most stores hold one instance. A component of several modules has an instance of each of them in one store, and they
+share functions, memories, tables and globals. Exports are known by one number: `export_number` puts it together.
 
 There may be one call into a guest, and others nested in it, each made while the guest waits for an import. A nested
 call runs inside the poll of the outer one, since that is where the guest's stacks may be used.
@@ -37,6 +40,20 @@ MAX_DEPTH = 16
 
 MAX_PARAMS = 16
 
+EXPORT_BITS = 20
+"""An export's number holds its place among the exports of its instance in so many bits: a module has a million exports
+at most. The number of the instance is in the bits above."""
+
+HARMLESS = 1 << 31
+"""Added to the number of an import that a guest may call at any time, in a guarded call, too: it reaches nothing but
+the instance's own state."""
+
+
+def export_number(instance: int, place: int) -> int:
+    """The number of the export at a place of an instance, both counted from 0."""
+    return instance << EXPORT_BITS | place
+
+
 _store_new = function("store_new", c_void_p, c_void_p, c_void_p, c_void_p)
 _store_context = function("store_context", c_void_p, c_void_p)
 _store_delete = function("store_delete", None, c_void_p)
@@ -47,6 +64,11 @@ _get_data = function("context_get_data", c_void_p, c_void_p)
 _caller_context = function("caller_context", c_void_p, c_void_p)
 _caller_export = function("caller_export_get", c_bool, c_void_p, ctypes.c_char_p, c_size_t, c_void_p)
 _instantiate = function("instance_pre_instantiate_async", c_void_p, *[c_void_p] * 5)
+_linker_define = function(
+    "linker_define", c_void_p, c_void_p, c_void_p, ctypes.c_char_p, c_size_t, ctypes.c_char_p, c_size_t, c_void_p
+)
+_instantiate_further = function("linker_instantiate_async", c_void_p, *[c_void_p] * 6)
+_export_get = function("instance_export_get", c_bool, c_void_p, c_void_p, ctypes.c_char_p, c_size_t, c_void_p)
 _export_nth = function("instance_export_nth", c_bool, c_void_p, c_void_p, c_size_t, *[c_void_p] * 3)
 _call_async = function("func_call_async", c_void_p, *[c_void_p] * 3, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p)
 _poll = function("call_future_poll", c_bool, c_void_p)
@@ -94,9 +116,10 @@ def _enter(
 ) -> None:
     """A guest calls an import."""
     store = _stores[_get_data(_caller_context(caller))]
+    number = number or 0
     if store._memory is None:
         store._note_memory(caller)
-    code = _CONTINUATION.pack(_RESUME, store._entered(number or 0, args, count, results), 0)
+    code = _CONTINUATION.pack(_RESUME, store._entered(number, args, count, results), 0)
     ctypes.memmove(continuation, code, len(code))
 
 
@@ -127,7 +150,7 @@ class _Activation:
 
 
 class Store:
-    """A store and the one instance in it. It belongs to one thread at a time, and must be closed.
+    """A store and the instances in it. It belongs to one thread at a time, and must be closed.
 
     A call is `begin`, then `advance` until that says DONE, then `results` and `end`. CALLED in between asks for
     `imported` and `answer`; calls that are begun before the answer are nested.
@@ -140,7 +163,7 @@ class Store:
         "_context",
         "_error",
         "_externs",
-        "_instance",
+        "_instances",
         "_memory",
         "_number",
         "_refused",
@@ -162,7 +185,7 @@ class Store:
         self._externs: dict[int, Any] = {}
         self._memory: int | None = None
         self._callers_memory: Any = None
-        self._instance = _Instance()
+        self._instances: list[Any] = []
         self._trap = c_void_p()
         self._error = c_void_p()
         self._refused = 0
@@ -181,17 +204,63 @@ class Store:
             _store_delete(self._store)
             self._store = None
             self._memory = self._callers_memory = None
+            self._externs.clear()
+            self._instances.clear()
             del _stores[self._number]
 
     def instantiate(self, pre: int) -> None:
         """Begins the instantiation of what `pre` is the address of."""
+        self._stack_instantiation()
+        where = addressof(self._instances[-1]), addressof(self._trap), addressof(self._error)
+        self._stack[-1].future = _instantiate(pre, self._context, *where)
+
+    def instantiate_further(self, linker: int, module: int) -> None:
+        """Begins the instantiation of another module, both given by their addresses. Until it is done, the linker must
+        be there.
+
+        Raises RuntimeError while a call is under way.
+        """
+        if self._stack:
+            raise RuntimeError("a call is under way")
+        self._stack_instantiation()
+        where = addressof(self._instances[-1]), addressof(self._trap), addressof(self._error)
+        self._stack[-1].future = _instantiate_further(linker, self._context, module, *where)
+
+    def _stack_instantiation(self) -> None:
         self._push(_Activation(False, []))
-        where = addressof(self._trap), addressof(self._error)
-        self._stack[-1].future = _instantiate(pre, self._context, addressof(self._instance), *where)
+        self._trap.value = self._error.value = None
+        self._instances.append(_Instance())
+
+    def define(self, linker: int, module: str, name: str, instance: int, export: str) -> int:
+        """Has a linker give an export of an instance to a module that imports it as `name` of `module`. Returns 0, or
+        the address of an error, which is the caller's. Raises IndexError where there is no such export.
+
+        By its name and not by its place: to find the n-th export takes wasmtime n steps.
+        """
+        extern = _Extern()
+        found, wanted = addressof(extern), export.encode()
+        there = 0 <= instance < len(self._instances)
+        if not there or not _export_get(
+            self._context, addressof(self._instances[instance]), wanted, len(wanted), found
+        ):
+            raise IndexError(f"there is no export {export}")
+        place, what = module.encode(), name.encode()
+        return _linker_define(linker, self._context, place, len(place), what, len(what), found) or 0
 
     def set_memory(self, index: int) -> None:
         """Says which export is the memory."""
         self._memory = addressof(self._extern(index)) + _UNION
+
+    def memory_at(self, index: int) -> memoryview:
+        """The exported memory at `index` as it is now. It is stale once the guest has run.
+
+        Raises IndexError where there is none.
+        """
+        found = self._extern(index)
+        if found[0] & 0xFF != _MEMORY:
+            raise IndexError(f"the export {index} is no memory")
+        at = addressof(found) + _UNION
+        return _view(_memory_data(self._context, at), _memory_size(self._context, at))
 
     @property
     def memory(self) -> memoryview | None:
@@ -229,8 +298,11 @@ class Store:
         if found is None:
             found = _Extern()
             name, length = c_void_p(), c_size_t()
-            where = (addressof(self._instance), index, addressof(name), addressof(length), addressof(found))
-            if not _export_nth(self._context, *where):
+            instance, place = index >> EXPORT_BITS, index & ((1 << EXPORT_BITS) - 1)
+            where = (addressof(name), addressof(length), addressof(found))
+            if not 0 <= instance < len(self._instances) or not _export_nth(
+                self._context, addressof(self._instances[instance]), place, *where
+            ):
                 raise IndexError(f"there is no export {index}")
             self._externs[index] = found
         return found
@@ -305,6 +377,11 @@ class Store:
         top.imported = None
         top.answered = True
 
+    def go_on(self, result: str, value: Any) -> int:
+        """`answer`, and what `advance` says."""
+        self.answer(result, value)
+        return self.advance()
+
     def renew(self) -> None:
         """Begins the guest's turn anew: it yields when it has computed for as long as if it had just begun. A store
         that was closed meanwhile stays as it is."""
@@ -341,10 +418,10 @@ class Store:
         depth = len(self._stack) - 1
         top = self._stack[depth]
         top.answered = False
-        if top.guarded:
+        if top.guarded and not number & HARMLESS:
             self._state, self._refused = REFUSED, number
         else:
-            top.imported = (number, args, count, results)
+            top.imported = (number & ~HARMLESS, args, count, results)
         return self._number << _DEPTH_BITS | depth
 
     def _resumed(self, depth: int) -> bool:

@@ -13,7 +13,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
@@ -21,7 +21,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any, get_args
 
-from bindgen.runtime import Err, GuestFault, Import
+from bindgen.runtime import Err, GuestFault, Import, Ok
 from capabilities.grants import toml
 
 log = logging.getLogger("slight_py")
@@ -32,7 +32,9 @@ TEXT_LIMIT = 80
 ERROR_LIMIT = 200
 """How many of an error's text."""
 
-NAMES = frozenset(("address", "base", "container", "handler", "key", "lock_name", "name", "object", "route", "topic"))
+NAMES = frozenset(
+    ("address", "base", "container", "handler", "identifier", "key", "lock_name", "name", "object", "route", "topic")
+)
 """The parameters and fields whose texts are shown: they name something. Any other text is a value."""
 
 URIS = frozenset(("uri", "url"))
@@ -41,6 +43,8 @@ URIS = frozenset(("uri", "url"))
 _USER = re.compile(r"(?<=://)[^/?#]*@")
 _PATH = re.compile(r"(?<![:/])[/?#].+", re.DOTALL)
 _CONSTANTS = re.compile(r"""(['"]|\$\w*\$).*""", re.DOTALL)
+_SELF = re.compile(r"(?:async )?func\(self: borrow<([^>]+)>")
+"""How the type of a method of a component's interface begins."""
 _NUMBER = re.compile(r"(?<![\w$])\d[\w.]*")
 
 
@@ -48,15 +52,21 @@ def traced(definition: Import) -> Import:
     """The same import, but that each call is logged with level DEBUG once it is answered."""
     observe = partial(_observe, definition)
 
-    async def call(host: Any, guest: Any, arguments: tuple[Any, ...]) -> Any:
-        lent = _Lent(guest.handles, definition, arguments)
-        lent.exchange(lambda resource: _Observed(resource, observe, lent.give_back))
-        try:
-            return await definition.call(_Observed(host, observe, lent.give_back), guest, arguments)
-        finally:
-            lent.give_back()
+    def observed(ask: Callable[[Any, Any, tuple[Any, ...]], Awaitable[Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        async def call(host: Any, guest: Any, arguments: tuple[Any, ...]) -> Any:
+            lent = _Lent(guest.handles, definition, arguments)
+            lent.exchange(lambda resource: _Observed(resource, observe, lent.give_back))
+            try:
+                return await ask(_Observed(host, observe, lent.give_back), guest, arguments)
+            finally:
+                lent.give_back()
 
-    return replace(definition, call=call)
+        return call
+
+    lowered = definition.call_async
+    if lowered is not None:
+        lowered = replace(lowered, call=observed(lowered.call))
+    return replace(definition, call=observed(definition.call), call_async=lowered)
 
 
 class _Lent:
@@ -71,7 +81,7 @@ class _Lent:
         self._resource: Any = None
         # What is no handle of that resource belongs to a function that is no method, or the call refuses it.
         with suppress(GuestFault):
-            self._resource = handles.get(definition.name.partition("::")[0], self._handle, "")
+            self._resource = handles.get(_key(definition), self._handle, "")
 
     def exchange(self, made: Callable[[Any], Any]) -> None:
         if self._resource is not None:
@@ -81,6 +91,12 @@ class _Lent:
         resource, self._resource = self._resource, None
         if resource is not None:
             self._handles.exchange(self._handle, resource)
+
+
+def _key(definition: Import) -> str:
+    """What the table of handles calls the resource that a method is called of."""
+    of_component = _SELF.match(definition.type)
+    return of_component[1] if of_component else definition.name.partition("::")[0]
 
 
 class _Observed:
@@ -150,9 +166,13 @@ class _Shown:
         if isinstance(value, bytes) and name in NAMES:
             with suppress(UnicodeDecodeError):
                 return _text(value.decode())
+        if isinstance(value, Ok):
+            return f"ok({self._value(value.value, '', 'resource')})"
+        if isinstance(value, Err):
+            return _error(value.value)
         if is_dataclass(value) and not isinstance(value, type):
             return self._record(value)
-        return _plain(value, name) or _kebab(annotation.partition(" ")[0])
+        return _plain(value, name) or _kebab(re.split(r"[ \[]", annotation, maxsplit=1)[0].rpartition(".")[2])
 
     def _record(self, value: Any) -> str:
         case = _case(type(value))
@@ -215,7 +235,8 @@ def _signature(definition: Import, method: str) -> tuple[list[tuple[str, str]], 
     """The names and types of a method's parameters, and the type of its result, as the generated module has them."""
     module = sys.modules[definition.call.__module__]
     host = definition.call.__annotations__["host"]
-    resource = "".join(word.capitalize() for word in definition.name.partition("::")[0].split("-"))
+    name = definition.name.partition("]")[2].partition(".")[0] or definition.name.partition("::")[0]
+    resource = "".join(word.capitalize() for word in name.split("-"))
     for protocol in (getattr(module, host, None), getattr(module, resource, None)):
         function = getattr(protocol, method, None)
         if function is not None:

@@ -26,7 +26,7 @@ from capabilities.http.routes import RouteTable
 from capabilities.keyvalue import memory
 from capabilities.keyvalue.memory import MemoryStores
 from slight_py import linker, logs, loop, output, runner, sharing
-from slight_py.engine import Engine, describe
+from slight_py.engine import Engine
 from slight_py.errors import UsageError
 
 log = logging.getLogger("slight_py")
@@ -44,18 +44,18 @@ class Workers:
     """The worker processes of one server."""
 
     def __init__(
-        self, config: runner.RunConfig, loaded: runner.Loaded, stores: MemoryStores, backends: linker.Backends
+        self, config: runner.RunConfig, loaded: runner.AnyLoaded, stores: MemoryStores, backends: linker.Backends
     ) -> None:
         """The workers run the module that is `loaded`, whatever becomes of its file. They share `stores`, and those of
         the `backends` that are to be shared."""
         self._config = config
-        self._compiled = loaded.module.serialize()
+        self._compiled = loaded.serialize()
         self._stores = stores
         self._backends = backends
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
 
-    async def start(self, address: str, table: RouteTable) -> None:
+    async def start(self, address: str, table: RouteTable | None) -> None:
         """Returns when all workers accept connections.
 
         Raises ListenError where the address can't be had, and UsageError where a worker doesn't come up.
@@ -79,7 +79,9 @@ class Workers:
         self._stopping.set()
         await asyncio.gather(*self._tasks)
 
-    async def _keep(self, listeners: list[socket.socket], table: RouteTable, ready: asyncio.Future[None]) -> None:
+    async def _keep(
+        self, listeners: list[socket.socket], table: RouteTable | None, ready: asyncio.Future[None]
+    ) -> None:
         """Runs a worker at a socket, and another one whenever it dies."""
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
@@ -104,13 +106,15 @@ class Workers:
         for listener in listeners:
             listener.close()
 
-    async def _work(self, listeners: list[socket.socket], table: RouteTable, ready: asyncio.Future[None]) -> int | None:
+    async def _work(
+        self, listeners: list[socket.socket], table: RouteTable | None, ready: asyncio.Future[None]
+    ) -> int | None:
         """Runs one worker process to its end; returns its exit code."""
         stores_here, stores_there = socket.socketpair()
         shared_here, shared_there = socket.socketpair()
         channel, end = _SPAWN.Pipe()
         with stores_there, shared_there, end:
-            arguments = (self._config, table.to_json(), listeners, stores_there, shared_there, end)
+            arguments = (self._config, table and table.to_json(), listeners, stores_there, shared_there, end)
             process = _SPAWN.Process(target=_worker, args=arguments, name="slight-py worker", daemon=True)
             await asyncio.to_thread(_start, process)
         stores = asyncio.create_task(memory.serve(self._stores, stores_here))
@@ -169,7 +173,7 @@ async def _readable(descriptor: int) -> None:
 
 def _worker(
     config: runner.RunConfig,
-    table: str,
+    table: str | None,
     listeners: list[socket.socket],
     stores: socket.socket,
     shared: socket.socket,
@@ -177,33 +181,26 @@ def _worker(
 ) -> None:
     logs.configure(config.verbose)
     try:
-        loop.run(_serve(config, RouteTable.from_json(table), listeners, stores, shared, main))
+        loop.run(_serve(config, RouteTable.from_json(table) if table else None, listeners, stores, shared, main))
     finally:
         output.flush()
 
 
 async def _serve(
     config: runner.RunConfig,
-    table: RouteTable,
+    table: RouteTable | None,
     listeners: list[socket.socket],
     stores: socket.socket,
     shared: socket.socket,
     main: Connection,
 ) -> None:
-    # Here, since the main process has no use for the server.
-    from capabilities.http.server import HttpService
-    from slight_py import access
-    from slight_py.handlers import Handlers
-
     notices.module.set(config.module)
     engine = Engine(config.limits)
-    module = engine.load(main.recv_bytes())
-    loaded = runner.Loaded(engine, module, describe(module), config.slightfile)
+    loaded = runner.reload(engine, config, main.recv_bytes())
     main_process = sharing.Connection(shared)
     notices.redirect(main_process.tell)
     backends = linker.Backends(cache(partial(memory.RemoteMemoryStores, stores)), main_process.backend)
-    handlers = Handlers(loaded.program(backends, None), config.wasi)
-    service = HttpService(handlers, config.http, access.logger(config.access_log, config.module))
+    service = loaded.service(config, backends)
     await service.start(listeners, table)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
