@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz import smith
-from tests.fuzz.harness import Findings, Worker, case_of, fuzz
+from tests.fuzz.harness import TURNS, Findings, Worker, case_of, fuzz
 
 
 def main() -> int:
@@ -25,7 +25,10 @@ def main() -> int:
         print(f"without generated modules, as wasm-smith can't be built: {reason}")
     findings = Findings(options.findings)
     print(f"seed {seed}, {options.minutes:g} minutes, {options.jobs} processes; findings go to {options.findings}")
-    totals = fuzz(seed, findings, seconds=options.minutes * 60, jobs=options.jobs, first=options.first)
+    seconds = options.minutes * 60 if options.cases is None else None
+    totals = fuzz(
+        seed, findings, seconds=seconds, cases=options.cases, jobs=options.jobs, first=options.first, kind=options.kind
+    )
     print(f"seed {seed}: {totals}")
     for sort, count in sorted(findings.counted.items()):
         print(f"  {sort}: {count}")
@@ -39,7 +42,7 @@ def _replay(options: argparse.Namespace) -> int:
         kind = json.loads((options.finding / "case.json").read_text())["kind"]
         case = {"kind": kind, "file": str((options.finding / "input").resolve())}
     else:
-        case = case_of(options.seed, options.case)
+        case = case_of(options.seed, options.case, options.kind)
     with Worker() as worker:
         answer = worker.run(case)
     print(f"{answer['finding']}\n{answer['detail']}" if answer["finding"] else "nothing was found")
@@ -51,6 +54,8 @@ def _options() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run cases for a time; exit code 1 where something was found")
     run.add_argument("--minutes", type=float, default=10, metavar="N", help="for how long (10)")
+    run.add_argument("--cases", type=int, metavar="N", help="so many cases, in place of a time")
+    run.add_argument("--kind", choices=sorted(set(TURNS)), help="cases of one kind alone (all in turn)")
     run.add_argument("--seed", type=int, metavar="S", help="of the cases (a random one)")
     run.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first case (0)")
     run.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="processes (cores)")
@@ -60,6 +65,7 @@ def _options() -> argparse.Namespace:
     replay.add_argument("finding", nargs="?", type=Path, metavar="DIR", help="a finding's directory")
     replay.add_argument("--seed", type=int, metavar="S")
     replay.add_argument("--case", type=int, metavar="N")
+    replay.add_argument("--kind", choices=sorted(set(TURNS)), help="where the case was one of a single kind")
     options = parser.parse_args()
     if options.command == "replay" and options.finding is None and None in (options.seed, options.case):
         parser.error("name a finding's directory, or a seed and a case: --seed S --case N")

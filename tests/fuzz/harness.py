@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 TARGET = (sys.executable, "-X", "faulthandler", "-m", "tests.fuzz.target")
 
-Kind = Literal["module", "guest", "requests"]
-TURNS: tuple[Kind, ...] = ("module", "guest", "module", "requests", "module", "guest", "module")
+Kind = Literal["module", "guest", "requests", "component", "script"]
+TURNS: tuple[Kind, ...] = ("module", "guest", "module", "requests", "module", "guest", "module", "component", "script")
 """The kinds of cases, in turn."""
 
 EXAMPLES = 3
@@ -62,9 +62,9 @@ class Totals:
         )
 
 
-def case_of(seed: int, number: int) -> dict[str, Any]:
-    """The case of a seed with that number."""
-    return {"kind": TURNS[number % len(TURNS)], "seed": seed, "number": number}
+def case_of(seed: int, number: int, kind: str | None = None) -> dict[str, Any]:
+    """The case of a seed with that number: of one kind, or of all in turn."""
+    return {"kind": kind or TURNS[number % len(TURNS)], "seed": seed, "number": number}
 
 
 class Worker:
@@ -184,12 +184,13 @@ def fuzz(
     cases: int | None = None,
     jobs: int = 1,
     first: int = 0,
+    kind: str | None = None,
     every: float = 60.0,
     limits: Limits = Limits(),
     command: Sequence[str] = TARGET,
 ) -> Totals:
     """Runs the cases of a seed from the number `first` on, for so many seconds or so many cases, in `jobs` processes at
-    once. Prints what it finds, and `every` so many seconds how far it is."""
+    once; of one kind alone where that is given. Prints what it finds, and `every` so many seconds how far it is."""
     totals = Totals(findings=findings.counted)
     lock = threading.Lock()
     numbers = iter(range(first, first + cases) if cases is not None else range(first, 1 << 62))
@@ -207,7 +208,7 @@ def fuzz(
                         number = next(numbers, None)
                     if number is None:
                         return
-                    case = case_of(seed, number)
+                    case = case_of(seed, number, kind)
                     answer = worker.run(case)
                     if answer["finding"]:
                         replay = findings.keep(case, answer, worker)

@@ -43,7 +43,7 @@ class Planted(Target):
                     kept += b"\1" * (8 << 20)
                     time.sleep(0.005)
 
-    _module = _guest = _requests = _check
+    _module = _guest = _requests = _component = _script = _check
 
 
 async def serve(fault: str) -> None:

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bindgen.runtime import Err
 from capabilities.bindings.http_types import Method, Request
@@ -38,7 +38,10 @@ from tests import wat
 from tests.fuzz import guests, modules, requests
 from tests.fuzz.serving import Server
 
-KINDS = ("module", "guest", "requests")
+if TYPE_CHECKING:
+    from tests.fuzz.playing import Player
+
+KINDS = ("module", "guest", "requests", "component", "script")
 
 FILE_SIZE = 16 << 20
 """Bytes of the largest file that a case may write."""
@@ -89,6 +92,7 @@ class Target:
         self._apart = compilation.compile_apart
         self._seeds = modules.seeds()
         self._server: Server | None = None
+        self._player: Player | None = None
         self._errors = directory / "stderr"
         (directory / "data").mkdir(exist_ok=True)
 
@@ -122,6 +126,14 @@ class Target:
                 return modules.make(rng, self._seeds)
             case "guest":
                 return wat.binary(guests.make(rng))
+            case "component":
+                from tests.fuzz import components  # as few as can be are imported before the first case
+
+                return components.make(rng)
+            case "script":
+                from tests.fuzz import scripts
+
+                return scripts.to_bytes(scripts.make(rng))
             case _:
                 return requests.to_bytes(requests.make(rng))
 
@@ -148,9 +160,9 @@ class Target:
         """Runs a module's entry point as the command does, and interrupts it."""
         wasi = WasiSettings(("app", "one"), {"NAME": "value"}, (Directory(self._directory / "data", "."),))
         http = HttpSettings(max_concurrent=4, drain_timeout=0.2)
-        config = RunConfig(path, slightfile.embedded(), wasi, LIMITS, http, cache=False)
+        config = RunConfig(path, slightfile.embedded(), wasi, LIMITS, http, cache=False, listen="127.0.0.1:0")
 
-        async def limited(loaded: Loaded) -> None:
+        async def limited(loaded: Any) -> None:
             asyncio.get_running_loop().call_later(RUN, os.kill, os.getpid(), signal.SIGINT)
             await runner.run(config, loaded)
 
@@ -202,6 +214,23 @@ class Target:
             honest.close()
         if found.instances:
             raise Finding("leak", f"{found.instances} instances are left")
+
+    # Components: what is done with modules is done with them.
+
+    def _component(self, wasm: bytes, answer: Answer, rng: random.Random) -> None:
+        self._module(wasm, answer, rng)
+
+    # Scripts for components.
+
+    def _script(self, content: bytes, answer: Answer, rng: random.Random) -> None:
+        from tests.fuzz import playing, scripts
+
+        if self._player is None:
+            self._player = playing.Player(self._directory)
+        try:
+            answer.calls += self._player.play(scripts.from_bytes(content))
+        except playing.Found as found:
+            raise Finding(found.what, found.detail) from found
 
     # Requests.
 
