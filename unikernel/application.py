@@ -11,15 +11,18 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from capabilities import registry
+from capabilities.http.settings import HttpSettings
 from capabilities.keyvalue.memory import MemoryStores
 from capabilities.permissions import allowed
 from capabilities.registry import RegistryError
 from slight_py import linker, modules, runner
 from slight_py import slightfile as slightfiles
 from slight_py.compilation import CompileLimits
-from slight_py.engine import Engine, InvalidModule, Limits, describe
+from slight_py.component.running import LoadedComponent
+from slight_py.engine import Engine, InvalidModule, Limits
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant, Slightfile
+from slight_py.wasi import WasiSettings
 from unikernel import closure, image
 
 TARGET = "x86_64-unknown-linux-gnu"
@@ -71,6 +74,9 @@ class Application:
     slightfile: Slightfile = field(default_factory=lambda: Slightfile(None, "0.2", ()))
     grants: tuple[image.Grant, ...] = ()
     compiled: bytes = b""
+    """What `runner.reload` takes."""
+    interfaces: tuple[str, ...] | None = None
+    """Of a component, the names of the modules that answer its imports and call its export; None of a module."""
 
     def has(self, *resources: str) -> bool:
         return any(grant.resource.name in resources for grant in self.slightfile.grants)
@@ -99,19 +105,19 @@ def load(
     except InvalidModule as error:
         raise UsageError(str(error)) from None
     compilation = compilation or CompileLimits()
-    module = modules.load(engine, app, limits=compilation)
-    info = describe(module)
-    granted = linker.check(app, info, granted, link_all)
-    entry = runner.entry_point(app, info.functions)
+    config = runner.RunConfig(app, granted, WasiSettings(), engine.limits, HttpSettings(), compilation=compilation)
+    loaded = runner.load(config, link_all, engine)
+    granted = loaded.slightfile
     if slightfile is None:
         # There is no naming what the module may want: what it imports is all that it gets.
-        wanted = {family.name for each in linker.interfaces(info) if (family := linker.family_of(each, granted))}
+        wanted = loaded.families()
         granted = replace(granted, grants=tuple(grant for grant in granted.grants if grant.family.name in wanted))
     _refuse_what_stays_here(granted)
     _check_backends(granted)
     wasm = modules.read(app, compilation.size)
-    facts = image.App(app.name, hashlib.sha256(wasm).hexdigest(), len(wasm), entry.name)
-    return Application(facts, granted, _grants(granted), bytes(module.serialize()))
+    facts = image.App(app.name, hashlib.sha256(wasm).hexdigest(), len(wasm), loaded.entry_name(app), loaded.serves())
+    interfaces = loaded.modules_of_interfaces() if isinstance(loaded, LoadedComponent) else None
+    return Application(facts, granted, _grants(granted), loaded.serialize(), interfaces)
 
 
 _STAYS_HERE = {

@@ -47,6 +47,11 @@ _HTTP_CUTS = {
     for name in ("aiohttp_server", "connection", "dispatch", "host", "limit", "listen", "message", "routes", "server")
 } | {"slight_py.handlers": SERVER, "capabilities.bindings.http_server_export": SERVER}
 
+_COMPONENT_CUTS = dict.fromkeys(
+    ("slight_py.component", "slight_py.wasi.preview2", "slight_py.wasi.preview3", "capabilities.wasi"),
+    "components, and the application is none",
+)
+
 _STANDARD = "standard library"
 _FILES = "slight_py_files."
 """What the modules of the slightfile's Python files are called here, with the number of the grant."""
@@ -199,6 +204,8 @@ def modules_of(application: Application) -> closure.Closure:
 
 def _roots(application: Application) -> Iterator[str]:
     yield from ("unikernel.init", "unikernel.guest" if application.facts else "unikernel.service")
+    if application.interfaces is not None:
+        yield from ("slight_py.component.running", *application.interfaces)
     for grant in application.slightfile.grants:
         if "/" in grant.resource.load:
             continue
@@ -220,7 +227,9 @@ def _cuts(application: Application) -> dict[str, str]:
         for resource in registry.available(family.name):
             if (module := _module_of(resource.load)) not in granted and family.host != registry.RUNTIME:
                 cuts[module] = f"{resource.name}, which is not granted"
-    if not application.has("http"):
+    if application.interfaces is None:
+        cuts |= _COMPONENT_CUTS
+    if application.facts is None or not application.facts.serves:
         cuts |= _HTTP_CUTS
     if application.facts:
         cuts["unikernel.service"] = "the function service, which an application is not"

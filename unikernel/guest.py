@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from capabilities.http.routes import RouteTable
     from capabilities.keyvalue.memory import MemoryStores
     from slight_py.compilation import CompileLimits
-    from slight_py.runner import Loaded, Run, RunConfig, Running
+    from slight_py.runner import AnyLoaded, BaseRun, RunConfig, Running
     from slight_py.slightfile import Grant, Slightfile
     from slight_py.wasi import Directory
     from unikernel.service import Settings
@@ -115,7 +115,7 @@ def _config(manifest: Mapping[str, Any], boot: Mapping[str, Any], directories: l
 
 
 def _serves(manifest: Mapping[str, Any]) -> bool:
-    return any(each["family"] == "http" for each in manifest["grants"])
+    return bool(manifest["app"]["serves"])
 
 
 def _slightfile(manifest: Mapping[str, Any], values: Mapping[str, str]) -> Slightfile:
@@ -183,18 +183,16 @@ def _mount(volumes: list[dict[str, Any]], grants: list[dict[str, Any]]) -> list[
     ]
 
 
-def _load(config: RunConfig, manifest: Mapping[str, Any]) -> Loaded:
-    """Takes the module as it was compiled. Raises UsageError."""
-    from slight_py.engine import describe
-    from slight_py.runner import Loaded
+def _load(config: RunConfig, manifest: Mapping[str, Any]) -> AnyLoaded:
+    """Takes the module or the component as it was compiled. Raises UsageError."""
+    from slight_py import runner
 
     engine = _engine(config.limits)
     try:
-        module = engine.load((APP / "module.cwasm").read_bytes())
+        return runner.reload(engine, config, (APP / "module.cwasm").read_bytes())
     except InvalidModule as error:
         hint = "; build the image with --cpu portable" if manifest["cpu"] == "native" else "; build the image again"
         raise UsageError(f"{config.app}: this machine doesn't run it as it was compiled: {error}{hint}") from None
-    return Loaded(engine, module, describe(module), config.slightfile)
 
 
 def _engine(limits: Limits) -> Engine:
@@ -207,9 +205,8 @@ def _engine(limits: Limits) -> Engine:
 # Running.
 
 
-def _application(config: RunConfig, loaded: Loaded, launcher: init.Launcher) -> Run:
+def _application(config: RunConfig, loaded: AnyLoaded, launcher: init.Launcher) -> BaseRun:
     """The application as `slight-py run` has it, but that it listens at the machine's address, and says so."""
-    from slight_py.runner import Run
 
     @cache
     def stores() -> MemoryStores:
@@ -217,20 +214,18 @@ def _application(config: RunConfig, loaded: Loaded, launcher: init.Launcher) -> 
 
         return MemoryStores()
 
-    async def start(address: str, table: RouteTable) -> Running:
+    async def start(address: str, table: RouteTable | None) -> Running:
         from capabilities.http.listen import bind, parse
-        from capabilities.http.server import HttpService
-        from slight_py import access
 
         _, port = parse(address)
-        service = HttpService(application.handlers, config.http, access.logger(config.access_log))
+        service = application.service()
         # The launcher forwards to this one address, from the one that was asked for.
         sockets = bind(f"0.0.0.0:{port}")
         await service.start(sockets, table)
         launcher.send("serving", {"address": address, "port": sockets[0].getsockname()[1]})
         return service
 
-    application = Run(config, loaded, stores, start)
+    application = loaded.run(config, stores, start=start)
     return application
 
 

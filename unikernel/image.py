@@ -50,12 +50,14 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """The module that the image runs. `sha256` and `size` are those of the .wasm file, `entry` is where it begins."""
+    """The module or component that the image runs. `sha256` and `size` are those of the .wasm file, `entry` is where it
+    begins: a function of a module, an interface of a component. `serves` is whether it may answer requests."""
 
     name: str
     sha256: str
     size: int
     entry: str
+    serves: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,7 @@ def from_json(text: str | bytes) -> Manifest:
         python=top.text("python"),
         wasmtime=top.text("wasmtime"),
         cpu="native" if top.choice("cpu", "portable", "native") == "native" else "portable",
-        app=App(app.text("name"), app.hash("sha256"), app.number("size"), app.text("entry")) if app else None,
+        app=_app(app) if app else None,
         slightfile=top.optional_text("slightfile"),
         specversion=top.choice("specversion", "0.1", "0.2"),
         grants=grants_from(top),
@@ -214,6 +216,12 @@ def from_json(text: str | bytes) -> Manifest:
         parts=tuple(Part(part.text("name"), part.number("size")) for part in top.tables("parts")),
         packages=top.texts("packages"),
         needs_network=top.flag("needs_network"),
+    )
+
+
+def _app(table: _Table) -> App:
+    return App(
+        *(table.text("name"), table.hash("sha256"), table.number("size"), table.text("entry")), table.flag("serves")
     )
 
 

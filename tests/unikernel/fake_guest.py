@@ -42,7 +42,7 @@ def build(folder: Path, name: str, *, mute: bool = False, service: bool = False)
     boots = used.path.read_bytes()
     path = folder / f"{name}.img"
     manifest = make_manifest(
-        app=None if service else App("fake.wasm", "0" * 64, 0, "main"),
+        app=None if service else App("fake.wasm", "0" * 64, 0, "main", serves=False),
         kernel=Kernel(used.version, used.source, len(boots), used.sha256),
         root=Root("erofs", image.padded(len(boots)), len(content), hashlib.sha256(content).hexdigest()),
     )

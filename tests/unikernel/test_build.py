@@ -23,6 +23,7 @@ import wasmtime
 from slight_py.engine import Engine, Limits, describe
 from slight_py.errors import UsageError
 from tests.command import COMMAND, Done, environment, running, scratch, slight_py
+from tests.component.test_own_capabilities import follow_the_document
 from tests.guests import EXAMPLES, example, slightfile
 from unikernel import application, build, elf, image, inspection
 from unikernel.image import Config
@@ -358,6 +359,16 @@ def test_a_python_file_of_the_slightfile_goes_in_with_what_it_imports(kernel: Pa
     written = tomllib.loads(slightfile(name).read_text())["capability"][0]["resource"]
     assert grant.resource == written
     assert b"Good evening" not in (built.root / "app/app.json").read_bytes()
+
+
+def test_a_python_file_that_answers_a_component_goes_in_with_its_bindings(kernel: Path, tmp_path: Path) -> None:
+    follow_the_document(tmp_path)
+    path = tmp_path / "app.img"
+    options = ("-c", tmp_path / "slightfile.toml", "-o", path)
+    built = Built(path, tmp_path / "root", run(kernel, tmp_path / "app.wasm", *options))
+    folder = built.root / "app/custom/0"
+    assert (folder / "greeter_of_components.py").is_file()
+    assert (folder / "example_greeter_0_1/greeting.py").is_file()
 
 
 # The same bytes.

@@ -19,6 +19,7 @@ import pytest
 import wasmtime
 
 from tests.command import EMULATED, ROOT, Done, Server, build_guest, guest, running, scratch, slight_py
+from tests.component.guests import COMMAND, written
 from tests.guests import example
 from tests.redis_server import RedisServer
 from tests.servers import free_port
@@ -361,3 +362,18 @@ def test_ctrl_c_reaches_the_application_and_not_qemu() -> None:
         assert os.getsid(qemu) != os.getsid(server.pid)
         assert server.stop(signal.SIGINT) == 0
         assert subprocess.run(["kill", "-0", str(qemu)], capture_output=True, check=False).returncode != 0
+
+
+def test_a_component_answers_where_its_image_is_told_to() -> None:
+    port = free_port()
+    with running("image", "run", built(example("component-hello-c")), "-p", f"{port}:3000") as server:
+        assert server.wait_for_either(f"serving at 127.0.0.1:{port}", EMULATED), server.err
+        server.port = port
+        assert server.get("/")[:2] == (200, b"Hello from a component!\n")
+
+
+def test_a_command_that_is_a_component_ends_as_it_says(tmp_path: Path) -> None:
+    app = written(tmp_path, COMMAND, "(i32.const 1)")
+    done = image("run", built(app))
+    assert done.code == 1, done.err
+    assert "app.wasm ended with code 1 and said nothing" in done.err

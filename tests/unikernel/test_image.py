@@ -23,7 +23,7 @@ MANIFEST = image.Manifest(
     python="3.11.2",
     wasmtime="50.0.1",
     cpu="portable",
-    app=image.App("app.wasm", "0" * 64, 1234, "_start"),
+    app=image.App("app.wasm", "0" * 64, 1234, "_start", serves=False),
     slightfile="slightfile.toml",
     specversion="0.2",
     grants=(
