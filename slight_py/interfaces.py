@@ -14,13 +14,17 @@ VERSION = "0.5.1"
 
 FOLDER = Path(__file__).resolve().parents[1] / "wit"
 
+WASI = FOLDER / "wasi"
+"""The packages of WASI, which components import and export."""
+
 _COMPANIONS = {"http-server": ("http-handler", "http-server-export")}
 """What a guest has no use for an interface without."""
 
 
 def paths() -> list[Path]:
-    """The files of the interfaces that there are."""
-    return sorted(FOLDER.glob("**/*.wit"), key=lambda path: path.stem)
+    """The files of the interfaces that there are: those of Spiderlightning. WASI's, in `wasi/`, are not for `add`."""
+    found = [*FOLDER.glob("*.wit"), *(FOLDER / "compat").glob("*.wit")]
+    return sorted(found, key=lambda path: path.stem)
 
 
 def names() -> list[str]:
@@ -64,7 +68,7 @@ def files(*interfaces: str) -> list[Path]:
 
 
 def _path(name: str) -> Path:
-    (path,) = FOLDER.glob(f"**/{name}.wit")
+    (path,) = (path for path in paths() if path.stem == name)
     return path
 
 

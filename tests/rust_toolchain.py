@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from slight_py import cache
@@ -53,13 +54,17 @@ def cargo() -> tuple[Path, dict[str, str]]:
 
 def _environment(folder: Path) -> dict[str, str]:
     """In which the Rust of a folder finds itself: first on PATH, with its own libraries."""
-    libraries = folder.parent / "lib" / "x86_64-linux-gnu"
     environment = {
         **os.environ,
         "PATH": f"{folder}:{os.environ.get('PATH', os.defpath)}",
         "RUSTC": str(folder / "rustc"),
     }
-    return {**environment, "LD_LIBRARY_PATH": str(libraries)} if folder.is_relative_to(unpacked()) else environment
+    return environment | libraries(unpacked()) if folder.is_relative_to(unpacked()) else environment
+
+
+def libraries(root: Path) -> dict[str, str]:
+    """The environment in which programs find the libraries that are unpacked beside them."""
+    return {"LD_LIBRARY_PATH": str(root / "usr" / "lib" / "x86_64-linux-gnu")}
 
 
 def _version(rustc: Path, environment: dict[str, str]) -> tuple[int, ...]:
@@ -77,25 +82,33 @@ def prepare() -> None:
             raise
     else:
         return
-    unpacked().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=unpacked().parent) as scratch:
-        Path(scratch, "partial").mkdir()
-        if _download(scratch):  # the lists of packages may be missing, or old
-            subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False)
-            if _download(scratch):
-                raise AssertionError(MISSING)
-        for package in Path(scratch).glob("*.deb"):
-            subprocess.run(["dpkg", "-x", package, Path(scratch, "root")], check=True)
-        shutil.rmtree(unpacked(), ignore_errors=True)
-        Path(scratch, "root").rename(unpacked())
+    unpack(unpacked(), PACKAGES)
     cargo.cache_clear()
     cargo()
 
 
-def _download(directory: str) -> int:
+def unpack(folder: Path, packages: Sequence[str], finish: Callable[[Path], None] = lambda root: None) -> None:
+    """Unpacks Debian's packages, and the libraries that are missing for them, into a folder, which is there when all of
+    it is: `finish` is called with it before. Raises AssertionError where they can't be had."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        Path(scratch, "partial").mkdir()
+        if _download(scratch, packages):  # the lists of packages may be missing, or old
+            subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False)
+            if _download(scratch, packages):
+                raise AssertionError(MISSING)
+        root = Path(scratch, "root")
+        for package in Path(scratch).glob("*.deb"):
+            subprocess.run(["dpkg", "-x", package, root], check=True)
+        finish(root)
+        shutil.rmtree(folder, ignore_errors=True)
+        root.rename(folder)
+
+
+def _download(directory: str, packages: Sequence[str]) -> int:
     """Downloads the packages and the libraries that are missing for them; returns apt-get's exit code."""
     options = ["--download-only", "-qq", "-y", "-o", f"Dir::Cache::archives={directory}", "-o", "Debug::NoLocking=1"]
-    command = ["apt-get", "install", *options, *PACKAGES]
+    command = ["apt-get", "install", *options, *packages]
     return subprocess.run(command, capture_output=True, check=False).returncode
 
 

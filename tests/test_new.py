@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import compileall
 import json
-import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from slight_py import interfaces, new
+from tests import component_toolchain
 from tests.command import ROOT, Done, environment, running, slight_py
 from tests.redis_server import RedisServer
 from tests.servers import HOST, free_port
@@ -21,7 +23,7 @@ WIT = ROOT / "wit"
 
 
 def wit(name: str) -> bytes:
-    (path,) = WIT.glob(f"**/{name}.wit")
+    (path,) = (path for path in interfaces.paths() if path.stem == name)
     return path.read_bytes()
 
 
@@ -95,16 +97,19 @@ def test_an_interface_that_there_is_not_is_refused(name: str, error: str, tmp_pa
 
 def make(name: str, language: str, parent: Path) -> list[str]:
     """Makes a project, and types what it prints but for the last command, which runs it: its words are returned."""
-    done = slight_py("new", "-n", name, language, cwd=parent)
+    # A cargo that asks no registry: the project needs nothing from there.
+    return made([name, language], parent, component_toolchain.python() | {"CARGO_NET_OFFLINE": "true"})
+
+
+def made(options: list[str], parent: Path, env: dict[str, str]) -> list[str]:
+    done = slight_py("new", "-n", *options, cwd=parent)
     assert (done.code, done.err) == (0, "")
-    enter, build, run = done.out.splitlines()
-    folder = parent / name.partition("@")[0]
+    enter, *builds, run = done.out.splitlines()
+    folder = parent / options[0].partition("@")[0]
     assert enter == f"cd {folder.name}"
     assert done.out.rstrip() in (folder / "README.md").read_text()
-    # The interpreter of the tests, and a cargo that asks no registry: the project needs nothing from there.
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    env = environment(PATH=path, CARGO_NET_OFFLINE="true", ZIG_GLOBAL_CACHE_DIR=str(Path.home() / ".cache/zig"))
-    subprocess.run(build, shell=True, cwd=folder, env=env, check=True, timeout=120, capture_output=True)
+    for build in builds:
+        subprocess.run(build, shell=True, cwd=folder, env=env, check=True, timeout=600, capture_output=True)
     command, *options = run.split()
     assert command == "slight-py"
     return options
@@ -119,6 +124,53 @@ def test_a_new_project_builds_and_runs_with_the_commands_that_are_printed(langua
         server.wait_for("serving at")
         texts = [server.get(f"/hello/{name}")[1] for name in ("ann", "ann", "bob")]
     assert texts == [b"hello, this is visit 1\n", b"hello, this is visit 2\n", b"hello, this is visit 1\n"]
+
+
+@pytest.mark.parametrize("language", ["c", "js", "python", "rust"])
+def test_a_new_component_builds_and_runs_with_the_commands_that_are_printed(
+    language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = component_toolchain.rust() if language == "rust" else component_toolchain.python()
+    run, *options = made(["my-visits", "--component", language], tmp_path, env)
+    if language == "rust":  # whose output the tests keep together, for what it compiles once for all of them
+        (tmp_path / "my-visits" / "target").symlink_to(env["CARGO_TARGET_DIR"])
+    with running(run, "--listen", f"{HOST}:0", *options, cwd=tmp_path / "my-visits") as server:
+        found = server.wait_for_either(r"serving at 127\.0\.0\.1:(\d+)", component_toolchain.START_SECONDS)
+        assert found is not None, server.err
+        server.port = int(found[1])
+        answers = [server.get(path) for path in ("/hello/ann", "/hello/ann", "/hello/bob", "/bye")]
+    assert [(answer[0], answer[1]) for answer in answers] == [
+        (200, b"hello, this is visit 1\n"),
+        (200, b"hello, this is visit 2\n"),
+        (200, b"hello, this is visit 1\n"),
+        (404, b"there is /hello/NAME\n"),
+    ]
+
+
+def test_a_component_has_no_version_of_spiderlightning(tmp_path: Path) -> None:
+    done = slight_py("new", "-n", "visits@v0.5.1", "--component", "rust", cwd=tmp_path)
+    assert (done.code, len(done.errors)) == (2, 1)
+    assert done.err.endswith("write visits\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bindings_in_c_are_those_of_the_interfaces_that_come_with_them() -> None:
+    """The functions of a component's type are what its bindings in C were made from."""
+    bindings = (new.FOLDER / "component-c" / "bindings" / "guest.c").read_text()
+    imported = set(re.findall(r'__import_module__\("([^"]+)"\), __import_name__\("([^"]+)"\)', bindings))
+    world = (new.FOLDER / "component" / "wit" / "world.wit").read_text()
+    named = set(re.findall(r"import (\S+);", world))
+    modules = {module for module, _ in imported}
+    assert named <= modules
+    for interface in named:
+        package, _, name = interface.removeprefix("wasi:").partition("/")
+        version = name.partition("@")[2]
+        compatible = version if "-" in version else "_".join(version.split(".")[:2])
+        text = f"capabilities.bindings.wasi_{package}_{compatible.replace('.', '_').replace('-', '_')}."
+        generated = import_module(text + name.partition("@")[0])
+        assert {each.name for each in generated.IMPORTS} == {
+            each for module, each in imported if module == interface and not each.startswith("[resource-drop]")
+        }
 
 
 def test_a_new_project_in_python_is_a_capability_that_a_guest_uses(tmp_path: Path) -> None:
