@@ -46,6 +46,12 @@ def test_http_is_compared_with_bare_aiohttp() -> None:
     assert "| get on memory |" in text
 
 
+def test_what_an_instance_of_a_component_takes_is_measured() -> None:
+    assert example("component-hello-c").is_file()
+    text = measure("bench.components", "instances", "--rounds", "1")
+    assert re.search(r"^\| an instance of hello \| [\d.]+ µs \|", text, re.MULTILINE)
+
+
 # Processor time, memory, tables and plots.
 
 

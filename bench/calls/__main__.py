@@ -24,9 +24,10 @@ from types import ModuleType
 from typing import Any
 
 from bench.calls import handler
-from bench.processes import ROOT, median
+from bench.processes import median
 from bindgen.backends import c, python
 from bindgen.wit_parser import load, load_many
+from slight_py import interfaces
 from slight_py.engine import Engine, ExportedFunction, Instance, Limits, Program, describe
 
 HERE = Path(__file__).resolve().parent
@@ -123,10 +124,9 @@ async def measure(calls: int) -> None:
 
 
 def generation() -> float:
-    """Seconds to read all of wit/ and write the Python bindings."""
+    """Seconds to read Spiderlightning's interfaces in wit/ and write the Python bindings."""
     began = time.perf_counter()
-    interfaces = load_many(sorted((ROOT / "wit").rglob("*.wit")))
-    python.write(interfaces, [])
+    python.write(load_many(interfaces.paths()), [])
     return time.perf_counter() - began
 
 
