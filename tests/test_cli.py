@@ -122,10 +122,9 @@ WRONG_FILES = {
         b"(module)",
         "this is not a WebAssembly module; this looks like its text format, which `wat2wasm` turns into a module",
     ),
-    "component": (
-        b"\0asm\x0d\0\1\0",
-        "this is a component; slight-py runs core modules that were built with the bindings of Spiderlightning"
-        " (target wasm32-wasi, without `cargo component`)",
+    "component of the future": (
+        b"\0asm\x0e\0\1\0",
+        "a component of the binary format's version 0xe, not 0xd, can't be run; build it with current tools",
     ),
     "version": (b"\0asm\2\0\0\0", "WebAssembly of version 2, not 1, can't be run"),
     "head": (b"\0asm\1", "the file is cut short; copy or build it again"),
@@ -439,14 +438,79 @@ def test_a_mistake_in_an_interface_is_shown_where_it_is(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+STORES = ("--import", "wit/keyvalue.wit")
+PROXY = ("--package", "wit/wasi/http-0.2", "--world", "proxy")
+
+
+def test_bindings_of_a_world_are_written_with_all_that_it_needs(tmp_path: Path) -> None:
+    assert slight_py("bindgen", "python", *PROXY, "--out-dir", tmp_path, cwd=ROOT) == (0, "", "")
+    folders = {f"wasi_{name}_0_2" for name in ("cli", "clocks", "http", "io", "random")}
+    assert {each.name for each in tmp_path.iterdir()} == folders
+    assert (tmp_path / "wasi_http_0_2" / "incoming_handler.py").is_file()
+    assert slight_py("bindgen", "python", *PROXY, "--out-dir", tmp_path, "--check", cwd=ROOT) == (0, "", "")
+    assert slight_py("bindgen", "markdown", *PROXY, "--out-dir", tmp_path / "pages", cwd=ROOT) == (0, "", "")
+    assert (tmp_path / "pages" / "wasi-http-types.md").read_text().startswith("# wasi:http/types@0.2.12\n")
+
+
+def test_bindings_of_a_package_take_features_and_what_it_depends_on(tmp_path: Path) -> None:
+    (tmp_path / "app.wit").write_text(
+        "package my:app;\ninterface i { use my:lib/j.{t}; f: func() -> t; }\n"
+        "world w { import i; @unstable(feature = new) import my:lib/k; @unstable(feature = later) import my:lib/l; }\n"
+    )
+    (tmp_path / "libraries").mkdir()
+    library = "package my:lib;\ninterface j { type t = u8; }\ninterface k {}\ninterface l {}\n"
+    (tmp_path / "libraries" / "lib.wit").write_text(library)
+    words = ("bindgen", "markdown", "--package", "app.wit", "--out-dir", "out")
+    missing = "app.wit:2:19: error: there is no package `my:lib`"
+    assert slight_py(*words, cwd=tmp_path).errors[0] == missing
+    assert slight_py(*words, "--deps", "libraries", "--features", "new, other", cwd=tmp_path) == (0, "", "")
+    assert {each.name for each in (tmp_path / "out").iterdir()} == {"my-app-i.md", "my-lib-j.md", "my-lib-k.md"}
+    only = (*words[:-1], "only", "--deps", "libraries", "--interface", "my:lib/l")
+    assert slight_py(*only, cwd=tmp_path) == (0, "", "")
+    assert {each.name for each in (tmp_path / "only").iterdir()} == {"my-lib-l.md"}
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["c", *PROXY], "c bindings are for modules here, and not for components; for those, use `wit-bindgen c`"),
+        (["rust", *PROXY], "rust bindings of a guest are for modules here, and not for components"),
+        (["rust", "--side", "host", *PROXY], "rust bindings of a host are for modules here, and not for components"),
+        (["javascript", *PROXY], "javascript bindings are for modules here, and not for components"),
+        (["python", *PROXY, *STORES], "--import and --export take the WIT of 2022, and --package today's"),
+        (
+            ["python", "--import", "wit/wasi/io-0.2/io.wit"],
+            "io.wit is a package of today's WIT, for components: name it",
+        ),
+        (["python", *PROXY, "--interface", "types"], "--interface is for bindings without a --world"),
+        (["python", *STORES, "--world", "proxy"], "--world is about a package: name that with --package"),
+        (["python", *STORES, "--features", "new"], "--features is about a package: name that with --package"),
+        (["python", "--package", "wit/wasi/http-0.2"], "a world of wasi:http@0.2.12 must be chosen; there is"),
+        (["python", *PROXY[:3], "proxi"], "there is no world proxi in wasi:http@0.2.12; did you mean `proxy`?"),
+        (["python", *PROXY[:2], "--interface", "tipes"], "there is no interface tipes in wasi:http@0.2.12"),
+        (["python", "--package", "WORLD"], "`f` is defined in the world `w` itself; bindings are for interfaces"),
+        (["python", "--package", "CONTEXT"], "a:b/i: an `error-context` is not supported in Python"),
+    ],
+)
+def test_bindings_of_a_package_that_can_not_be_are_refused(words: list[str], reason: str, tmp_path: Path) -> None:
+    texts = {
+        "WORLD": "package a:b; world w { import f: func(); }",
+        "CONTEXT": "package a:b; interface i { type t = list<option<error-context>>; } world w { import i; }",
+    }
+    named = [str(write(tmp_path / f"{word}.wit", texts[word])) if word in texts else word for word in words]
+    done = slight_py("bindgen", *named, "--out-dir", tmp_path / "out", cwd=ROOT)
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.errors
+    assert line.startswith("bindgen: error: ")
+    assert reason in line
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("words", [["--out-dir", "out"], ["--import", "nothing.wit", "--out-dir", "out"]])
 def test_bindings_of_nothing_are_refused(words: list[str], tmp_path: Path) -> None:
     done = slight_py("bindgen", "python", *words, cwd=tmp_path)
     assert (done.code, done.out) == (2, "")
     assert list(tmp_path.iterdir()) == []
-
-
-STORES = ("--import", "wit/keyvalue.wit")
 
 
 def test_rust_is_for_a_guest_unless_a_host_is_meant(tmp_path: Path) -> None:

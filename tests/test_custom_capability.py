@@ -177,13 +177,14 @@ def run(slightfile: Path, *arguments: str) -> Done:
 
 
 def test_the_steps_of_the_document_make_a_capability(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    document = DOCUMENT.read_text(encoding="utf-8").partition("\n## For components\n")[0]
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
     (wit,) = [text for language, text in blocks if language == "wit"]
     class_source, package_source = [text for language, text in blocks if language == "python"]
     from_file, project, installed = [text for language, text in blocks if language == "toml"]
     (tmp_path / "greeter.wit").write_text(wit)
     arguments = ("bindgen", "python", "--import", "greeter.wit", "--out-dir", ".")
-    assert f"slight-py {' '.join(arguments)}" in DOCUMENT.read_text()
+    assert f"slight-py {' '.join(arguments)}" in document
     assert slight_py(*arguments, cwd=tmp_path) == (0, "", "")
     (tmp_path / "polite.py").write_text(class_source)
     path = tmp_path / "slightfile.toml"
@@ -342,20 +343,22 @@ def test_what_lies_beside_a_file_is_nobody_elses_to_import(tmp_path: Path) -> No
         (
             "class It:\n    def __init__(self, configs): ...",
             "It does not say which interfaces it serves; write `INTERFACES = (greeter,)` in the class, for the module "
-            "`greeter` that `slight-py bindgen python --import greeter.wit` makes",
+            "`greeter` that `slight-py bindgen python` makes of your interface",
         ),
         (
             "from . import greeter\nclass It:\n    INTERFACES = greeter\n    def __init__(self, configs): ...",
             "It does not say which interfaces it serves; write `INTERFACES = (greeter,)` in the class, for the module "
-            "`greeter` that `slight-py bindgen python --import greeter.wit` makes",
+            "`greeter` that `slight-py bindgen python` makes of your interface",
         ),
         (
             "import json\nclass It:\n    INTERFACES = (json,)\n    def __init__(self, configs): ...",
-            "INTERFACES of It holds json, which is no module that `slight-py bindgen python --import` made",
+            "INTERFACES of It holds json, which is no module that `slight-py bindgen python` made of an interface "
+            "that guests import",
         ),
         (
             "class It:\n    INTERFACES = ('greeter',)\n    def __init__(self, configs): ...",
-            "INTERFACES of It holds 'greeter', which is no module that `slight-py bindgen python --import` made",
+            "INTERFACES of It holds 'greeter', which is no module that `slight-py bindgen python` made of an interface "
+            "that guests import",
         ),
         (
             "class It:\n    REQUIRED = ('ONE')\n    def __init__(self, configs): ...",

@@ -26,7 +26,17 @@ from tests.guests import example
 from tests.redis_server import RedisServer
 from tests.servers import free_port
 
-FOLDERS = ("wit", "bindgen", "capabilities", "slight_py", "unikernel", "tests", "tests/fuzz", "docs")
+FOLDERS = (
+    "wit",
+    "bindgen",
+    "capabilities",
+    "slight_py",
+    "slight_py/component",
+    "unikernel",
+    "tests",
+    "tests/fuzz",
+    "docs",
+)
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *(ROOT / each / "README.md" for each in FOLDERS[:-1])]
 
 SHELL = ("sh", "console")
@@ -139,13 +149,17 @@ class Reader:
             self.build_image(options[2], env)
         if "run" in options and "--restore" not in options:
             at = options.index("--") if "--" in options else len(options)
-            options = [*options[:at], "--env", f"ADDRESS=127.0.0.1:{self.port}", *options[at:]]
+            address = f"127.0.0.1:{self.port}"
+            listen = [] if image else ["--listen", address]
+            options = [*options[:at], "--env", f"ADDRESS={address}", *listen, *options[at:]]
             options = [each.replace("8080:3000", f"{self.port}:{self.port}") for each in options]
         env = {"REDIS_ADDRESS": self.redis.address, "TMPDIR": str(self.directory), **env}
         self.server = self.stack.enter_context(running(*options, env=env, cwd=self.directory))
         self.server.port = self.port
-        if self.server.wait_for_either("serving at", EMULATED if image or options[0] == "buildjs" else SECONDS):
-            assert self.server.get("/hello")[:2] == (200, b"hello")
+        component = any("/component-" in each for each in options)
+        patience = EMULATED if image or component or options[0] == "buildjs" else SECONDS
+        if self.server.wait_for_either("serving at", patience):
+            assert self.server.get("/hello")[:2] == (200, b"hello") or component
         elif image:
             assert self.server.wait(EMULATED) == 0, self.server.err
             self.server = None
@@ -202,6 +216,8 @@ def directory(tmp_path: Path) -> Path:
     shutil.copyfile(example("messaging-demo-receiver-rust"), tmp_path / "receiver.wasm")
     shutil.copytree(ROOT / "wit", tmp_path / "wit")
     shutil.copyfile(ROOT / "examples/custom-capability/greeter.wit", tmp_path / "greeter.wit")
+    own = [each.text for each in blocks(ROOT / "docs/custom-capabilities.md") if each.language == "wit"]
+    (tmp_path / "greeter-package.wit").write_text(own[-1])
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "data").mkdir()
     return tmp_path

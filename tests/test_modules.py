@@ -78,8 +78,11 @@ WRONG = {
     ),
     "component": (
         b"\0asm\x0d\0\1\0",
-        "this is a component; slight-py runs core modules that were built with the bindings of Spiderlightning (target"
-        " wasm32-wasi, without `cargo component`)",
+        "this is a component; only `slight-py run` takes components",
+    ),
+    "component-of-the-future": (
+        b"\0asm\x0e\0\1\0",
+        "a component of the binary format's version 0xe, not 0xd, can't be run; build it with current tools",
     ),
     "magic-alone": (b"\0asm", "the file is cut short; copy or build it again"),
     "half-a-version": (b"\0asm\1\0\0", "the file is cut short; copy or build it again"),
@@ -194,7 +197,6 @@ NEEDS_MORE = {
     "shared-memory": ('(memory (export "memory") 1 2 shared)', "threads must be enabled for shared memories"),
     "64-bit-memory": ('(memory (export "memory") i64 1)', "memory64 must be enabled for 64-bit memories"),
     "two-memories": ('(memory (export "memory") 1) (memory 1)', "multiple memories"),
-    "more-memory": ('(memory (export "memory") 257)', "exceeds the limit of 0x1000000 bytes"),
     "a-table-too-long": ("(table 100001 funcref)", "exceeds the limit of 100000"),
     "exceptions": ("(tag $thrown) (func (throw $thrown))", "exceptions proposal not enabled"),
     "objects": ("(type (struct (field i64)))", "without the gc feature"),
@@ -207,6 +209,12 @@ def test_a_module_that_needs_more_than_there_is_is_told_what(fields: str, why: s
     reason = refused(written(tmp_path / "app.wasm", wat.binary(fields)))
     assert reason.startswith("the module needs more than slight-py gives: ")
     assert why in reason
+
+
+def test_more_memory_than_an_instance_may_have_is_told_with_the_option(tmp_path: Path) -> None:
+    assert refused(written(tmp_path / "app.wasm", wat.binary('(memory (export "memory") 257)'))) == (
+        "its memory begins with 16,842,752 bytes, and an instance may have less; allow more with --max-memory"
+    )
 
 
 def test_imports_that_are_not_functions_are_named(tmp_path: Path) -> None:
