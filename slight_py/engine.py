@@ -1025,7 +1025,7 @@ class Instance:
                                 await self._until(functools.partial(self._may_go_on, depth))
                             began = ticker.ticks
                 except (GuestFault, Trap) as fault:
-                    self._ended = self._ended or fault
+                    self._failed(fault)
                     raise
                 except Exit as exit_:
                     self._ended = self._ended or exit_
@@ -1049,6 +1049,9 @@ class Instance:
                 self._ended = self._ended or self._failure(state, name)
                 raise self._ended
             state = advance()
+
+    def _failed(self, fault: Exception) -> None:
+        """The guest has called an import as it must not. A module can be called again all the same, by who wants to."""
 
     async def _turn(self) -> None:
         """Others have their turn, in the midst of what the innermost call computes."""

@@ -137,6 +137,10 @@ class ComponentInstance(Asynchronous, Instance):
             return _NO_MEMORY
         raise GuestFault("the guest calls an import from a start function, before it has a memory")
 
+    def _failed(self, fault: Exception) -> None:
+        """Ends the instance: nothing of a component that has broken a rule is entered again."""
+        self._ended = self._ended or fault
+
     @property
     def instance(self) -> int:
         """The number of the component instance that it is the guest for."""

@@ -102,7 +102,7 @@ class Instances:
         if not used.left or used.is_given_up:
             return False
         state = used.instance.guest(self._function).state
-        return state.failure is None and state.lets_in()
+        return state.failure is None and state.is_open()
 
     def _end(self, used: InUse) -> None:
         if used.left and not used.is_given_up:

@@ -135,6 +135,10 @@ class State:
         """Whether a new task needn't wait."""
         return self.exclusive is None and not (self.backpressure or self._entering or self._resuming)
 
+    def is_open(self) -> bool:
+        """Whether a new task may enter, now or once those that wait for their turn have had it."""
+        return self.exclusive is None and not self.backpressure
+
     def try_enter(self, task: Task) -> bool:
         """Lets a new task in, if it needn't wait."""
         if not self.lets_in():

@@ -29,7 +29,7 @@ class Instance:
     def state(self) -> Instance:
         return self
 
-    def lets_in(self) -> bool:
+    def is_open(self) -> bool:
         return self.open
 
     def close(self) -> None:

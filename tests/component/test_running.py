@@ -167,25 +167,38 @@ def at_the_same_time(server: Server, count: int) -> list[int]:
     return sorted(answer.status for answer in at_once(lambda _: server.get("/"), range(count)))
 
 
+def assert_together(server: Server, status: int) -> None:
+    """Two requests that are sent together have that status, at one of some attempts: an instance whose code runs just
+    when the second one comes doesn't get that, and then both wait in vain."""
+    for _ in range(5):
+        statuses = at_the_same_time(server, 2)
+        if statuses == [status, status]:
+            return
+        assert statuses == [504, 504]
+    raise AssertionError("no two requests met in an instance")
+
+
 def test_requests_of_an_instance_run_at_the_same_time(tmp_path: Path) -> None:
     # The first one waits for the second.
     waits = "(i32.lt_u (global.get $requests) (i32.const 2))"
     both = f"(if (result i32) {waits} (then {YIELDED}) (else (call $answer {COUNT})))"
     app = written(tmp_path, with_callback(both), both)
-    with serving(app, "--listen", "127.0.0.1:0", "--instance-requests", "2") as server:
-        assert at_the_same_time(server, 2) == [202, 202]
+    with serving(app, "--listen", "127.0.0.1:0", "--instance-requests", "2", "--request-timeout", "2") as server:
+        assert_together(server, 202)
         assert server.stop() == 0
 
 
 def test_an_instance_that_traps_takes_its_own_requests_with_it(tmp_path: Path) -> None:
     body = f"(if (i32.eq (global.get $requests) (i32.const 2)) (then unreachable)) {YIELDED}"
     app = written(tmp_path, with_callback(YIELDED), body)
-    with serving(app, "--listen", "127.0.0.1:0", "--instance-requests", "3") as server:
-        assert at_the_same_time(server, 2) == [500, 500]
-        assert at_the_same_time(server, 2) == [500, 500], "there is another instance"
+    options = ("--instance-requests", "3", "--request-timeout", "2")
+    with serving(app, "--listen", "127.0.0.1:0", *options) as server:
+        assert_together(server, 500)
+        assert_together(server, 500)  # by another instance
         assert server.stop() == 0
         _, *lines = server.err.splitlines()
-    assert lines == ["slight-py: GET /: wasm trap: wasm `unreachable` instruction executed"] * 4
+    trapped = "slight-py: GET /: wasm trap: wasm `unreachable` instruction executed"
+    assert [line for line in lines if "no answer within 2 seconds" not in line] == [trapped] * 4
 
 
 def test_a_request_of_an_instance_is_ended_by_the_time_limit(tmp_path: Path) -> None:
