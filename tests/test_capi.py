@@ -26,7 +26,7 @@ def test_the_c_api_is_declared_as_its_package_declares_it(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(engine, "function", function)
     for allocation in (engine.SLOTS, engine.POOL):
-        engine._Core(allocation, engine.Limits(instances=1), None)
+        engine._Core(allocation, engine.Shape(), engine.Limits(instances=1), None)
     assert len(declared) > 75
     for ours in declared:
         theirs = getattr(bindings, f"_{ours.__name__}")

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from slight_py.component.program import Component, ComponentProgram
 from slight_py.component.serving import AsyncHandler, Handler, IncomingHandler
 from slight_py.component.streams import Dropped
 from slight_py.engine import Engine, Exit, InvalidModule, Limits, Trap
+from slight_py.runner import RunConfig
 from slight_py.wasi import Directory, WasiSettings, preview3
 from slight_py.wasi.preview2 import state_of
 from tests.fuzz.scripts import PORT, Case, Script
@@ -85,6 +87,7 @@ class Stage:
         stores = MemoryStores()
         provide = link.provide(component, granted, linker.Backends(lambda: stores))
         self.program = ComponentProgram(self.engine, component, modules, provide)
+        self.granted = granted
         self.settings = wasi_settings
         self.context = wasi.Context(wasi_settings)
         release = world.name[:3].replace(".", "_")
@@ -105,20 +108,15 @@ class Stage:
 
         class Scripted(self._base):  # type: ignore[name-defined, misc]
             async def handle(self, exchange: Exchange) -> None:
+                _exchange.set(exchange)
                 try:
                     await super().handle(exchange)
                 except Exception as error:
                     play.check_error(error)
                     raise
 
-            async def _answer(self, instance: ComponentInstance, exchange: Exchange) -> None:
-                play.prepare(instance, play.script_of(exchange))
-                try:
-                    await super()._answer(instance, exchange)
-                finally:
-                    play.check_memory(instance)
-
-        found: Handler = Scripted(self.program, self._handle, self.settings)
+        config = RunConfig(Path("app.wasm"), self.granted, self.settings, LIMITS, HttpSettings())
+        found: Handler = Scripted(Prepared(self.program, play), self._handle, config)
         return found
 
     async def run(self, play: Play, script: Script) -> None:
@@ -136,6 +134,40 @@ class Stage:
             instance.close()
         if printing:
             await asyncio.wait(printing)
+
+
+_exchange: ContextVar[Exchange] = ContextVar("_exchange")
+"""The request that is answered."""
+
+
+class Prepared:
+    """A program whose instances have the script of the request that they are made for."""
+
+    def __init__(self, program: ComponentProgram, play: Play) -> None:
+        self._program = program
+        self._play = play
+
+    async def instantiate(self, context: wasi.Context) -> Watched:
+        instance = await self._program.instantiate(context)
+        self._play.prepare(instance, self._play.script_of(_exchange.get()))
+        return Watched(instance, self._play)
+
+
+class Watched:
+    """An instance whose memory is looked at before it's closed."""
+
+    def __init__(self, instance: ComponentInstance, play: Play) -> None:
+        self._instance = instance
+        self._play = play
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._instance, name)
+
+    def close(self) -> None:
+        try:
+            self._play.check_memory(self._instance)
+        finally:
+            self._instance.close()
 
 
 class Play:

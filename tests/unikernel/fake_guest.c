@@ -186,7 +186,7 @@ int main(void) {
     }
     if (!strcmp(wish, "volume")) use_volume();
     // Says more than anybody needs, and hears nothing.
-    if (!strcmp(wish, "flood")) for (long each = 0;; each++) tell("{\"serving\":{\"address\":\"127.0.0.1:%ld\",\"port\":9}}", 40000 + each % 20000);
+    if (!strcmp(wish, "flood")) for (long each = 0;; each++) tell("{\"serving\":{\"address\":\"127.0.0.1:%ld\",\"port\":9}}", 20000 + each % 10000 /* below those that other programs are given */);
     if (!strcmp(wish, "garbage")) { say(control, "\x1b[2J\n"); pause(); }
     if (!strcmp(wish, "memory")) for (volatile char *each; (each = malloc(4096)); ) *each = 1;
     if (!strcmp(wish, "signal")) {
