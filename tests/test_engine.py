@@ -132,7 +132,8 @@ def test_a_thousand_guests_wait_at_once_on_one_thread() -> None:
         before = {each for each in threading.enumerate() if each.name != "epoch"}
         tasks = [asyncio.create_task(use(program, "wait")) for _ in range(1000)]
         await wat.until(lambda: host.waiting == 1000)
-        assert {each for each in threading.enumerate() if each.name != "epoch"} == before
+        # One that another test has left may end meanwhile.
+        assert {each for each in threading.enumerate() if each.name != "epoch"} <= before
         host.go.set()
         assert await asyncio.gather(*tasks) == [None] * 1000
 

@@ -91,10 +91,10 @@ class Worker:
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
+        self._written = (self.directory / "stderr").stat().st_size
         with suppress(BrokenPipeError):
             process.stdin.write(json.dumps(case).encode() + b"\n")
             process.stdin.flush()
-        self._written = (self.directory / "stderr").stat().st_size
         deadline = time.monotonic() + self._limits.seconds
         while not select.select((process.stdout,), (), (), 0.05)[0]:
             if time.monotonic() > deadline:
