@@ -10,6 +10,7 @@ import pytest
 import wasmtime
 
 from tests.command import ROOT, SECONDS, environment, serving, slight_py
+from tests.component.guests import COMMAND, written
 from tests.guests import example
 
 TOLD = {"PYTHONPROFILEIMPORTTIME": "1"}
@@ -45,6 +46,14 @@ def test_a_module_that_starts_no_server_imports_none() -> None:
     modules = imported_by(example("keyvalue-demo-c"))
     assert "capabilities.keyvalue.memory" in modules
     assert modules & (NEVER | {"aiohttp", "capabilities.http.host", "slight_py.handlers", "http", "email"}) == set()
+
+
+def test_a_component_gets_the_bindings_of_its_own_release_of_wasi(tmp_path: Path) -> None:
+    modules = imported_by(written(tmp_path, COMMAND, "(i32.const 0)"))
+    bindings = {each for each in modules if each.startswith("capabilities.bindings.wasi_")}
+    assert "capabilities.bindings.wasi_io_0_2.streams" in bindings
+    assert not any("_0_3" in each or "_http_" in each for each in bindings)
+    assert modules & (NEVER | {"slight_py.wasi.preview3", "capabilities.wasi.http", "aiohttp"}) == set()
 
 
 def test_a_client_is_imported_where_a_module_asks_for_it_and_without_a_server() -> None:

@@ -148,9 +148,10 @@ def modules(component: Component, slightfile: Slightfile) -> set[str]:
 
 def _served(interface: str, slightfile: Slightfile) -> _Served | None:
     """What answers an interface: WASI itself, or a family, a granted one first. None where nothing does."""
-    known = find(interface, system.BINDINGS)
+    bindings = system.bindings(interface)
+    known = find(interface, bindings)
     if known is not None:
-        return _Served(known, None, import_module(system.BINDINGS[known]))
+        return _Served(known, None, import_module(bindings[known]))
     family = _family(interface, slightfile)
     if family is None:
         return None
@@ -196,7 +197,7 @@ def _shown(served: _Served) -> str:
 
 def _why(interface: str, slightfile: Slightfile) -> str:
     name = interface.partition("@")[0]
-    known = [*system.BINDINGS]
+    known = [*system.interfaces()]
     for family in (*(grant.family for grant in slightfile.grants), *registry.families()):
         known += family.interfaces
     others = sorted({each for each in known if each.partition("@")[0] == name})

@@ -26,7 +26,6 @@ from slight_py.linker import Backends
 from slight_py.runner import BaseRun, RunConfig, Service, check_fresh
 from slight_py.runner import Start as StartServer
 from slight_py.slightfile import Slightfile
-from slight_py.wasi import preview3
 from slight_py.wasi.preview2 import state_of
 
 if TYPE_CHECKING:
@@ -36,12 +35,19 @@ log = logging.getLogger("slight_py")
 
 _SIZE = Struct("<Q")
 
-_PROGRAMS = ("capabilities.bindings.wasi_cli_0_2.run", "capabilities.bindings.wasi_cli_0_3.run")
-_HANDLERS = ("capabilities.bindings.wasi_http_0_2.incoming_handler", "capabilities.bindings.wasi_http_0_3.handler")
-"""The generated modules of what a component can export to be run, and to be served."""
-
+_PROGRAMS = {
+    "wasi:cli/run@0.2.0": "capabilities.bindings.wasi_cli_0_2.run",
+    "wasi:cli/run@0.3.0": "capabilities.bindings.wasi_cli_0_3.run",
+}
 _REUSABLE = "wasi:http/handler@0.3.0"
 """What an instance can be called for several times."""
+
+_HANDLERS = {
+    "wasi:http/incoming-handler@0.2.0": "capabilities.bindings.wasi_http_0_2.incoming_handler",
+    _REUSABLE: "capabilities.bindings.wasi_http_0_3.handler",
+}
+"""What a component can export to be run, and to be served: the generated modules, which take a while to import, by the
+interface and a version that all compatible ones can stand in for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +65,9 @@ def entry_point(component: Component) -> Entry:
     """What of a component is run. Raises UsageError where it exports nothing to run, or too much."""
     found = [
         each
-        for names, serves in ((_PROGRAMS, False), (_HANDLERS, True))
-        for name in names
-        if (each := _exported(component, import_module(name), serves)) is not None
+        for interfaces, serves in ((_PROGRAMS, False), (_HANDLERS, True))
+        for interface, module in interfaces.items()
+        if (each := _exported(component, interface, module, serves)) is not None
     ]
     if not found:
         exports = ", ".join(component.plan.exports) or "nothing"
@@ -75,11 +81,12 @@ def entry_point(component: Component) -> Entry:
     return found[0]
 
 
-def _exported(component: Component, bindings: ModuleType, serves: bool) -> Entry | None:
-    (export,) = bindings.EXPORTS
-    name = link.find(export.module, component.plan.exports)
+def _exported(component: Component, interface: str, module: str, serves: bool) -> Entry | None:
+    name = link.find(interface, component.plan.exports)
     if name is None:
         return None
+    bindings = import_module(module)
+    (export,) = bindings.EXPORTS
     instance = component.plan.exports[name]
     function = instance.exports.get(export.name) if isinstance(instance, ExportedInstance) else None
     if not isinstance(function, LiftedFunction):
@@ -139,7 +146,7 @@ class LoadedComponent:
 
     def modules_of_interfaces(self) -> tuple[str, ...]:
         """The names of the modules that are imported for what it imports and exports."""
-        return (*_PROGRAMS, *_HANDLERS, *link.modules(self.component, self.slightfile))
+        return (self.entry.bindings.__name__, *link.modules(self.component, self.slightfile))
 
     def run(self, config: RunConfig, stores: Callable[[], MemoryStores], **others: Any) -> ComponentRun:
         """What runs it. Raises InvalidModule, and UsageError."""
@@ -214,7 +221,7 @@ class ComponentRun(BaseRun):
                 await self._entry.bindings.run(instance.guest(function), function)
             except Err:
                 code = 1
-            printing = preview3.unfinished(state_of(instance))
+            printing = set(state_of(instance).unfinished)
         finally:
             instance.close()
         # What it handed over ends with the instance, and is printed to that end.

@@ -9,12 +9,11 @@ from socket import socket
 from typing import TYPE_CHECKING
 
 from bindgen.runtime import Err, GuestFault
-from capabilities.bindings.wasi_http_0_2 import incoming_handler
 from capabilities.http.cors import Cors
 from capabilities.http.dispatch import Exchange, HandlerFailure
 from capabilities.http.settings import HttpSettings
 from capabilities.http.streaming import StreamingService
-from capabilities.wasi import allowance, http
+from capabilities.wasi import allowance
 from capabilities.wasi.allowance import Allowance
 from slight_py import access, wasi
 from slight_py.component.instance import ComponentInstance, Lifted
@@ -26,6 +25,9 @@ from slight_py.engine import Exit, InvalidModule, Trap, UnsupportedModule
 if TYPE_CHECKING:
     from slight_py.component.running import Entry
     from slight_py.runner import RunConfig
+
+
+_OF_0_2 = "wasi:http/incoming-handler@"
 
 
 class Handler:
@@ -56,11 +58,20 @@ class Handler:
 class IncomingHandler(Handler):
     """`wasi:http/incoming-handler`, of versions 0.2: each request has an instance of its own."""
 
+    def __init__(self, program: ComponentProgram, function: Lifted, config: RunConfig) -> None:
+        # Here, since a component has this one or the other.
+        from capabilities.bindings.wasi_http_0_2 import incoming_handler
+        from capabilities.wasi import http
+
+        super().__init__(program, function, config)
+        self._incoming = http.incoming
+        self._handle = incoming_handler.handle
+
     async def _answer(self, exchange: Exchange) -> None:
         instance = await self._make()
         try:
-            request, outparam = http.incoming(exchange)
-            await incoming_handler.handle(instance.guest(self._function), self._function, request, outparam)
+            request, outparam = self._incoming(exchange)
+            await self._handle(instance.guest(self._function), self._function, request, outparam)
         finally:
             instance.close()
 
@@ -85,7 +96,7 @@ class AsyncHandler(Handler):
             self._instances.give_back(used)
 
     async def _call(self, instance: ComponentInstance, exchange: Exchange) -> None:
-        # Here, since a component has one of both.
+        # Here, since a component has this one or the other.
         from capabilities.bindings.wasi_http_0_3 import handler
         from capabilities.wasi import http_0_3
 
@@ -135,5 +146,5 @@ def service(config: RunConfig, program: ComponentProgram, entry: Entry) -> Compo
     function = program.function(entry.interface, entry.export.name)
     if not isinstance(function, Lifted):
         raise UnsupportedModule(f"{entry.interface} is none of its own functions")
-    made = IncomingHandler if entry.bindings is incoming_handler else AsyncHandler
+    made = IncomingHandler if entry.export.module.startswith(_OF_0_2) else AsyncHandler
     return ComponentService(made(program, function, config), config)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from bindgen.runtime import Import
-from slight_py.wasi import preview2, preview3
 
 _OTHERS: Mapping[str, tuple[str, str]] = {
     "wasi:http/types@0.2.0": (
@@ -28,24 +28,48 @@ _OTHERS: Mapping[str, tuple[str, str]] = {
 the host."""
 
 
-def _with_version(bindings: Mapping[str, str], version: str) -> dict[str, str]:
-    return {f"{name}@{version}": module for name, module in bindings.items()}
+_RELEASES = ("0.2", "0.3")
 
 
-BINDINGS: Mapping[str, str] = {
-    **_with_version(preview2.BINDINGS, "0.2.0"),
-    **_with_version(preview3.BINDINGS, "0.3.0"),
-    **{name: module for name, (module, _) in _OTHERS.items()},
-}
-"""The generated module of each interface, by name and a version that all compatible ones can stand in for."""
+def _release(release: str) -> ModuleType:
+    """What answers the interfaces of a release of WASI. A component takes those of one, most often, and the import of
+    either takes longer than a small component to run."""
+    if release == "0.3":
+        from slight_py.wasi import preview3
+
+        return preview3
+    from slight_py.wasi import preview2
+
+    return preview2
+
+
+@cache
+def _bindings(release: str) -> Mapping[str, str]:
+    found = {f"{name}@{release}.0": module for name, module in _release(release).BINDINGS.items()}
+    return found | {name: module for name, (module, _) in _OTHERS.items()}
+
+
+def bindings(interface: str) -> Mapping[str, str]:
+    """The generated modules of the interfaces that one of this name and version may be among, by name and a version
+    that all compatible ones can stand in for."""
+    return _bindings(_release_of(interface))
+
+
+def _release_of(interface: str) -> str:
+    return "0.3" if interface.partition("@")[2].startswith("0.3") else "0.2"
+
+
+def interfaces() -> set[str]:
+    """All that there are."""
+    return {interface for release in _RELEASES for interface in _bindings(release)}
 
 
 def bind(interface: str, definition: Import) -> tuple[Import, Any]:
-    """What answers a function of an interface of BINDINGS: the definition to link, and the host that it asks."""
+    """What answers a function of an interface of `bindings`: the definition to link, and the host that it asks."""
     if interface in _OTHERS:
         return definition, _host(_OTHERS[interface][1])
-    release: Callable[[Import], tuple[Import, Any]] = preview3.bind if interface.endswith("@0.3.0") else preview2.bind
-    return release(definition)
+    found: tuple[Import, Any] = _release(_release_of(interface)).bind(definition)
+    return found
 
 
 def host_modules(interface: str) -> tuple[str, ...]:

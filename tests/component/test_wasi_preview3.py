@@ -199,10 +199,10 @@ def test_a_stream_is_printed_to_its_end_even_if_nobody_waits(monkeypatch: pytest
         assert first.closed
         result = await stdout.write_via_stream(Written(b"!"))
         result.cancel()  # type: ignore[attr-defined]
-        await asyncio.wait(preview3.unfinished(state_of(guest)))
+        await asyncio.wait(set(state_of(guest).unfinished))
         await writer.out(writer.accepted)
         assert os.read(reader, 100) == b"hello, world!"
-        assert not preview3.unfinished(state_of(guest))
+        assert not set(state_of(guest).unfinished)
 
     run(main())
 
@@ -230,7 +230,7 @@ def test_streams_that_wait_to_be_printed_are_bounded(monkeypatch: pytest.MonkeyP
             await stdout.write_via_stream(each)
         await asyncio.sleep(0.05)
         assert sum(each.is_read for each in endless) == cli.AT_ONCE
-        tasks = preview3.unfinished(state_of(guest))
+        tasks = set(state_of(guest).unfinished)
         assert len(tasks) == 1000
         for each in tasks:
             each.cancel()
@@ -253,7 +253,7 @@ def test_a_guest_cannot_hand_over_more_streams_to_be_printed_than_others_of_file
         data = Written(b"x")
         assert (await (await stdout.write_via_stream(data))).value == ErrorCode.IO
         assert data.closed
-        tasks = preview3.unfinished(state_of(guest))
+        tasks = set(state_of(guest).unfinished)
         for each in tasks:
             each.cancel()
         await asyncio.wait(tasks)

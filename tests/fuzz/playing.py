@@ -35,7 +35,7 @@ from slight_py.component.serving import AsyncHandler, Handler, IncomingHandler
 from slight_py.component.streams import Dropped
 from slight_py.engine import Engine, Exit, InvalidModule, Limits, Trap
 from slight_py.runner import RunConfig
-from slight_py.wasi import Directory, WasiSettings, preview3
+from slight_py.wasi import Directory, WasiSettings
 from slight_py.wasi.preview2 import state_of
 from tests.fuzz.scripts import PORT, Case, Script
 from tests.fuzz.worlds import World, named
@@ -127,7 +127,7 @@ class Stage:
             play.prepare(instance, script)
             try:
                 await self._runs.run(instance.guest(self._run), self._run)
-                printing = preview3.unfinished(state_of(instance))
+                printing = set(state_of(instance).unfinished)
             finally:
                 play.check_memory(instance)
         finally:

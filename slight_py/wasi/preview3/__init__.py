@@ -9,13 +9,13 @@ from bindgen.runtime import Import
 from slight_py.wasi.preview2 import State, bind_among, modules
 from slight_py.wasi.preview2.cli import ExitHost, TerminalStderr, TerminalStdin, TerminalStdout
 from slight_py.wasi.preview2.random import InsecureSeed
-from slight_py.wasi.preview3.cli import Environment, Stderr, Stdin, Stdout, unfinished
+from slight_py.wasi.preview3.cli import Environment, Stderr, Stdin, Stdout
 from slight_py.wasi.preview3.clocks import MonotonicClock, SystemClock, Timezone
 from slight_py.wasi.preview3.filesystem import Preopens
 from slight_py.wasi.preview3.random import ShortInsecure, ShortRandom
 from slight_py.wasi.preview3.sockets import IpNameLookup, Types
 
-__all__ = ["BINDINGS", "bind", "unfinished"]
+__all__ = ["BINDINGS", "bind"]
 
 _SHARED: Mapping[str, Any] = {
     "wasi:cli/exit": ExitHost(),

@@ -98,9 +98,3 @@ class Stderr(_Printer):
 
     def __init__(self, state: State) -> None:
         super().__init__(state, OUTPUTS[2])
-
-
-def unfinished(state: State) -> set[asyncio.Task[None]]:
-    """The tasks that still print what an instance handed over. They end when its streams do, or nobody reads what is
-    printed."""
-    return set(state.unfinished)
