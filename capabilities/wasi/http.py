@@ -6,8 +6,7 @@ sends requests is in `http_outgoing`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from bindgen.runtime import Err, GuestFault, Ok
@@ -16,10 +15,10 @@ from capabilities.bindings.wasi_io_0_2 import error as io_error
 from capabilities.http.dispatch import Exchange, RequestBody, WrongLength
 from capabilities.http.message import BadResponse
 from capabilities.wasi import http_fields
-from capabilities.wasi.http_bodies import BodyInput, BodyOutput, OutgoingContent, Parent
+from capabilities.wasi.http_bodies import BodyInput, BodyOutput, HasChildren, OutgoingContent, Parent
 from capabilities.wasi.http_errors import Failed, code_of, describe, status_of
 from capabilities.wasi.http_fields import FieldList, FieldsTooLarge, ForbiddenField, InvalidField, Pair
-from capabilities.wasi.http_parts import Parts, check_authority, check_path, url_of
+from capabilities.wasi.http_parts import Asked, Parts
 from capabilities.wasi.io import Error, Event, InputStream, OutputStream, Pollable
 
 _WHERE = "wasi:http/types"
@@ -33,7 +32,7 @@ class Fields:
 
     __slots__ = ("_list", "_mutable", "_parent")
 
-    def __init__(self, content: FieldList, parent: Parent | None = None) -> None:
+    def __init__(self, content: FieldList, parent: HasChildren | None = None) -> None:
         """With `parent`, whose child it is, it's immutable."""
         self._list = content
         self._mutable = parent is None
@@ -103,7 +102,7 @@ def _refuse(error: Exception) -> NoReturn:
     raise GuestFault(f"{_WHERE}: fields: {error}") from None
 
 
-def _check_childless(parent: Parent, what: str, children: str) -> None:
+def _check_childless(parent: HasChildren, what: str, children: str) -> None:
     """Raises GuestFault."""
     if parent.children:
         raise GuestFault(f"{_WHERE}: {what}: its {children} must be dropped first")
@@ -295,20 +294,19 @@ class OutgoingResponse(Parent):
         _check_childless(self, "outgoing-response", "headers")
 
 
-class OutgoingRequest(Parent):
+class OutgoingRequest(Asked):
     """The resource `outgoing-request`."""
 
-    __slots__ = ("_authority", "_path", "_scheme", "content", "fields", "method_name")
+    __slots__ = ("children", "content", "fields")
+
+    PARTS = _PARTS
 
     def __init__(self, fields: FieldList) -> None:
         super().__init__()
+        self.children = 0
         self.fields = fields
         self.content: OutgoingContent | None = None
         """The body, where the guest has asked for it."""
-        self.method_name = "GET"
-        self._path: str | None = None
-        self._scheme: str | None = None
-        self._authority: str | None = None
 
     async def body(self) -> OutgoingBody:
         if self.content is not None:
@@ -320,56 +318,20 @@ class OutgoingRequest(Parent):
         found: types.Method = _PARTS.method(self.method_name)
         return found
 
-    async def set_method(self, method: types.Method) -> None:
-        with _refusing():
-            self.method_name = _PARTS.method_name(method)
-
     async def path_with_query(self) -> str | None:
         return self._path
-
-    async def set_path_with_query(self, path_with_query: str | None) -> None:
-        with _refusing():
-            check_path(path_with_query)
-        self._path = path_with_query
 
     async def scheme(self) -> types.Scheme | None:
         return None if self._scheme is None else _PARTS.scheme(self._scheme)
 
-    async def set_scheme(self, scheme: types.Scheme | None) -> None:
-        with _refusing():
-            self._scheme = None if scheme is None else _PARTS.scheme_name(scheme)
-
     async def authority(self) -> str | None:
         return self._authority
-
-    async def set_authority(self, authority: str | None) -> None:
-        with _refusing():
-            check_authority(authority)
-        self._authority = authority
 
     async def headers(self) -> Fields:
         return Fields(self.fields, self)
 
     def on_drop(self) -> None:
         _check_childless(self, "outgoing-request", "headers")
-
-    # For whoever sends it.
-
-    @property
-    def url(self) -> str:
-        """Raises Failed where there is none."""
-        if self._authority is None:
-            raise Failed(types.ErrorCodeHTTPRequestURIInvalid())
-        return url_of(self._scheme, self._authority, self._path)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Raises Err[None] in the place of ValueError."""
-    try:
-        yield
-    except ValueError:
-        raise Err(None) from None
 
 
 class RequestOptions:

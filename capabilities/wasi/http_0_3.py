@@ -19,7 +19,7 @@ from capabilities.http.message import BadResponse
 from capabilities.wasi import http_fields
 from capabilities.wasi.http_errors import Failed, code_of, describe, status_of
 from capabilities.wasi.http_fields import FieldList, FieldsTooLarge, ForbiddenField, InvalidField, Pair
-from capabilities.wasi.http_parts import Parts, check_authority, check_path, url_of
+from capabilities.wasi.http_parts import Asked, Parts
 
 PIECE = 64 * 1024
 """How many bytes of a body are read at a time."""
@@ -34,15 +34,6 @@ Sent: TypeAlias = "Ok[None] | Err[types.ErrorCode]"
 """How the transmission of a message has ended."""
 
 _PARTS = Parts(types)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Raises Err[None] in the place of ValueError."""
-    try:
-        yield
-    except ValueError:
-        raise Err(None) from None
 
 
 # Fields.
@@ -328,60 +319,41 @@ class RequestOptions:
             raise Err(types.RequestOptionsErrorImmutable())
 
 
-class Request:
+class Request(Asked):
     """The resource `request`."""
 
-    __slots__ = ("_authority", "_path", "_scheme", "content", "fields", "method", "options")
+    __slots__ = ("content", "fields", "options")
+
+    PARTS = _PARTS
 
     def __init__(self, fields: FieldList, content: Content, options: RequestOptions | None = None) -> None:
+        super().__init__()
         self.fields = fields
         self.content = content
         self.options = options
-        self.method = "GET"
-        self._path: str | None = None
-        self._scheme: str | None = None
-        self._authority: str | None = None
 
     @classmethod
     def incoming(cls, exchange: Exchange) -> Request:
         """A request that a server got: what `handler.handle` is called with."""
         made = cls(http_fields.of_message(exchange.headers), HostContent(exchange.body))
-        made.method = exchange.method
+        made.method_name = exchange.method
         made._path = exchange.target or None
         made._scheme = exchange.scheme
         made._authority = exchange.authority
         return made
 
     async def get_method(self) -> types.Method:
-        found: types.Method = _PARTS.method(self.method)
+        found: types.Method = _PARTS.method(self.method_name)
         return found
-
-    async def set_method(self, method: types.Method) -> None:
-        with _refusing():
-            self.method = _PARTS.method_name(method)
 
     async def get_path_with_query(self) -> str | None:
         return self._path
 
-    async def set_path_with_query(self, path_with_query: str | None) -> None:
-        with _refusing():
-            check_path(path_with_query)
-        self._path = path_with_query
-
     async def get_scheme(self) -> types.Scheme | None:
         return None if self._scheme is None else _PARTS.scheme(self._scheme)
 
-    async def set_scheme(self, scheme: types.Scheme | None) -> None:
-        with _refusing():
-            self._scheme = None if scheme is None else _PARTS.scheme_name(scheme)
-
     async def get_authority(self) -> str | None:
         return self._authority
-
-    async def set_authority(self, authority: str | None) -> None:
-        with _refusing():
-            check_authority(authority)
-        self._authority = authority
 
     async def get_options(self) -> RequestOptions | None:
         return self.options
@@ -391,15 +363,6 @@ class Request:
 
     def on_drop(self) -> None:
         self.content.end(Err(types.ErrorCodeInternalError("the request was dropped")))
-
-    # For whoever sends it.
-
-    @property
-    def url(self) -> str:
-        """Raises Failed where there is none."""
-        if self._authority is None:
-            raise Failed(types.ErrorCodeHTTPRequestURIInvalid())
-        return url_of(self._scheme, self._authority, self._path)
 
 
 class Response:

@@ -28,9 +28,9 @@ class ClientHost:
         content = request.content
         upload: Upload | None = None
         try:
-            if request.method == "CONNECT":
+            if request.method_name == "CONNECT":
                 raise Failed(types.ErrorCodeHTTPRequestMethodInvalid())
-            asked = http_client.Request(request.method, request.url, texts(request.fields, types))
+            asked = http_client.Request(request.method_name, request.url, texts(request.fields, types))
             self._client.check(asked)
             if content.is_empty:
                 in_background(_finish(content))

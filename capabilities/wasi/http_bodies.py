@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from bindgen.runtime import Err
 from capabilities.bindings.wasi_io_0_2.streams import StreamErrorClosed, StreamErrorLastOperationFailed
@@ -14,8 +14,15 @@ from capabilities.wasi.http_fields import Pair
 from capabilities.wasi.io import CAPACITY, MAX_BLOCKING_WRITE, Error, InputStream, OutputStream, Waiter
 
 
-class Parent:
+class HasChildren(Protocol):
     """A resource that has children: the guest must drop them before it."""
+
+    children: int
+    """How many there are."""
+
+
+class Parent:
+    """`HasChildren`, for classes that derive from nothing else."""
 
     __slots__ = ("children",)
 
@@ -26,10 +33,10 @@ class Parent:
 class BodyInput(InputStream):
     """The `input-stream` of the body of a message that comes in."""
 
-    def __init__(self, source: RequestBody, parent: Parent) -> None:
+    def __init__(self, source: RequestBody, parent: HasChildren) -> None:
         super().__init__()
         self._source = source
-        self._parent: Parent | None = parent
+        self._parent: HasChildren | None = parent
         parent.children += 1
 
     def is_ready(self) -> bool:
