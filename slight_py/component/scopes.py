@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from slight_py.component import names
 from slight_py.component.items import Item, kind_of
@@ -46,20 +46,7 @@ Sort: TypeAlias = Literal[
     "core module",
     "core instance",
 ]
-SORTS: tuple[Sort, ...] = (
-    "func",
-    "type",
-    "component",
-    "instance",
-    "core func",
-    "core table",
-    "core memory",
-    "core global",
-    "core tag",
-    "core type",
-    "core module",
-    "core instance",
-)
+SORTS: tuple[Sort, ...] = get_args(Sort)
 
 
 @dataclass(slots=True)

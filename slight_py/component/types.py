@@ -161,11 +161,8 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class ListOf(ValueType):
-    element: ValueType
-
-    def parts(self) -> Iterable[ValueType]:
-        return (self.element,)
+class _Elsewhere(ValueType):
+    """A pointer and a length: what it holds lies elsewhere in memory."""
 
     def _layout(self) -> tuple[int, int]:
         return 8, 4
@@ -178,7 +175,15 @@ class ListOf(ValueType):
 
 
 @dataclass(frozen=True, slots=True)
-class MapOf(ValueType):
+class ListOf(_Elsewhere):
+    element: ValueType
+
+    def parts(self) -> Iterable[ValueType]:
+        return (self.element,)
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf(_Elsewhere):
     """`map<K, V>`, passed as `list<tuple<K, V>>`."""
 
     key: ValueType
@@ -186,15 +191,6 @@ class MapOf(ValueType):
 
     def parts(self) -> Iterable[ValueType]:
         return (self.key, self.value)
-
-    def _layout(self) -> tuple[int, int]:
-        return 8, 4
-
-    def _flatten(self) -> Flat:
-        return ("i32", "i32")
-
-    def _has_pointer(self) -> bool:
-        return True
 
 
 @dataclass(frozen=True, slots=True)
