@@ -244,7 +244,7 @@ class Lift(BaseLift):
 
     def __init__(self, guest: Guest, where: str, at: str = "result", lends: bool = False) -> None:
         """With `lends`, the guest goes on during the call: what it lends is noted in `lent`, to be given back."""
-        super().__init__(guest, where, at)  # type: ignore[arg-type]
+        super().__init__(guest, where, at)  # type: ignore[arg-type]  # it has what is asked of it here
         self.encoding: Encoding = guest.encoding
         self.lent: builtins.list[int] | None = [] if lends else None
 
@@ -319,11 +319,11 @@ class Lower(BaseLower):
     guest: Any
 
     def __init__(self, guest: Guest, where: str) -> None:
-        super().__init__(guest, where)  # type: ignore[arg-type]
+        super().__init__(guest, where)  # type: ignore[arg-type]  # it has what is asked of it here
         self.encoding: Encoding = guest.encoding
 
     @property
-    def text_align(self) -> int:  # type: ignore[override]
+    def text_align(self) -> int:  # type: ignore[override]  # there it is the same for all
         """What addresses of texts are multiples of, in bytes."""
         return ALIGNMENTS[self.encoding]
 
@@ -336,19 +336,23 @@ class Lower(BaseLower):
 
     def own(self, key: str, value: object) -> int:
         """The handle by which the guest owns `value` from now on."""
-        return self.guest.handles.add(key, value, self)  # type: ignore[no-any-return]
+        index: int = self.guest.handles.add(key, value, self)
+        return index
 
     def borrow(self, key: str, value: object) -> int:
         """The handle by which the guest knows `value` for the call that it gets."""
-        return self.guest.handles.borrow(key, value, self)  # type: ignore[no-any-return]
+        index: int = self.guest.handles.borrow(key, value, self)
+        return index
 
     def stream(self, payload: Payload[T], source: Any) -> int:
         """The index of a stream that the host fills from `source`."""
-        return self.guest.channels.add_stream(payload, source, self.where)  # type: ignore[no-any-return]
+        index: int = self.guest.channels.add_stream(payload, source, self.where)
+        return index
 
     def future(self, payload: Payload[T], source: Any) -> int:
         """The index of a future that the host fulfils from `source`."""
-        return self.guest.channels.add_future(payload, source, self.where)  # type: ignore[no-any-return]
+        index: int = self.guest.channels.add_future(payload, source, self.where)
+        return index
 
 
 # The same in C.

@@ -271,7 +271,7 @@ class _Component:
                 raise section.invalid(f"{name} is of no kind that a core instance exports", at)
             if name in exports:
                 raise section.invalid(f"there is an export {name} already", at)
-            exports[name] = self.scope.get(f"core {sort}", section)  # type: ignore[arg-type]
+            exports[name] = self.scope.get(f"core {sort}", section)  # type: ignore[arg-type]  # one of KINDS
         return exports
 
     def _instantiate_module(self, section: Reader) -> CoreInstanceItem:
@@ -406,7 +406,7 @@ class _Component:
             raise section.invalid(f"the core instance has no export {name}", at)
         if f"core {core_module.kind_of(item.type)}" != sort:
             raise section.invalid(f"the export {name} is no {sort.removeprefix('core ')}", at)
-        self.scope.spaces[sort].append(item)  # type: ignore[index]
+        self.scope.spaces[sort].append(item)  # type: ignore[index]  # a core sort
 
     def _import(self, section: Reader, types: TypeReader) -> None:
         at = section.at

@@ -66,7 +66,7 @@ def _task_return(of: Builtin) -> Answer:
     result = of.type
 
     async def answer(_host: Any, guest: Guest, args: tuple[Any, ...]) -> None:
-        await _current(guest, of.name).do_return(guest, args, result, of.name)  # type: ignore[arg-type]
+        await _current(guest, of.name).do_return(guest, args, result, of.name)  # type: ignore[arg-type]  # no resource
 
     return answer
 

@@ -100,7 +100,7 @@ class Asynchronous:
         returned: Callable[[Any, Sequence[Any]], Any],
     ) -> Any:
         """Calls an exported function of type `async func`, and waits until it has returned."""
-        return await task_calls.run(self, export, args, lift, returned)  # type: ignore[arg-type]
+        return await task_calls.run(self, export, args, lift, returned)  # type: ignore[arg-type]  # mixed into guests
 
     async def subtask(
         self,
@@ -109,7 +109,7 @@ class Asynchronous:
         lent: Iterable[int],
     ) -> int:
         """Begins what the guest asked for with an import that it lowers with `async`."""
-        return await subtasks.subtask(self, work, lower, lent)  # type: ignore[arg-type]
+        return await subtasks.subtask(self, work, lower, lent)  # type: ignore[arg-type]  # mixed into guests
 
 
 class ComponentInstance(Asynchronous, Instance):

@@ -124,7 +124,7 @@ class Substitution:
         if done is None:
             self.work.spend(5)
             done = self._done[id(type_)] = (type_, rewrite(type_))
-        return done[1]  # type: ignore[return-value]
+        return done[1]  # type: ignore[return-value]  # what `rewrite` made of a T
 
     def _value(self, type_: ValueType) -> ValueType:
         if isinstance(type_, Own | Borrow):

@@ -25,7 +25,7 @@ from slight_py.component.plan import (
     Plan,
 )
 from slight_py.component.shims import Layout, Main, Preview1, Source, Step, layout, lifted_functions
-from slight_py.component.types import CoreFuncType
+from slight_py.component.types import CoreFuncType, ResourceType
 from slight_py.engine import (
     FUNCTION,
     MEMORY,
@@ -332,7 +332,10 @@ class ComponentProgram:
 
     def _destructor(self, builtin: Builtin) -> resources.Destructor | None:
         """Of the resource that a built-in function is about, where a component implements it and has one."""
-        local = self._plan.resources.get(builtin.type) if builtin.name == "resource.new" else None  # type: ignore[arg-type]
+        if builtin.name != "resource.new":
+            return None
+        assert isinstance(builtin.type, ResourceType)
+        local = self._plan.resources.get(builtin.type)
         if local is None or local.destructor is None:
             return None
         return resources.Destructor(self._core(local.destructor), builtin.instance)
