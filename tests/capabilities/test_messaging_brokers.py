@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -576,6 +577,16 @@ class suspended:  # noqa: N801  # it reads as a state
 
     def __enter__(self) -> None:
         os.kill(self._pid, signal.SIGSTOP)
+        # The signal stops one thread after the other, and a broker answers as long as one of them runs.
+        deadline = time.monotonic() + SECONDS
+        while any(state != "T" for state in self._states()):
+            assert time.monotonic() < deadline, "the process doesn't stop"
+            time.sleep(0.001)
+
+    def _states(self) -> Iterator[str]:
+        """Of the threads, as proc(5) has them: T is stopped."""
+        for status in Path("/proc", str(self._pid), "task").glob("*/stat"):
+            yield status.read_text().rpartition(")")[2].split()[0]
 
     def __exit__(self, *error: object) -> None:
         os.kill(self._pid, signal.SIGCONT)

@@ -707,7 +707,8 @@ def _cells(builder: _Builder) -> dict[str, int]:
 def _interfaces(release: str) -> dict[str, str]:
     """What a component of a release of WASI imports: that, and the capabilities beside it."""
     found = {}
-    for name, module in {**system.BINDINGS, **FAMILIES}.items():
+    of_wasi = {name: system.bindings(name)[name] for name in sorted(system.interfaces())}
+    for name, module in {**of_wasi, **FAMILIES}.items():
         is_0_3 = name.endswith("@0.3.0")
         if is_0_3 != (release == "0.3"):
             continue
