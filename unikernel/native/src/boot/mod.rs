@@ -1,0 +1,1 @@
+//! From the first instruction to a machine that Rust can run on: entries, what the loader tells, the payload.

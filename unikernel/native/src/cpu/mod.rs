@@ -1,0 +1,1 @@
+//! The processor: descriptor tables, interrupts, ports, clocks, random numbers.

@@ -1,0 +1,1 @@
+//! What runs the application: tasks and timers, the control channel, wasmtime, WASI, instances.

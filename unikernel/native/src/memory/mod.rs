@@ -1,0 +1,1 @@
+//! Memory: frames, page tables, the heap, stacks with guard pages, memories of guests, code.

@@ -1,0 +1,1 @@
+//! The network: addresses, names, TCP streams.

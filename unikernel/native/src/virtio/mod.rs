@@ -1,0 +1,1 @@
+//! Devices: finding them, network, channels to the launcher, random numbers, files.
