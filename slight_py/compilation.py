@@ -16,7 +16,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
@@ -54,46 +54,29 @@ _START = (
 """What the interpreter runs. It is told where to import from, so it need not look for packages."""
 
 
-class Compilation:
-    """A compilation under way."""
+class _Process:
+    """The process, at work."""
 
-    def __init__(
-        self, engine: Engine, wasm: bytes | Sequence[bytes], limits: CompileLimits, shape: Shape | None = None
-    ) -> None:
-        """Compiles a module, or all modules of a component, whose instances take `shape` in a store. The limits hold
-        for them together.
-
-        Raises UnsupportedModule for a module that is too large.
-        """
-        modules = [wasm] if isinstance(wasm, bytes) else list(wasm)
+    def __init__(self, modules: Sequence[bytes], limits: CompileLimits, settings: Mapping[str, Any]) -> None:
+        """Raises UnsupportedModule for modules that are too large."""
         size = sum(map(len, modules))
         if size > limits.size:
             raise UnsupportedModule(f"it has {size:,} bytes, and the limit is {limits.size:,} (--max-module)")
-        self._engine = engine
         self._wasm = b"".join(modules)
         self._limits = limits
-        settings = {
+        common = {
             "path": _path(),
-            "engine": asdict(engine.limits),
-            "target": engine.target,
-            "with_slots": engine.with_slots,
             "seconds": limits.seconds,
             "memory": limits.memory,
-            "shape": asdict(shape or Shape()),
             "sizes": [len(each) for each in modules],
         }
         self._process = subprocess.Popen(
-            [sys.executable or str(_PYTHON), "-I", "-S", "-c", _START, json.dumps(settings)],
+            [sys.executable or str(_PYTHON), "-I", "-S", "-c", _START, json.dumps(common | dict(settings))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def result(self) -> Module:
-        """Waits for the compiled module. Raises InvalidModule, or UnsupportedModule for one that takes too much. It is
-        called once."""
-        return self.results()[0]
-
-    def results(self) -> list[Module]:
-        """Waits for all modules. As `result`."""
+    def compiled(self) -> bytes:
+        """Waits for the compiled modules. Raises InvalidModule, or UnsupportedModule for what takes too much."""
         try:
             answer, _ = self._process.communicate(self._wasm, self._limits.seconds)
         except subprocess.TimeoutExpired:
@@ -114,12 +97,45 @@ class Compilation:
                 "than the system has"
             )
         if answer[0] == COMPILED:
-            return self._engine.load_together(answer[1:])
+            return answer[1:]
         raise (UnsupportedModule if answer[0] == UNSUPPORTED else InvalidModule)(answer[1:].decode())
 
     def cancel(self) -> None:
-        """Ends the compilation if it is still under way: `result` returns then, wherever it waits."""
         self._process.kill()
+
+
+class Compilation:
+    """A compilation under way."""
+
+    def __init__(
+        self, engine: Engine, wasm: bytes | Sequence[bytes], limits: CompileLimits, shape: Shape | None = None
+    ) -> None:
+        """Compiles a module, or all modules of a component, whose instances take `shape` in a store. The limits hold
+        for them together.
+
+        Raises UnsupportedModule for a module that is too large.
+        """
+        self._engine = engine
+        settings = {
+            "engine": asdict(engine.limits),
+            "target": engine.target,
+            "with_slots": engine.with_slots,
+            "shape": asdict(shape or Shape()),
+        }
+        self._process = _Process([wasm] if isinstance(wasm, bytes) else wasm, limits, settings)
+
+    def result(self) -> Module:
+        """Waits for the compiled module. Raises InvalidModule, or UnsupportedModule for one that takes too much. It is
+        called once."""
+        return self.results()[0]
+
+    def results(self) -> list[Module]:
+        """Waits for all modules. As `result`."""
+        return self._engine.load_together(self._process.compiled())
+
+    def cancel(self) -> None:
+        """Ends the compilation if it is still under way: `result` returns then, wherever it waits."""
+        self._process.cancel()
 
 
 def compile_apart(engine: Engine, wasm: bytes, limits: CompileLimits) -> Module:
@@ -130,6 +146,11 @@ def compile_apart(engine: Engine, wasm: bytes, limits: CompileLimits) -> Module:
 def compile_together(engine: Engine, wasms: Sequence[bytes], shape: Shape, limits: CompileLimits) -> list[Module]:
     """Compiles the modules of a component. Raises what `compile_apart` does."""
     return Compilation(engine, wasms, limits, shape).results()
+
+
+def compile_ahead(wasm: bytes, limits: CompileLimits) -> bytes:
+    """The machine code of a module for the native machine: see ahead.py. Raises what `compile_apart` does."""
+    return _Process([wasm], limits, {"ahead": True}).compiled()
 
 
 def _path() -> list[str]:
@@ -145,12 +166,8 @@ def main(settings: dict[str, Any]) -> None:
     content = sys.stdin.buffer.read()
     ends = list(accumulate(settings["sizes"]))
     wasms = [content[end - size : end] for size, end in zip(settings["sizes"], ends, strict=True)]
-    # One instance: how many there may be is of no matter to the compiled module.
-    limits = replace(Limits(**settings["engine"]), instances=1)
     try:
-        engine = Engine(limits, settings["target"], settings["with_slots"])
-        compiled = serialize(engine.compile_together(wasms, Shape(**settings["shape"])))
-        answer = bytes((COMPILED,)) + compiled
+        answer = bytes((COMPILED,)) + _compiled(wasms, settings)
     except UnsupportedModule as error:
         answer = bytes((UNSUPPORTED,)) + str(error).encode()
     except InvalidModule as error:
@@ -160,6 +177,17 @@ def main(settings: dict[str, Any]) -> None:
     except MemoryError:
         sys.exit(1)
     sys.stdout.buffer.write(answer)
+
+
+def _compiled(wasms: list[bytes], settings: dict[str, Any]) -> bytes:
+    if "ahead" in settings:
+        from slight_py import ahead
+
+        return ahead.compile_ahead(wasms[0])
+    # One instance: how many there may be is of no matter to the compiled module.
+    limits = replace(Limits(**settings["engine"]), instances=1)
+    engine = Engine(limits, settings["target"], settings["with_slots"])
+    return serialize(engine.compile_together(wasms, Shape(**settings["shape"])))
 
 
 def _bound(seconds: float, memory: int) -> None:

@@ -149,7 +149,7 @@ _LETTERS = "iIfd"
 """The numbers that values may be, by their kind."""
 
 
-def _check(error: int | None) -> None:
+def check(error: int | None) -> None:
     """Raises InvalidModule for an error of the C API."""
     if error:
         raise InvalidModule(_one_line(capi.error_message(error)))
@@ -227,7 +227,7 @@ class Engine:
         )
         modules = []
         for wasm in wasms:
-            readable = _check_signatures(wasm)
+            readable = check_signatures(wasm)
             modules.append(self._module(SLOTS if suits else POOL, shape, _module_new, wasm))
             if not readable:
                 raise UnsupportedModule("its types or imports are of a kind that is not known here")
@@ -268,7 +268,7 @@ class Engine:
                     check_room(self.limits, [*(each.shape for each in self._cores.values()), shape])
                 core = self._cores[allocation, shape] = _Core(allocation, shape, self.limits, self.target)
         found = c_void_p()
-        _check(make(core.pointer, content, len(content), byref(found)))
+        check(make(core.pointer, content, len(content), byref(found)))
         return Module(found.value or 0, core)
 
     async def turn(self) -> None:
@@ -309,7 +309,7 @@ class _Core:
         config = _config_new()
         try:
             if target is not None:
-                _check(_config_target(config, target.encode()))
+                check(_config_target(config, target.encode()))
             if allocation == SLOTS:
                 _use_slots(config, limits, shape)
             else:
@@ -342,7 +342,7 @@ class _Core:
         """A linker of its own, as no module may import what is in it."""
         if store.driver_address:
             signature = _function_type("", "")
-            _check(_define_unchecked(self.driver.pointer, b"", 0, b"", 0, signature, store.driver_address, None, None))
+            check(_define_unchecked(self.driver.pointer, b"", 0, b"", 0, signature, store.driver_address, None, None))
             _function_delete(signature)
 
 
@@ -383,7 +383,7 @@ def _use_pool(config: int, limits: Limits, shape: Shape) -> None:
     _pool_delete(pool)
 
 
-def _check_signatures(wasm: bytes) -> bool:
+def check_signatures(wasm: bytes) -> bool:
     """Raises UnsupportedModule for imports and exports whose types the C API can't describe: it would end the process.
     Returns whether the module could be read to its end."""
     try:
@@ -623,7 +623,7 @@ class Program:
         """What answers the imports by their numbers, and the hosts that it asks."""
         self._linker = self._linked(self.info, imports)
         pre = c_void_p()
-        _check(_linker_pre(self._linker.pointer, module.pointer, byref(pre)))
+        check(_linker_pre(self._linker.pointer, module.pointer, byref(pre)))
         self.pre = pre.value or 0
         self._owned = Owned(self.pre, _pre_delete)
         self.further: list[_Further] = []
