@@ -23,7 +23,7 @@ from slight_py.engine import Engine, InvalidModule, Limits
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant, Slightfile
 from slight_py.wasi import WasiSettings
-from unikernel import closure, image
+from unikernel import closure, manifest
 
 TARGET = "x86_64-unknown-linux-gnu"
 """What a portable module is compiled for: the instructions that every x86-64 processor has."""
@@ -70,9 +70,9 @@ def _reference(store: str, name: str) -> str:
 class Application:
     """An application that was found to be right, as far as that shows without the values that it is run with."""
 
-    facts: image.App | None = None
+    facts: manifest.App | None = None
     slightfile: Slightfile = field(default_factory=lambda: Slightfile(None, "0.2", ()))
-    grants: tuple[image.Grant, ...] = ()
+    grants: tuple[manifest.Grant, ...] = ()
     compiled: bytes = b""
     """What `runner.reload` takes."""
     interfaces: tuple[str, ...] | None = None
@@ -115,7 +115,7 @@ def load(
     _refuse_what_stays_here(granted)
     _check_backends(granted)
     wasm = modules.read(app, compilation.size)
-    facts = image.App(app.name, hashlib.sha256(wasm).hexdigest(), len(wasm), loaded.entry_name(app), loaded.serves())
+    facts = manifest.App(app.name, hashlib.sha256(wasm).hexdigest(), len(wasm), loaded.entry_name(app), loaded.serves())
     interfaces = loaded.modules_of_interfaces() if isinstance(loaded, LoadedComponent) else None
     return Application(facts, granted, _grants(granted), loaded.serialize(), interfaces)
 
@@ -191,21 +191,21 @@ def _is_built_in(grant: Grant) -> bool:
     return grant.resource.load.partition(".")[0] in closure.OWN
 
 
-def _grants(slightfile: Slightfile) -> tuple[image.Grant, ...]:
+def _grants(slightfile: Slightfile) -> tuple[manifest.Grant, ...]:
     """The grants as the image has them: without any value that may be a secret."""
     values = [value for grant in slightfile.grants for value in grant.configs.values()]
     names: dict[str, str] = {value: value for value in values if isinstance(value, _Reference)}
     """What is handed over under each name."""
 
-    def config(grant: Grant, key: str, value: str) -> image.Config:
+    def config(grant: Grant, key: str, value: str) -> manifest.Config:
         if isinstance(value, _Reference):
-            return image.Config(source=str(value))
+            return manifest.Config(source=str(value))
         if _is_public(grant.resource.name, key, value):
-            return image.Config(value=value)
-        return image.Config(source=_name(key, value, names))
+            return manifest.Config(value=value)
+        return manifest.Config(source=_name(key, value, names))
 
     return tuple(
-        image.Grant(
+        manifest.Grant(
             *(grant.resource.name, grant.family.name, grant.name, grant.line),
             {key: config(grant, key, value) for key, value in grant.configs.items()},
             allowed(grant.allow, slightfile.module) if grant.allow else None,

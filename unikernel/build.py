@@ -17,6 +17,8 @@ from unikernel import application as applications
 from unikernel import image, rootfs
 from unikernel.application import Application
 from unikernel.contents import PARTS, Contents
+from unikernel.manifest import Kernel as KernelFacts
+from unikernel.manifest import Manifest, Part, Root
 from unikernel.rootfs import Tree
 
 if TYPE_CHECKING:
@@ -69,10 +71,11 @@ def build(
 
 def _manifest(
     application: Application, cpu: Literal["portable", "native"], kernel: Kernel, packages: Mapping[str, str]
-) -> image.Manifest:
+) -> Manifest:
     """The manifest, without what is known of the parts when they are packed."""
     path = application.slightfile.path
-    return image.Manifest(
+    return Manifest(
+        flavour="linux",
         slight_py=__version__,
         python=platform.python_version(),
         wasmtime=version("wasmtime"),
@@ -81,8 +84,8 @@ def _manifest(
         slightfile=path.name if path else None,
         specversion=application.slightfile.specversion,
         grants=application.grants,
-        kernel=image.Kernel(kernel.version, kernel.source, 0, ""),
-        root=image.Root("initramfs" if kernel.modules else "erofs", 0, 0, ""),
+        kernel=KernelFacts(kernel.version, kernel.source, 0, ""),
+        root=Root("initramfs" if kernel.modules else "erofs", 0, 0, ""),
         parts=(),
         packages=dict(sorted(packages.items())),
         needs_network=any(not grant.resource.local for grant in application.slightfile.grants),
@@ -90,7 +93,7 @@ def _manifest(
 
 
 def _written(
-    root: Contents, kernel: Kernel, manifest: image.Manifest, output: Path, formats: Sequence[str]
+    root: Contents, kernel: Kernel, manifest: Manifest, output: Path, formats: Sequence[str]
 ) -> Iterator[Path]:
     """Writes an image in each of the formats."""
     content = kernel.path.read_bytes()
@@ -121,7 +124,7 @@ def _places(output: Path, form: str) -> list[Path]:
     return [stem.with_name(f"{stem.name}.{ending}") for ending in ("vmlinux", form.removeprefix("kernel+"))]
 
 
-def _write_image(root: Contents, kernel: bytes, manifest: image.Manifest, output: Path) -> None:
+def _write_image(root: Contents, kernel: bytes, manifest: Manifest, output: Path) -> None:
     packed, parts = _packed(root, rootfs.erofs if manifest.root.type == "erofs" else rootfs.initramfs)
     blank = kernel[: image.FRONT] + bytes(image.END - image.FRONT) + kernel[image.END :]
     offset = image.padded(len(kernel))
@@ -129,12 +132,12 @@ def _write_image(root: Contents, kernel: bytes, manifest: image.Manifest, output
         manifest,
         kernel=replace(manifest.kernel, size=len(kernel), sha256=hashlib.sha256(blank).hexdigest()),
         root=replace(manifest.root, offset=offset, size=len(packed), sha256=hashlib.sha256(packed).hexdigest()),
-        parts=(image.Part("kernel", len(kernel)), *parts),
+        parts=(Part("kernel", len(kernel)), *parts),
     )
     image.write(output, kernel, packed, manifest)
 
 
-def _write_qcow2(root: Contents, kernel: bytes, manifest: image.Manifest, output: Path) -> None:
+def _write_qcow2(root: Contents, kernel: bytes, manifest: Manifest, output: Path) -> None:
     tool = rootfs.find_tool("qemu-img", "qemu-utils")
     with rootfs.scratch() as folder:
         raw, converted = folder / "raw", folder / "qcow2"
@@ -144,9 +147,9 @@ def _write_qcow2(root: Contents, kernel: bytes, manifest: image.Manifest, output
             file.write(converted.read_bytes())
 
 
-def _packed(root: Contents, pack: Callable[[Tree], bytes]) -> tuple[bytes, list[image.Part]]:
+def _packed(root: Contents, pack: Callable[[Tree], bytes]) -> tuple[bytes, list[Part]]:
     """The root file system, and its size by part: that of one with nothing but the part."""
     names = [name for name in PARTS if name in root.parts.values()]
     with ThreadPoolExecutor() as pool:
         packed, *parts = pool.map(pack, [root.tree, *map(root.only, names)])
-    return packed, [image.Part(name, len(part)) for name, part in zip(names, parts, strict=True)]
+    return packed, [Part(name, len(part)) for name, part in zip(names, parts, strict=True)]

@@ -17,6 +17,7 @@ from slight_py.slightfile import Grant
 from unikernel import bytecode, closure, elf, image, rootfs
 from unikernel.application import REDIS, Application
 from unikernel.closure import Module
+from unikernel.manifest import AppManifest, app_json
 from unikernel.rootfs import Directory, File, Link, Tree
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class Contents:
                 tree.add(path, entry)
         return tree
 
-    def add_app(self, manifest: image.Manifest) -> None:
-        self._add("app/app.json", File(image.app_json(manifest).encode()), "app")
+    def add_app(self, manifest: AppManifest) -> None:
+        self._add("app/app.json", File(app_json(manifest).encode()), "app")
         if self._application.facts:
             self._add("app/module.cwasm", File(self._application.compiled), "app")
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import logging
 import os
 import resource
 import select
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from slight_py import logs, loop, output
 from slight_py.engine import Engine, InvalidModule, Limits
 from slight_py.errors import UsageError
 from unikernel import control, init
+from unikernel import manifest as manifests
 
 if TYPE_CHECKING:
     from capabilities.http.routes import RouteTable
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from slight_py.runner import AnyLoaded, BaseRun, RunConfig, Running
     from slight_py.slightfile import Grant, Slightfile
     from slight_py.wasi import Directory
+    from unikernel.manifest import App, AppManifest, Cpu
+    from unikernel.manifest import Grant as PackedGrant
     from unikernel.service import Settings
 
 log = logging.getLogger("slight_py")
@@ -69,14 +71,14 @@ def main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
 def _main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
     logs.configure(boot["options"].get("verbose", False))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-    manifest = json.loads((APP / "app.json").read_bytes())
-    directories = _mount(boot["volumes"], manifest["grants"])
-    if manifest["app"] is None:
+    manifest = _manifest()
+    directories = _mount(boot["volumes"], manifest.grants)
+    if manifest.app is None:
         return _serve_functions(launcher, boot)
-    config = _config(manifest, boot, directories)
-    room = ROOM_TO_SERVE if _serves(manifest) else ROOM
+    config = _config(manifest, manifest.app, boot, directories)
+    room = ROOM_TO_SERVE if manifest.app.serves else ROOM
     init.check_memory(room)
-    loaded = _load(config, manifest)
+    loaded = _load(config, manifest.cpu)
     init.check_memory(room)
     launcher.send("phase", "loaded")
     try:
@@ -91,22 +93,29 @@ def _main(launcher: init.Launcher, boot: Mapping[str, Any]) -> int:
 # What the image and the launcher give.
 
 
-def _config(manifest: Mapping[str, Any], boot: Mapping[str, Any], directories: list[Directory]) -> RunConfig:
+def _manifest() -> AppManifest:
+    """Raises UsageError."""
+    try:
+        return manifests.app_from_json((APP / "app.json").read_bytes())
+    except ValueError as error:
+        raise UsageError(f"the image's app.json can't be read: {error}; build the image again") from None
+
+
+def _config(manifest: AppManifest, app: App, boot: Mapping[str, Any], directories: list[Directory]) -> RunConfig:
     from capabilities.http.settings import HttpSettings
     from slight_py.runner import RunConfig, cors
     from slight_py.wasi import WasiSettings
 
     options = boot["options"]
-    app = manifest["app"]["name"]
     slightfile = _slightfile(manifest, boot["values"])
     # A module that serves no requests has one instance; to make room for more takes time.
-    requests = options.get("max_concurrent", CONCURRENT) if _serves(manifest) else 0
+    requests = options.get("max_concurrent", CONCURRENT) if app.serves else 0
     names = ("max_body", "request_timeout", "max_concurrent", "drain_timeout")
     http = {name: options[name] for name in names if name in options}
     return RunConfig(
-        app=Path(app),
+        app=Path(app.name),
         slightfile=slightfile,
-        wasi=WasiSettings((app, *boot["args"]), boot["env"], tuple(directories)),
+        wasi=WasiSettings((app.name, *boot["args"]), boot["env"], tuple(directories)),
         limits=Limits(memory=options.get("max_memory", MEMORY), instances=requests + 16),
         http=HttpSettings(**http, cors=cors(slightfile)),
         access_log=options.get("access_log"),
@@ -114,33 +123,29 @@ def _config(manifest: Mapping[str, Any], boot: Mapping[str, Any], directories: l
     )
 
 
-def _serves(manifest: Mapping[str, Any]) -> bool:
-    return bool(manifest["app"]["serves"])
-
-
-def _slightfile(manifest: Mapping[str, Any], values: Mapping[str, str]) -> Slightfile:
+def _slightfile(manifest: AppManifest, values: Mapping[str, str]) -> Slightfile:
     """The slightfile that the image was built with, and the values that it left out. Raises UsageError."""
     from slight_py.slightfile import Slightfile
 
-    path = Path(manifest["slightfile"]) if manifest["slightfile"] else None
+    path = Path(manifest.slightfile) if manifest.slightfile else None
     grants, missing = [], []
-    for number, each in enumerate(manifest["grants"]):
-        place = f"{path}:{each['line']}: " if path and each["line"] else ""
-        grant, lacks = _grant(each, number, values, place)
+    for number, packed in enumerate(manifest.grants):
+        place = f"{path}:{packed.line}: " if path and packed.line else ""
+        grant, lacks = _grant(packed, number, values, place)
         grants.append(grant)
-        missing += [f"{place}{each['resource']}: {lack}" for lack in lacks]
+        missing += [f"{place}{packed.resource}: {lack}" for lack in lacks]
     if missing:
         raise UsageError(*missing)
-    return Slightfile(path, manifest["specversion"], tuple(grants), (manifest.get("app") or {}).get("name", ""))
+    return Slightfile(path, manifest.specversion, tuple(grants), manifest.app.name if manifest.app else "")
 
 
-def _grant(each: Mapping[str, Any], number: int, values: Mapping[str, str], place: str) -> tuple[Grant, list[str]]:
+def _grant(packed: PackedGrant, number: int, values: Mapping[str, str], place: str) -> tuple[Grant, list[str]]:
     """An entry of the slightfile, and what is missing to it."""
     from capabilities import registry
     from capabilities.permissions import Rule
     from slight_py.slightfile import Grant
 
-    name = each["resource"]
+    name = packed.resource
     file, colon, class_name = name.rpartition(":")
     try:
         if colon and file.endswith(".py"):
@@ -149,28 +154,27 @@ def _grant(each: Mapping[str, Any], number: int, values: Mapping[str, str], plac
             path = APP / "custom" / str(number) / os.path.basename(file)
             kind, family = custom.declared(name, str(path), class_name)
         else:
-            found, found_family = registry.resource_type(name), registry.family(each["family"])
-            assert found is not None, name
-            assert found_family is not None, each["family"]
+            found, found_family = registry.resource_type(name), registry.family(packed.family)
+            if found is None or found_family is None:
+                raise UsageError(f"{place}{name}: the image has no such capability; build the image again")
             kind, family = found, found_family
     except registry.RegistryError as error:
         raise UsageError(f"{place}{name}: {error}") from error
     configs, missing = {}, []
-    for key, value in each["configs"].items():
-        if "value" in value:
-            configs[key] = value["value"]
-        elif value["from"] in values:
-            configs[key] = values[value["from"]]
+    for key, config in packed.configs.items():
+        if config.value is not None:
+            configs[key] = config.value
+        elif config.source is not None and config.source in values:
+            configs[key] = values[config.source]
         else:
-            missing.append(f"the value of {key} is handed over at the start, and {value['from']!r} is not; set it")
-    allow = each.get("allow")
-    rules = () if allow is None else (Rule((), {action: tuple(names) for action, names in allow.items()}),)
-    return Grant(kind, family, each["name"], configs, each["line"], allow=rules), missing
+            missing.append(f"the value of {key} is handed over at the start, and {config.source!r} is not; set it")
+    rules = () if packed.allow is None else (Rule((), dict(packed.allow)),)
+    return Grant(kind, family, packed.name, configs, packed.line, allow=rules), missing
 
 
-def _mount(volumes: list[dict[str, Any]], grants: list[dict[str, Any]]) -> list[Directory]:
+def _mount(volumes: list[dict[str, Any]], grants: Iterable[PackedGrant]) -> list[Directory]:
     """Mounts the directories of the host; returns them as the module sees them."""
-    if volumes or any(each["resource"] not in _WITHOUT_FILES for each in grants):
+    if volumes or any(grant.resource not in _WITHOUT_FILES for grant in grants):
         init.make_root_writable()
     if not volumes:
         return []
@@ -183,7 +187,7 @@ def _mount(volumes: list[dict[str, Any]], grants: list[dict[str, Any]]) -> list[
     ]
 
 
-def _load(config: RunConfig, manifest: Mapping[str, Any]) -> AnyLoaded:
+def _load(config: RunConfig, cpu: Cpu) -> AnyLoaded:
     """Takes the module or the component as it was compiled. Raises UsageError."""
     from slight_py import runner
 
@@ -191,7 +195,7 @@ def _load(config: RunConfig, manifest: Mapping[str, Any]) -> AnyLoaded:
     try:
         return runner.reload(engine, config, (APP / "module.cwasm").read_bytes())
     except InvalidModule as error:
-        hint = "; build the image with --cpu portable" if manifest["cpu"] == "native" else "; build the image again"
+        hint = "; build the image with --cpu portable" if cpu == "native" else "; build the image again"
         raise UsageError(f"{config.app}: this machine doesn't run it as it was compiled: {error}{hint}") from None
 
 

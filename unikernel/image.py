@@ -15,20 +15,21 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from slight_py import cache
 from slight_py.errors import UsageError
 from unikernel import elf
+from unikernel.manifest import Manifest, Root, from_json, to_json
 
 BLOCK = 4096
 """Bytes: where the parts begin is a multiple of it."""
 
-VERSION = 1
+VERSION = 2
 
 FRONT, END = 400, 512
 """The bytes of the first sector that are ours and not the kernel's."""
@@ -46,98 +47,6 @@ _LINUX = 0x83
 _SECTOR = 512
 _MANIFEST_LIMIT = 1 << 20
 _CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class App:
-    """The module or component that the image runs. `sha256` and `size` are those of the .wasm file, `entry` is where it
-    begins: a function of a module, an interface of a component. `serves` is whether it may answer requests."""
-
-    name: str
-    sha256: str
-    size: int
-    entry: str
-    serves: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """A value of a grant's configuration: `value` where it is in the image, else the name `source` that it is handed
-    over under at boot."""
-
-    value: str | None = None
-    source: str | None = None
-
-    def __post_init__(self) -> None:
-        assert (self.value is None) != (self.source is None)
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """One entry of the slightfile. What a class in a Python file needs lies in /app/custom/N, where N is the entry's
-    number, from 0."""
-
-    resource: str
-    family: str
-    name: str
-    line: int
-    configs: Mapping[str, Config]
-    allow: Mapping[str, tuple[str, ...]] | None = None
-    """What the module may do with it: names by action, with `*` for any text. None is everything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """`sha256` is of the kernel as it is in the image, with zeros for the bytes that are the image's own."""
-
-    version: str
-    source: Literal["built", "cloud", "given"]
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """The root file system. `offset` counts from the beginning of the image."""
-
-    type: Literal["erofs", "initramfs"]
-    offset: int
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of the image by what it is for, with the bytes that it takes there."""
-
-    name: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What is in an image. `app` and `slightfile` are None in an image of the function service."""
-
-    slight_py: str
-    python: str
-    wasmtime: str
-    cpu: Literal["portable", "native"]
-    app: App | None
-    slightfile: str | None
-    specversion: str
-    grants: tuple[Grant, ...]
-    kernel: Kernel
-    root: Root
-    parts: tuple[Part, ...]
-    packages: Mapping[str, str]
-    """Versions of the packages of others, by name."""
-    needs_network: bool
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The names of the values that are handed over at boot, sorted."""
-        configs = (config for grant in self.grants for config in grant.configs.values())
-        return tuple(sorted({config.source for config in configs if config.source is not None}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,168 +74,6 @@ def command_line(root: str) -> str:
     network = f"ip={GUEST_ADDRESS}::{HOST_ADDRESS}:255.255.255.0::eth0:off"
     mount = "root=/dev/vda1 rootfstype=erofs ro " if root == "erofs" else ""
     return f"console=ttyS0 quiet panic=-1 reboot=t {mount}{network}"
-
-
-# The manifest as JSON.
-
-
-def to_json(manifest: Manifest) -> str:
-    return json.dumps(_plain(manifest), indent=1, ensure_ascii=False) + "\n"
-
-
-def app_json(manifest: Manifest) -> str:
-    """What the machine itself reads, from /app/app.json: all but the parts of the image, of which it is one."""
-    plain = {key: value for key, value in _plain(manifest).items() if key not in ("kernel", "root", "parts")}
-    return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
-
-
-def _plain(manifest: Manifest) -> dict[str, Any]:
-    plain = asdict(manifest)
-    for grant, each in zip(manifest.grants, plain["grants"], strict=True):
-        each["configs"] = {key: _plain_config(config) for key, config in grant.configs.items()}
-    return plain
-
-
-def _plain_config(config: Config) -> dict[str, str | None]:
-    return {"from": config.source} if config.value is None else {"value": config.value}
-
-
-def from_json(text: str | bytes) -> Manifest:
-    """Raises ValueError, with what is wrong, for what is no manifest of this version."""
-    try:
-        top = _Table(json.loads(text), "the manifest")
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    app = top.optional_table("app")
-    kernel, root = top.table("kernel"), top.table("root")
-    return Manifest(
-        slight_py=top.text("slight_py"),
-        python=top.text("python"),
-        wasmtime=top.text("wasmtime"),
-        cpu="native" if top.choice("cpu", "portable", "native") == "native" else "portable",
-        app=_app(app) if app else None,
-        slightfile=top.optional_text("slightfile"),
-        specversion=top.choice("specversion", "0.1", "0.2"),
-        grants=grants_from(top),
-        kernel=Kernel(kernel.text("version"), _kernel_source(kernel), kernel.number("size"), kernel.hash("sha256")),
-        root=Root(
-            "erofs" if root.choice("type", "erofs", "initramfs") == "erofs" else "initramfs",
-            *(root.number("offset"), root.number("size"), root.hash("sha256")),
-        ),
-        parts=tuple(Part(part.text("name"), part.number("size")) for part in top.tables("parts")),
-        packages=top.texts("packages"),
-        needs_network=top.flag("needs_network"),
-    )
-
-
-def _app(table: _Table) -> App:
-    return App(
-        *(table.text("name"), table.hash("sha256"), table.number("size"), table.text("entry")), table.flag("serves")
-    )
-
-
-def _kernel_source(kernel: _Table) -> Literal["built", "cloud", "given"]:
-    match kernel.choice("source", "built", "cloud", "given"):
-        case "built":
-            return "built"
-        case "cloud":
-            return "cloud"
-        case _:
-            return "given"
-
-
-def grants_from(top: _Table) -> tuple[Grant, ...]:
-    return tuple(
-        Grant(
-            *(each.text("resource"), each.text("family"), each.text("name"), each.number("line")),
-            {key: _config(value) for key, value in each.table("configs").tables_by_name().items()},
-            _allow(each.optional_table("allow")),
-        )
-        for each in top.tables("grants")
-    )
-
-
-def _allow(table: _Table | None) -> dict[str, tuple[str, ...]] | None:
-    return None if table is None else table.lists_of_texts()
-
-
-def _config(table: _Table) -> Config:
-    value, source = table.optional_text("value"), table.optional_text("from")
-    if (value is None) == (source is None):
-        raise ValueError(f"{table.what} must have a value, or the name that it comes from")
-    return Config(value, source)
-
-
-class _Table:
-    """A JSON object whose members are taken as what they must be. Each method raises ValueError."""
-
-    def __init__(self, value: object, what: str) -> None:
-        if not isinstance(value, dict):
-            raise ValueError(f"{what} is not a table")
-        self._value: dict[str, object] = value
-        self.what = what
-
-    def _of(self, key: str, kind: type) -> Any:
-        value = self._value.get(key)
-        # bool is an int of Python's, and not of JSON's.
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise ValueError(f"{self.what} has no {key!r}, or one of another kind")
-        return value
-
-    def text(self, key: str) -> str:
-        text: str = self._of(key, str)
-        return text
-
-    def lists_of_texts(self) -> dict[str, tuple[str, ...]]:
-        """All of its members, each of which must be a list of texts."""
-        lists: dict[str, tuple[str, ...]] = {}
-        for key in self._value:
-            texts: list[object] = self._of(key, list)
-            lists[key] = tuple(text for text in texts if isinstance(text, str))
-            if len(lists[key]) != len(texts):
-                raise ValueError(f"{key!r} of {self.what} holds what is no text")
-        return lists
-
-    def optional_text(self, key: str) -> str | None:
-        return None if self._value.get(key) is None else self.text(key)
-
-    def choice(self, key: str, *choices: str) -> str:
-        text = self.text(key)
-        if text not in choices:
-            raise ValueError(f"{key!r} of {self.what} is {text!r}, which is none of {', '.join(choices)}")
-        return text
-
-    def number(self, key: str) -> int:
-        number: int = self._of(key, int)
-        if not 0 <= number < 1 << 63:
-            raise ValueError(f"{key!r} of {self.what} is out of range")
-        return number
-
-    def flag(self, key: str) -> bool:
-        flag: bool = self._of(key, bool)
-        return flag
-
-    def hash(self, key: str) -> str:
-        text = self.text(key)
-        if len(text) != 64 or text.strip("0123456789abcdef"):
-            raise ValueError(f"{key!r} of {self.what} is not a SHA-256 hash")
-        return text
-
-    def texts(self, key: str) -> dict[str, str]:
-        table = self.table(key)
-        return {name: table.text(name) for name in table._value}
-
-    def table(self, key: str) -> _Table:
-        return _Table(self._value.get(key), f"{key!r} of {self.what}")
-
-    def optional_table(self, key: str) -> _Table | None:
-        return None if self._value.get(key) is None else self.table(key)
-
-    def tables(self, key: str) -> list[_Table]:
-        return [_Table(each, f"an entry of {key!r}") for each in self._of(key, list)]
-
-    def tables_by_name(self) -> dict[str, _Table]:
-        return {key: self.table(key) for key in self._value}
 
 
 # Writing.

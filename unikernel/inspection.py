@@ -8,7 +8,8 @@ from typing import Any
 
 from capabilities.http.access import printable
 from unikernel import image
-from unikernel.image import Image, Manifest
+from unikernel.image import Image
+from unikernel.manifest import Manifest, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def inspect(found: Image) -> Report:
 
 def as_json(report: Report) -> str:
     """The manifest as it is in the image, and around it what is not in there."""
-    manifest: dict[str, Any] = json.loads(image.to_json(report.manifest))
+    manifest: dict[str, Any] = json.loads(to_json(report.manifest))
     about = {"path": report.path, "bytes": report.bytes}
     return json.dumps(
         about | manifest | {"handed_over": report.handed_over, "command_line": report.command_line}, indent=2

@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from unikernel import image, kernel
-from unikernel.image import App, Image, Kernel, Manifest, Root
+from unikernel.image import Image
+from unikernel.manifest import App, Grant, Kernel, Manifest, Root
 
 SOURCE = Path(__file__).with_suffix(".c")
 
@@ -55,11 +56,11 @@ def make_manifest(
     kernel: Kernel = Kernel("6.1", "built", 0, "0" * 64),  # noqa: B008 - frozen
     root: Root = Root("erofs", 0, 0, "0" * 64),  # noqa: B008
     needs_network: bool = False,
-    grants: tuple[image.Grant, ...] = (),
+    grants: tuple[Grant, ...] = (),
 ) -> Manifest:
     return Manifest(
-        slight_py="0", python="none", wasmtime="none", cpu="portable", app=app, slightfile=None, specversion="0.2",
-        grants=grants, kernel=kernel, root=root, parts=(), packages={}, needs_network=needs_network,
+        flavour="linux", slight_py="0", python="none", wasmtime="none", cpu="portable", app=app, slightfile=None,
+        specversion="0.2", grants=grants, kernel=kernel, root=root, parts=(), packages={}, needs_network=needs_network,
     )  # fmt: skip
 
 

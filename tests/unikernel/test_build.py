@@ -26,7 +26,7 @@ from tests.command import COMMAND, Done, environment, running, scratch, slight_p
 from tests.component.test_own_capabilities import follow_the_document
 from tests.guests import EXAMPLES, example, slightfile
 from unikernel import application, build, elf, image, inspection
-from unikernel.image import Config
+from unikernel.manifest import Config, to_json
 
 SECONDS = 120.0
 SECRET = "redis://:s3cr3t-of-mine@127.0.0.1:6379/5"
@@ -215,7 +215,7 @@ def test_what_the_machine_reads_is_the_manifest(memory: Built) -> None:
     )
     assert read == {
         key: value
-        for key, value in json.loads(image.to_json(memory.manifest)).items()
+        for key, value in json.loads(to_json(memory.manifest)).items()
         if key not in ("kernel", "root", "parts")
     }
 

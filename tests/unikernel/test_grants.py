@@ -11,7 +11,8 @@ import pytest
 from capabilities.permissions import Rule
 from slight_py import slightfile
 from tests.unikernel.test_image import MANIFEST
-from unikernel import application, guest, image
+from unikernel import application, guest
+from unikernel.manifest import Manifest, app_from_json, app_json, from_json, to_json
 
 SLIGHTFILE = """\
 specversion = "0.2"
@@ -44,15 +45,15 @@ name = "open"
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> image.Manifest:
+def manifest(tmp_path: Path) -> Manifest:
     path = tmp_path / "slightfile.toml"
     path.write_text(SLIGHTFILE)
     return replace(MANIFEST, grants=application._grants(slightfile.load(path).for_module("app.wasm")))
 
 
-def test_an_image_allows_its_module_what_the_slightfile_allows_it_and_no_more(manifest: image.Manifest) -> None:
-    assert image.from_json(image.to_json(manifest)) == manifest
-    found = guest._slightfile(json.loads(image.app_json(manifest)), {})
+def test_an_image_allows_its_module_what_the_slightfile_allows_it_and_no_more(manifest: Manifest) -> None:
+    assert from_json(to_json(manifest)) == manifest
+    found = guest._slightfile(app_from_json(app_json(manifest)), {})
     assert found.module == "app.wasm"
     assert {grant.name: grant.allow for grant in found.grants} == {
         "shop": (Rule((), {"publish": ("orders.*",), "subscribe": ("news",)}),),
@@ -62,8 +63,8 @@ def test_an_image_allows_its_module_what_the_slightfile_allows_it_and_no_more(ma
 
 
 @pytest.mark.parametrize("allow", ['["*"]', '{"publish": "*"}', '{"publish": [1]}'])
-def test_an_image_that_allows_what_can_not_be_read_is_refused(allow: str, manifest: image.Manifest) -> None:
-    plain = json.loads(image.to_json(manifest))
+def test_an_image_that_allows_what_can_not_be_read_is_refused(allow: str, manifest: Manifest) -> None:
+    plain = json.loads(to_json(manifest))
     plain["grants"][0]["allow"] = json.loads(allow)
     with pytest.raises(ValueError, match=r"allow|publish"):
-        image.from_json(json.dumps(plain))
+        from_json(json.dumps(plain))

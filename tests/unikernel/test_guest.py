@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ from slight_py.slightfile import Slightfile
 from slight_py.wasi import WasiSettings
 from tests import wat
 from tests.command import ROOT, build_guest, guest, scratch, slight_py
+from tests.unikernel.fake_guest import make_manifest
 from unikernel import build, control, image, machine, service
 from unikernel import guest as runtime
 from unikernel.control import CONTROL, STDERR, STDIN, STDIO, Message
+from unikernel.manifest import Config, Cpu, Grant
 
 SECONDS = 60.0
 """How long anything here may take, on a machine that has more to do."""
@@ -417,12 +420,11 @@ def test_init_runs_as_process_1_alone() -> None:
 
 
 def test_every_missing_value_is_named() -> None:
-    grants = [
-        {"resource": "keyvalue.redis", "family": "keyvalue", "name": name, "line": line,
-         "configs": {"REDIS_ADDRESS": {"from": source}}}
+    grants = tuple(
+        Grant("keyvalue.redis", "keyvalue", name, line, {"REDIS_ADDRESS": Config(source=source)})
         for name, line, source in (("a", 3, "ONE"), ("b", 7, "TWO"), ("c", 9, "THREE"))
-    ]  # fmt: skip
-    manifest = {"slightfile": "s.toml", "specversion": "0.2", "grants": grants}
+    )
+    manifest = replace(make_manifest(grants=grants), slightfile="s.toml")
     with pytest.raises(UsageError) as error:
         runtime._slightfile(manifest, {"TWO": "redis://x"})
     assert [line.partition(" the value")[0] for line in error.value.lines] == [
@@ -433,16 +435,30 @@ def test_every_missing_value_is_named() -> None:
     assert [grant.configs["REDIS_ADDRESS"] for grant in slightfile.grants] == list(values.values())
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"{}", "the manifest has no 'flavour'"), (b"\xff", "codec can't decode"), (b"", "Expecting value")],
+)
+def test_an_app_json_that_is_none_is_named(
+    content: bytes, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "APP", tmp_path)
+    (tmp_path / "app.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"app\.json can't be read: .*; build the image again") as error:
+        runtime._manifest()
+    assert why in str(error.value)
+
+
 @pytest.mark.parametrize("cpu", ["native", "portable"])
 def test_a_module_that_this_processor_does_not_run_is_named_with_what_to_do(
-    cpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cpu: Cpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "APP", tmp_path)
     (tmp_path / "module.cwasm").write_bytes(b"for another")
     settings = WasiSettings((), {}, ())
     config = RunConfig(Path("app.wasm"), Slightfile(None, "0.2", ()), settings, Limits(), HttpSettings())
     with pytest.raises(UsageError, match=r"app.wasm: this machine doesn't run it as it was compiled") as error:
-        runtime._load(config, {"cpu": cpu})
+        runtime._load(config, cpu)
     assert ("; build the image with --cpu portable" in str(error.value)) == (cpu == "native")
 
 

@@ -5,34 +5,36 @@ from __future__ import annotations
 import errno
 import hashlib
 import struct
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from slight_py.errors import UsageError
 from unikernel import image
+from unikernel.manifest import App, Config, Grant, Kernel, Manifest, Part, Root, app_from_json, app_json, to_json
 
 ROOT = b"a root file system" * 500
 KERNEL = bytearray(8192)
 struct.pack_into("<16sHHIQQQIHHHHHH", KERNEL, 0, b"\x7fELF\2\1\1", 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
 struct.pack_into("<IIQQQQQQ", KERNEL, 64, 1, 5, 4096, 1 << 24, 1 << 24, 4096, 4096, 4096)
 
-MANIFEST = image.Manifest(
+MANIFEST = Manifest(
+    flavour="linux",
     slight_py="0.1.0",
     python="3.11.2",
     wasmtime="50.0.1",
     cpu="portable",
-    app=image.App("app.wasm", "0" * 64, 1234, "_start", serves=False),
+    app=App("app.wasm", "0" * 64, 1234, "_start", serves=False),
     slightfile="slightfile.toml",
     specversion="0.2",
     grants=(
-        image.Grant("http", "http", "a „name“", 3, {"CORS_MAX_AGE": image.Config(value="60")}),
-        image.Grant("keyvalue.redis", "keyvalue", "*", 7, {"REDIS_ADDRESS": image.Config(source="ADDRESS")}),
+        Grant("http", "http", "a „name“", 3, {"CORS_MAX_AGE": Config(value="60")}),
+        Grant("keyvalue.redis", "keyvalue", "*", 7, {"REDIS_ADDRESS": Config(source="ADDRESS")}),
     ),
-    kernel=image.Kernel("6.1", "built", len(KERNEL), hashlib.sha256(KERNEL).hexdigest()),
-    root=image.Root("erofs", 8192, len(ROOT), hashlib.sha256(ROOT).hexdigest()),
-    parts=(image.Part("kernel", len(KERNEL)),),
+    kernel=Kernel("6.1", "built", len(KERNEL), hashlib.sha256(KERNEL).hexdigest()),
+    root=Root("erofs", 8192, len(ROOT), hashlib.sha256(ROOT).hexdigest()),
+    parts=(Part("kernel", len(KERNEL)),),
     packages={"aiohttp": "3.14.5"},
     needs_network=True,
 )
@@ -108,8 +110,8 @@ def test_a_file_that_is_missing_or_a_directory_is_named(tmp_path: Path) -> None:
 
 
 def test_an_image_of_another_format_is_to_be_built_again(path: Path) -> None:
-    damage(path, 408, b"\2")
-    assert error(path) == f"{path}: an image of format 2, and this slight-py reads format 1; build it again"
+    damage(path, 408, b"\1")
+    assert error(path) == f"{path}: an image of format 1, and this slight-py reads format 2; build it again"
 
 
 def damage(path: Path, offset: int, content: bytes) -> None:
@@ -120,7 +122,7 @@ def damage(path: Path, offset: int, content: bytes) -> None:
 
 def test_damage_shows_wherever_it_is(path: Path) -> None:
     good = path.read_bytes()
-    manifest = good.index(b'{\n "slight_py"')
+    manifest = good.index(b'{\n "flavour"')
     for offset, what in (
         (200, "its kernel is not the one that it was built with"),
         (5000, "its kernel is not the one that it was built with"),
@@ -150,6 +152,8 @@ def test_a_manifest_outside_of_the_file_is_not_looked_for(path: Path, offset: in
     [
         ('"python": "3.11.2"', '"python": 3.11', "the manifest has no 'python', or one of another kind"),
         ('"python": "3.11.2"', '"pithon": ""', "the manifest has no 'python', or one of another kind"),
+        ('"flavour": "linux"', '"flavour": "hurd"', "is 'hurd', which is none of linux, native"),
+        ('"flavour": "linux",', "", "the manifest has no 'flavour', or one of another kind"),
         ('"cpu": "portable"', '"cpu": "fast"', "is 'fast', which is none of portable, native"),
         ('"size": 1234', '"size": -1', "'size' of 'app' of the manifest is out of range"),
         ('"size": 1234', '"size": true', "'app' of the manifest has no 'size'"),
@@ -162,11 +166,11 @@ def test_a_manifest_outside_of_the_file_is_not_looked_for(path: Path, offset: in
     ],
 )
 def test_a_manifest_that_is_not_as_it_must_be_is_refused(path: Path, old: str, new: str, what: str) -> None:
-    text = image.to_json(MANIFEST)
+    text = to_json(MANIFEST)
     assert old in text
     changed = text.replace(old, new, 1).encode()
     content = path.read_bytes()
-    at = content.index(b'{\n "slight_py"')
+    at = content.index(b'{\n "flavour"')
     damage(path, at, changed.ljust(len(content) - at, b"\0"))
     damage(path, 432, struct.pack("<Q", len(changed)))
     assert what in error(path)
@@ -174,17 +178,31 @@ def test_a_manifest_that_is_not_as_it_must_be_is_refused(path: Path, old: str, n
 
 def test_what_is_nested_without_end_is_refused(path: Path) -> None:
     content = path.read_bytes()
-    at = content.index(b'{\n "slight_py"')
+    at = content.index(b'{\n "flavour"')
     path.write_bytes(content[:at] + b"[" * 1_000_000)
     damage(path, 416, struct.pack("<QQQ", at + 1_000_000, at, 1_000_000))
     assert "its manifest can't be read" in error(path)
 
 
 def test_what_the_machine_reads_says_nothing_of_where_it_lies(path: Path) -> None:
-    text = image.app_json(MANIFEST)
+    text = app_json(MANIFEST)
     assert '"from": "ADDRESS"' in text
     assert '"kernel"' not in text
     assert '"root"' not in text
+
+
+def test_the_machine_reads_what_was_written_for_it() -> None:
+    found = app_from_json(app_json(MANIFEST))
+    for field in fields(found):
+        assert getattr(found, field.name) == getattr(MANIFEST, field.name)
+    assert found.app == App("app.wasm", "0" * 64, 1234, "_start", serves=False)
+    assert found.grants == MANIFEST.grants
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"flavour": "linux"}'])
+def test_what_is_no_manifest_of_a_machine_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        app_from_json(text)
 
 
 def test_a_kernel_needs_room_for_the_partition_table() -> None:

@@ -20,7 +20,8 @@ from tests.unikernel import fake_guest
 from tests.unikernel.fake_guest import TIME, make_manifest
 from tests.unikernel.test_snapshot import ask, free_port
 from unikernel import acceleration, launch
-from unikernel.image import Config, Grant, Image
+from unikernel.image import Image
+from unikernel.manifest import Config, Grant
 
 
 def test_the_guests_exit_code_is_the_commands(fake: Image):
