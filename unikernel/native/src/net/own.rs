@@ -21,6 +21,11 @@ impl TcpStream {
         match self.0 {}
     }
 
+    /// Waits until the send buffer has room, and gives how many of the first bytes it took: 0 only for no bytes at all.
+    pub async fn write(&self, _bytes: &[u8]) -> Result<usize, NetError> {
+        match self.0 {}
+    }
+
     /// Returns when all the bytes are in the send buffer, for which it may have to wait.
     pub async fn write_all(&self, _bytes: &[u8]) -> Result<(), NetError> {
         match self.0 {}

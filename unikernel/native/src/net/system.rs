@@ -41,13 +41,18 @@ impl TcpStream {
         Ok(self.socket.read_with(|mut socket| socket.read(into)).await?)
     }
 
-    /// Returns when all the bytes are in the send buffer, for which it may have to wait.
-    pub async fn write_all(&self, mut bytes: &[u8]) -> Result<(), NetError> {
+    /// Waits until the send buffer has room, and gives how many of the first bytes it took: 0 only for no bytes at all.
+    pub async fn write(&self, bytes: &[u8]) -> Result<usize, NetError> {
         if self.finished.load(Ordering::Relaxed) {
             return Err(NetError::Finished);
         }
+        Ok(self.socket.write_with(|mut socket| socket.write(bytes)).await?)
+    }
+
+    /// Returns when all the bytes are in the send buffer, for which it may have to wait.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> Result<(), NetError> {
         while !bytes.is_empty() {
-            let count = self.socket.write_with(|mut socket| socket.write(bytes)).await?;
+            let count = self.write(bytes).await?;
             bytes = &bytes[count..];
         }
         Ok(())
