@@ -1,0 +1,107 @@
+//! Clocks, random numbers, idling and the console: of the machine, or of an ordinary program for tests.
+
+use core::time::Duration;
+
+use super::random::Random;
+use super::sync::Mutex;
+
+#[cfg(not(feature = "std"))]
+use machine as below;
+#[cfg(feature = "std")]
+use program as below;
+
+/// Time since boot; it never goes back.
+pub fn now() -> Duration {
+    below::now()
+}
+
+/// What `now` must be added to for the time since 1970 (UTC).
+static BOOTED: Mutex<Option<Duration>> = Mutex::new(None);
+
+/// The time since 1970 (UTC): of the launcher, or else of the machine's own clock.
+pub fn wall() -> Duration {
+    let mut booted = BOOTED.lock();
+    *booted.get_or_insert_with(|| below::wall().saturating_sub(now())) + now()
+}
+
+/// Sets the time since 1970 (UTC).
+pub fn set_wall(since_epoch: Duration) {
+    *BOOTED.lock() = Some(since_epoch.saturating_sub(now()));
+}
+
+static RANDOM: Mutex<Random> = Mutex::new(Random::new());
+
+/// Fills in random bytes that nobody can guess.
+pub fn random(into: &mut [u8]) {
+    let mut seed = [0; 32];
+    below::fresh_seed(&mut seed);
+    let mut random = RANDOM.lock();
+    random.mix(&seed);
+    random.fill(into);
+}
+
+/// Mixes random data in, of a device or the launcher.
+pub fn add_entropy(seed: &[u8]) {
+    RANDOM.lock().mix(seed);
+}
+
+/// Waits for an interrupt, or until that moment since boot at most. Returns at once where a `Signal` is raised.
+pub fn idle(until: Option<Duration>) {
+    below::idle(until);
+}
+
+/// Writes to the machine's console: what is said before there are channels, or without any.
+pub fn console(text: &[u8]) {
+    below::console(text);
+}
+
+#[cfg(not(feature = "std"))]
+mod machine {
+    use core::time::Duration;
+
+    pub(super) fn now() -> Duration {
+        Duration::ZERO
+    }
+
+    pub(super) fn wall() -> Duration {
+        Duration::ZERO
+    }
+
+    pub(super) fn fresh_seed(_: &mut [u8]) {}
+
+    pub(super) fn idle(_: Option<Duration>) {}
+
+    pub(super) fn console(_: &[u8]) {}
+}
+
+#[cfg(feature = "std")]
+mod program {
+    use std::io::{Read, Write};
+    use std::sync::LazyLock;
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+    pub(super) fn now() -> Duration {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        BEGAN.elapsed()
+    }
+
+    pub(super) fn wall() -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    pub(super) fn fresh_seed(into: &mut [u8]) {
+        let mut file = std::fs::File::open("/dev/urandom").expect("/dev/urandom opens");
+        file.read_exact(into).expect("/dev/urandom reads");
+    }
+
+    pub(super) fn idle(until: Option<Duration>) {
+        match until {
+            Some(until) => std::thread::park_timeout(until.saturating_sub(now())),
+            None => std::thread::park(),
+        }
+    }
+
+    pub(super) fn console(text: &[u8]) {
+        let _ = std::io::stderr().write_all(text); // nobody reads it: nothing to be done
+    }
+}
