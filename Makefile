@@ -99,6 +99,7 @@ SAVED := $(if $(SAVE),--save)
 bindings: setup-run
 	for each in $(BINDINGS); do \
 		$(BIN)/slight-py bindgen $${each%%:*} $(INTERFACES) --out-dir $${each#*:}; done
+	$(BIN)/slight-py bindgen $(MACHINE) --out-dir unikernel/native/src/bindings
 	for each in $(WASI); do \
 		$(BIN)/slight-py bindgen python --package wit/wasi/$${each%%:*} $$(echo $${each#*:} | tr , ' ') \
 			--deps wit/wasi --out-dir capabilities/bindings; done
@@ -107,6 +108,10 @@ bindings: setup-run
 
 INTERFACES := $(foreach each,keyvalue http-server http-client messaging configs distributed-locking sql blob-store compat/kv,\
 	--import wit/$(each).wit) --export wit/http-handler.wit --export wit/http-server-export.wit
+
+# What the native machine offers.
+MACHINE := rust --side host $(foreach each,keyvalue compat/kv http-server,--import wit/$(each).wit) \
+	--export wit/http-handler.wit --export wit/http-server-export.wit
 
 # The packages of WASI, and whose imports and exports are meant: those of a world or of interfaces. The features are not
 # yet in any version, and offered as they are.

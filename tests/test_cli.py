@@ -396,6 +396,12 @@ def test_the_generated_bindings_are_what_the_interfaces_give() -> None:
     assert at_once(lambda each: bindgen(*each, "--check"), folders.items()) == [Done(0, "", "")] * 3
 
 
+def test_the_generated_bindings_of_the_native_machine_are_what_its_interfaces_give() -> None:
+    folder = "unikernel/native/src/bindings"
+    command = ("bindgen", *make_variable("MACHINE"), "--out-dir", folder, "--check")
+    assert slight_py(*command, cwd=ROOT) == (0, "", "")
+
+
 @pytest.mark.parametrize(("language", "by_hand"), [("c", set()), ("rust", {"Cargo.toml", "lib.rs"})])
 def test_the_bindings_of_the_examples_are_generated_but_for_the_crate(
     language: str, by_hand: set[str], tmp_path: Path

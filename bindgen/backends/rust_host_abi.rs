@@ -428,10 +428,12 @@ impl<'a> Lift<'a> {
         self.spend(u64::from(pair.1) * (TEXT - 1))?;
         match core::str::from_utf8(bytes) {
             Ok(text) => {
-                let mut copy = self.room(bytes.len())?;
-                copy.extend_from_slice(text.as_bytes());
-                // SAFETY: they are the bytes of a text.
-                Ok(unsafe { String::from_utf8_unchecked(copy) })
+                let mut copy = String::new();
+                if copy.try_reserve_exact(text.len()).is_err() {
+                    return self.fault(format_args!("the host has no memory for a text of {} bytes", text.len()));
+                }
+                copy.push_str(text);
+                Ok(copy)
             }
             Err(error) => self.fault(format_args!("the text is not UTF-8: byte {}", error.valid_up_to())),
         }
