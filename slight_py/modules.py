@@ -103,17 +103,30 @@ def compiled(
     try:
         found = compilation.compile_together(engine, modules, shape, limits)
     except InvalidModule as error:
-        too_large = _MEMORY.search(str(error))
-        if too_large:
-            begins = f"its memory begins with {int(too_large[1]):,} bytes"
-            raise UsageError(f"{path}: {begins}, and an instance may have less; allow more with --max-memory") from None
-        needs_more = isinstance(error, UnsupportedModule) or _NEEDS_MORE.search(str(error))
-        what = "needs more than slight-py gives" if needs_more else "is broken or cut short"
-        raise UsageError(f"{path}: the {'component' if is_component(wasm) else 'module'} {what}: {error}") from None
+        raise _why(path, wasm, error) from None
     if kept:
         with contextlib.suppress(OSError):  # a full or read-only disk: the next start compiles again
             _keep(kept, serialize(found))
     return found
+
+
+def compiled_ahead(path: Path, wasm: bytes, limits: CompileLimits) -> bytes:
+    """The machine code of a module for the native machine, see ahead.py. Raises UsageError."""
+    try:
+        return compilation.compile_ahead(wasm, limits)
+    except InvalidModule as error:
+        raise _why(path, wasm, error) from None
+
+
+def _why(path: Path, wasm: bytes, error: InvalidModule) -> UsageError:
+    """What to say of a module or a component that could not be compiled."""
+    too_large = _MEMORY.search(str(error))
+    if too_large:
+        begins = f"its memory begins with {int(too_large[1]):,} bytes"
+        return UsageError(f"{path}: {begins}, and an instance may have less; allow more with --max-memory")
+    needs_more = isinstance(error, UnsupportedModule) or _NEEDS_MORE.search(str(error))
+    what = "needs more than slight-py gives" if needs_more else "is broken or cut short"
+    return UsageError(f"{path}: the {'component' if is_component(wasm) else 'module'} {what}: {error}")
 
 
 def cache_directory() -> Path:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from capabilities.http.settings import HttpSettings
 from capabilities.keyvalue.memory import MemoryStores
 from capabilities.permissions import allowed
 from capabilities.registry import RegistryError
-from slight_py import linker, modules, runner
+from slight_py import __version__, linker, modules, runner
 from slight_py import slightfile as slightfiles
 from slight_py.compilation import CompileLimits
 from slight_py.component.running import LoadedComponent
@@ -23,7 +24,8 @@ from slight_py.engine import Engine, InvalidModule, Limits
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant, Slightfile
 from slight_py.wasi import WasiSettings
-from unikernel import closure, manifest
+from unikernel import closure, flavours, manifest
+from unikernel.flavours import Flavour
 
 TARGET = "x86_64-unknown-linux-gnu"
 """What a portable module is compiled for: the instructions that every x86-64 processor has."""
@@ -74,7 +76,7 @@ class Application:
     slightfile: Slightfile = field(default_factory=lambda: Slightfile(None, "0.2", ()))
     grants: tuple[manifest.Grant, ...] = ()
     compiled: bytes = b""
-    """What `runner.reload` takes."""
+    """What the flavour's runtime takes."""
     interfaces: tuple[str, ...] | None = None
     """Of a component, the names of the modules that answer its imports and call its export; None of a module."""
 
@@ -93,8 +95,14 @@ def load(
     cpu: Literal["portable", "native"] = "portable",
     link_all: bool = False,
     compilation: CompileLimits | None = None,
+    flavour: Flavour | None = None,
 ) -> Application:
-    """Compiles the module and checks what it needs. Raises UsageError, as `slight-py run` does."""
+    """Compiles the module for a flavour, Linux where none is given, and checks what it needs. Raises UsageError, as
+    `slight-py run` does."""
+    flavour = flavour or flavours.named("linux")
+    compilation = compilation or CompileLimits()
+    wasm = modules.read(app, compilation.size)
+    flavour.check_module(app, wasm)
     environment = _References((name, name) for name in os.environ)
     granted = slightfiles.load(slightfile, environment, _reference) if slightfile else slightfiles.embedded()
     granted = granted.for_module(app.name)
@@ -104,7 +112,6 @@ def load(
         engine = Engine(Limits(instances=1), TARGET if cpu == "portable" else None, with_slots=False)
     except InvalidModule as error:
         raise UsageError(str(error)) from None
-    compilation = compilation or CompileLimits()
     config = runner.RunConfig(app, granted, WasiSettings(), engine.limits, HttpSettings(), compilation=compilation)
     loaded = runner.load(config, link_all, engine)
     granted = loaded.slightfile
@@ -112,59 +119,62 @@ def load(
         # There is no naming what the module may want: what it imports is all that it gets.
         wanted = loaded.families()
         granted = replace(granted, grants=tuple(grant for grant in granted.grants if grant.family.name in wanted))
-    _refuse_what_stays_here(granted)
+    _refuse_what_is_lacking(app, granted, flavour)
     _check_backends(granted)
-    wasm = modules.read(app, compilation.size)
     facts = manifest.App(app.name, hashlib.sha256(wasm).hexdigest(), len(wasm), loaded.entry_name(app), loaded.serves())
     interfaces = loaded.modules_of_interfaces() if isinstance(loaded, LoadedComponent) else None
-    return Application(facts, granted, _grants(granted), loaded.serialize(), interfaces)
+    compiled = flavour.compiled(app, wasm, loaded, compilation)
+    return Application(facts, granted, _grants(granted), compiled, interfaces)
 
 
-_STAYS_HERE = {
-    "configs.envvars": "reads this system's environment",
-    "configs.usersecrets": "needs the key of your secrets, which is not for an image to have",
-}
-"""The resource types that mean something on this machine alone."""
+def manifest_of(
+    application: Application,
+    *,
+    flavour: manifest.Flavour,
+    cpu: manifest.Cpu,
+    python: str,
+    kernel: manifest.Kernel,
+    root: manifest.RootType,
+    packages: Mapping[str, str],
+) -> manifest.Manifest:
+    """The manifest of an image, without what is known of its parts when they are packed: see `image.complete`."""
+    path = application.slightfile.path
+    return manifest.Manifest(
+        flavour=flavour,
+        slight_py=__version__,
+        python=python,
+        wasmtime=version("wasmtime"),
+        cpu=cpu,
+        app=application.facts,
+        slightfile=path.name if path else None,
+        specversion=application.slightfile.specversion,
+        grants=application.grants,
+        kernel=kernel,
+        root=manifest.Root(root, 0, 0, ""),
+        parts=(),
+        packages=packages,
+        needs_network=any(not grant.resource.local for grant in application.slightfile.grants),
+    )
 
-_NEED_PACKAGES = (
-    *("keyvalue.awsdynamodb", "kv.awsdynamodb", "keyvalue.azblob", "kv.azblob"),
-    *("messaging.mosquitto", "messaging.nats", "messaging.confluent_apache_kafka"),
-    *("configs.azapp", "blobstore.aws_s3", "blobstore.azblob"),
-)
-"""The resource types whose libraries this version does not put into images."""
 
-_IN_IMAGES = {
-    "keyvalue": "keyvalue.redis or keyvalue.filesystem",
-    "messaging": "messaging.memory or messaging.filesystem",
-    "configs": "configs.memory",
-    "blob": "blobstore.filesystem",
-}
-"""What can stand in their places, by family."""
-
-
-def _refuse_what_stays_here(slightfile: Slightfile) -> None:
-    """Raises UsageError with a line for each capability that can't be in an image."""
-    problems = [
-        f"{slightfile.place(grant)}{grant.resource.name} {_STAYS_HERE[grant.resource.name]}; for an image, use "
-        "configs.memory"
-        for grant in slightfile.grants
-        if grant.resource.name in _STAYS_HERE
-    ]
-    problems += [
-        f"{slightfile.place(grant)}{grant.resource.name} needs Python packages that this version does not put into "
-        f"images; for an image, use {_IN_IMAGES[grant.family.name]}"
-        for grant in slightfile.grants
-        if grant.resource.name in _NEED_PACKAGES
-    ]
+def _refuse_what_is_lacking(app: Path, slightfile: Slightfile, flavour: Flavour) -> None:
+    """Raises UsageError with a line for each capability that can't be in an image of that flavour."""
+    lacking = ((grant, flavour.lacks(grant, _known(grant))) for grant in slightfile.grants)
+    problems = [f"{slightfile.place(grant) or f'{app}: '}{text}" for grant, text in lacking if text is not None]
     if problems:
         raise UsageError(*problems)
+
+
+def _known(grant: Grant) -> dict[str, str]:
+    """Those of its values that are there already, and not for a run to look up."""
+    return {key: value for key, value in grant.configs.items() if not isinstance(value, _Reference)}
 
 
 def _check_backends(slightfile: Slightfile) -> None:
     """Raises UsageError for a backend that can't be made, as far as its values are known now."""
     backends = linker.Backends(MemoryStores)
     for grant in slightfile.grants:
-        known = not any(isinstance(value, _Reference) for value in grant.configs.values())
+        known = len(_known(grant)) == len(grant.configs)
         if grant.family.host == registry.RUNTIME:
             if known:
                 runner.cors(slightfile)

@@ -69,6 +69,10 @@ def _add_build(commands: Commands) -> None:
         help="a kernel in place of ours: a PVH vmlinux, a bzImage, or `cloud` for Debian's",
     )
     command.add_argument("--smp", action="store_true", help="a kernel that uses more than one processor")
+    command.add_argument(
+        "--native", action="store_true",
+        help="our own kernel in place of Linux and Python: small and quick, for modules that use http and keyvalue",
+    )  # fmt: skip
     add_compilation(command)
 
 
@@ -106,7 +110,7 @@ def _add_run(commands: Commands) -> None:
         help="the function service's sockets: DIR/command.sock and DIR/data.sock",
     )  # fmt: skip
     machine = command.add_argument_group("the machine")
-    machine.add_argument("--memory", type=size, default=256 << 20, metavar="SIZE", help="of the machine (256M)")
+    machine.add_argument("--memory", type=size, metavar="SIZE", help="of the machine (256M; 64M of a native image)")
     machine.add_argument(
         "--cpus", type=count, default=1, metavar="N", help="more than one takes an image with --smp (1)"
     )
@@ -178,7 +182,7 @@ def _volume(text: str) -> tuple[Path, str, bool]:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from unikernel import build
+    from unikernel import build, flavours
 
     if options.app is None and (options.config or options.link_all_capabilities):
         raise UsageError(
@@ -189,6 +193,7 @@ def _build(options: argparse.Namespace) -> int:
         options.app,
         options.config,
         output,
+        flavour=flavours.named("native" if options.native else "linux"),
         formats=options.format,
         cpu=options.cpu,
         kernel=options.kernel,
@@ -209,15 +214,17 @@ def _say(line: str) -> None:
 def _run(options: argparse.Namespace) -> int:
     from unikernel import image, launch
 
-    return asyncio.run(launch.run(image.read(options.image), _run_options(options)))
+    found = image.read(options.image)
+    return asyncio.run(launch.run(found, _run_options(options, found.flavour.memory)))
 
 
-def _run_options(options: argparse.Namespace) -> RunOptions:
+def _run_options(options: argparse.Namespace, memory: int) -> RunOptions:
+    """`memory` is what the machine has where none is asked for, in bytes."""
     from unikernel import control
     from unikernel.launch import RunOptions
 
     return RunOptions(
-        memory=options.memory,
+        memory=options.memory or memory,
         cpus=options.cpus,
         ports=tuple(options.port),
         env=dict(options.env),

@@ -8,7 +8,7 @@ section headers serve linkers and debuggers, and are dropped.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ BLOCK = 1 << 15
 PADDING = (0x00, 0xCC)
 """`pack` leaves out blocks of this many bytes that are all the same one of these two: zero, and `int3`."""
 
-PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
+PT_NULL, PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = range(5)
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_RPATH, DT_RUNPATH = 0, 1, 5, 10, 15, 29
 X86_64 = 62
 PHYS32_ENTRY = 18
@@ -155,6 +155,14 @@ def strip(data: bytes, name: str) -> bytes:
     fields[6] = fields[11] = fields[12] = fields[13] = 0  # e_shoff, e_shentsize, e_shnum, e_shstrndx
     end = max([_HEADER.size, headers, *(each.end for each in found)])
     return _HEADER.pack(*fields) + data[_HEADER.size : end]
+
+
+def with_segments(data: bytes, changed: Sequence[Segment]) -> bytes:
+    """An ELF file whose program headers are `changed`, as many as it has: the file is one that `segments` reads."""
+    start, count = (_HEADER.unpack_from(data)[at] for at in (5, 10))
+    assert len(changed) == count
+    table = b"".join(_SEGMENT.pack(*astuple(segment)) for segment in changed)
+    return data[:start] + table + data[start + len(table) :]
 
 
 def pack(data: bytes, name: str) -> bytes:

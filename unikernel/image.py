@@ -2,7 +2,7 @@
 
     0         the kernel, an uncompressed ELF file with a PVH entry point
     400       in the padding after its program headers: our header, and from 440 a partition table (MBR)
-    4096 * N  the root file system: erofs, which partition 1 is, or an initramfs
+    4096 * N  the root file system: erofs, which partition 1 is, or an initramfs; or a native kernel's payload
     4096 * M  the manifest, JSON
 
 A launcher boots the file as a kernel, and gives the same file to the machine as its disk. An image is input, from
@@ -15,16 +15,17 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from slight_py import cache
 from slight_py.errors import UsageError
-from unikernel import elf
-from unikernel.manifest import Manifest, Root, from_json, to_json
+from unikernel import elf, flavours
+from unikernel.flavours import Flavour
+from unikernel.manifest import Manifest, Part, Root, RootType, from_json, to_json
 
 BLOCK = 4096
 """Bytes: where the parts begin is a multiple of it."""
@@ -48,6 +49,13 @@ _SECTOR = 512
 _MANIFEST_LIMIT = 1 << 20
 _CHUNK = 1 << 20
 
+_ROOTS: Mapping[RootType, str] = {
+    "erofs": "root file system",
+    "initramfs": "root file system",
+    "payload": "application",
+}
+"""What messages call a root."""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -60,6 +68,10 @@ class Image:
     @property
     def root(self) -> Root:
         return self.manifest.root
+
+    @property
+    def flavour(self) -> Flavour:
+        return flavours.named(self.manifest.flavour)
 
 
 GUEST_ADDRESS, HOST_ADDRESS = "10.0.2.15", "10.0.2.2"
@@ -94,6 +106,19 @@ def check_kernel(path: Path, kernel: bytes) -> None:
 def padded(size: int) -> int:
     """A size up to the end of its last block."""
     return -(-size // BLOCK) * BLOCK
+
+
+def complete(manifest: Manifest, kernel: bytes, root: bytes, parts: Iterable[Part]) -> Manifest:
+    """A manifest with the places, sizes and hashes of a kernel and of a root, whose `parts` are to be listed."""
+    blank = kernel[:FRONT] + bytes(END - FRONT) + kernel[END:]
+    return replace(
+        manifest,
+        kernel=replace(manifest.kernel, size=len(kernel), sha256=hashlib.sha256(blank).hexdigest()),
+        root=replace(
+            manifest.root, offset=padded(len(kernel)), size=len(root), sha256=hashlib.sha256(root).hexdigest()
+        ),
+        parts=(Part("kernel", len(kernel)), *parts),
+    )
 
 
 def write(path: Path, kernel: bytes, root: bytes, manifest: Manifest) -> int:
@@ -218,7 +243,7 @@ def verify(image: Image) -> None:
             file.seek(root.offset)
             _hash(file, root.size, found)
             if found.hexdigest() != root.sha256:
-                raise _damaged(image.path, "its root file system is not the one that it was built with")
+                raise _damaged(image.path, f"its {_ROOTS[root.type]} is not the one that it was built with")
     except OSError as error:
         raise UsageError(f"{image.path}: it can't be read: {error.strerror}") from None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capabilities.http.access import printable
-from unikernel import image
+from unikernel import flavours, image
 from unikernel.image import Image
 from unikernel.manifest import Manifest, to_json
 
@@ -29,7 +29,9 @@ def inspect(found: Image) -> Report:
     """Raises UsageError for an image whose parts are not those that it was built with."""
     image.verify(found)
     manifest = found.manifest
-    return Report(str(found.path), found.size, manifest, manifest.sources, image.command_line(manifest.root.type))
+    return Report(
+        str(found.path), found.size, manifest, manifest.sources, found.flavour.command_line(manifest.root.type)
+    )
 
 
 def as_json(report: Report) -> str:
@@ -62,10 +64,12 @@ def _about(manifest: Manifest) -> list[str]:
         cpu = "any x86-64" if manifest.cpu == "portable" else "processors like the one that it was built on"
         lines = [f"app: {app.name}, {app.size:,} bytes, begins at {app.entry}", f"  sha256 {app.sha256}"]
         lines += [f"  compiled for {cpu}"]
-    source = {"built": "built by slight-py", "cloud": "Debian's", "given": "given by --kernel"}[kernel.source]
-    lines += [f"kernel: Linux {kernel.version}, {source}, {kernel.size:,} bytes", f"  sha256 {kernel.sha256}"]
+    text = flavours.named(manifest.flavour).kernel_text(kernel)
+    lines += [f"flavour: {manifest.flavour}"]
+    lines += [f"kernel: {text}, {kernel.size:,} bytes", f"  sha256 {kernel.sha256}"]
     lines += [f"root: {root.type}, {root.size:,} bytes at {root.offset:,}", f"  sha256 {root.sha256}"]
-    return [*lines, f"slight-py {manifest.slight_py}, Python {manifest.python}, wasmtime {manifest.wasmtime}"]
+    python = f"Python {manifest.python}, " if manifest.python else ""
+    return [*lines, f"slight-py {manifest.slight_py}, {python}wasmtime {manifest.wasmtime}"]
 
 
 def _grants(manifest: Manifest) -> list[str]:

@@ -7,7 +7,6 @@ import errno
 import ipaddress
 import logging
 import os
-import re
 import secrets
 import shlex
 import signal
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from slight_py.errors import UsageError
 from unikernel import acceleration, control, elf, machine, snapshot, volumes
 from unikernel.control import COMMAND, DATA, ControlError, Message
+from unikernel.flavours import OUT_OF_MEMORY
 from unikernel.image import Image, copy_part
 from unikernel.machine import NETWORK, Accel, Forward, Machine, Ram, Share
 from unikernel.qmp import QmpError
@@ -46,8 +46,6 @@ FORWARDS_LIMIT = 64
 
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|oom-killer|deadlocked on memory|MemoryError|Cannot allocate memory", re.I)
-_PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 _LAST_LINES = 10
 
 
@@ -138,11 +136,7 @@ def _check(image: Image, options: RunOptions) -> Snapshot | None:
         raise UsageError(f"{image.path}: this is a function service, which is reached through --channel DIR; give one")
     if image.manifest.app is not None and options.channel is not None:
         raise UsageError(f"{image.path}: --channel is for a function service, and this image has an app; leave it out")
-    if image.manifest.kernel.source == "cloud" and options.volumes:
-        raise UsageError(
-            f"{image.path}: --volume takes a kernel that Debian's cloud kernel is not; build the image without "
-            "--kernel cloud, where there is a C compiler"
-        )
+    image.flavour.check_run(image, options)
     if (options.snapshot or options.restore) and options.volumes:
         raise UsageError("--volume and snapshots exclude each other: QEMU can't save a shared directory; leave one out")
     if options.memory <= (least := _least_memory(image)):
@@ -582,13 +576,13 @@ class Launch:
         """Why a machine went down of which no exit code came, by its kernel's last words."""
         lines = list(self._vm.console.lines)
         memory = f"--memory {snapshot.size_text(self._options.memory)}"
-        if any(_OUT_OF_MEMORY.search(line) for line in lines):
-            return f"the machine ran out of memory; give it more than {memory}"
+        reason = self._image.flavour.last_words(lines)
+        if reason == OUT_OF_MEMORY:
+            return f"{reason}; give it more than {memory}"
         if not lines:
             return f"the machine ended before its kernel said a word; it may need more than {memory}"
         self._show_console()
-        panics = [found[1] for line in lines if (found := _PANIC.search(line))]
-        return f"the kernel panicked: {panics[0]}" if panics else "the machine ended without an exit code"
+        return reason or "the machine ended without an exit code"
 
     def _not_up(self, patience: float) -> str:
         memory = snapshot.size_text(self._options.memory)

@@ -101,22 +101,14 @@ class Machine:
 
 def arguments(machine: Machine) -> list[str]:
     """The machine as QEMU's arguments, for whatever controls it."""
-    # Debian's kernel finds virtio devices through ACPI alone.
-    acpi = "on" if machine.image.manifest.kernel.source == "cloud" else "off"
-    words = ["-M", f"microvm,acpi={acpi}" + (",memory-backend=ram" if machine.ram else "")]
+    flavour = machine.image.flavour
+    words = ["-M", flavour.board(machine) + (",memory-backend=ram" if machine.ram else "")]
     if machine.ram:
         words += ["-object", f"memory-backend-file,id=ram,size={machine.memory}B,{_ram(machine.ram)}"]
     words += ["-cpu", "max", "-accel", machine.accel]
     words += ["-m", f"size={machine.memory}B", "-smp", str(machine.cpus)]
     words += ["-nodefaults", "-no-user-config", "-display", "none"]
-    words += ["-kernel", str(machine.image.path)]
-    if machine.initrd is None:
-        words += ["-blockdev", f"driver=file,node-name=disk,read-only=on,filename={_escaped(machine.image.path)}"]
-        words += ["-device", "virtio-blk-device,drive=disk"]
-    else:
-        words += ["-initrd", str(machine.initrd)]
-    line = image.command_line("erofs" if machine.initrd is None else "initramfs")
-    words += ["-append", " ".join([line, *_clock(machine)])]
+    words += flavour.boot(machine)
     words += _network(machine)
     words += ["-device", "virtio-rng-device"]
     words += [*_chardev("console", machine.console), "-serial", "chardev:console"]
@@ -131,10 +123,10 @@ def arguments(machine: Machine) -> list[str]:
 
 
 def _ram(ram: Ram) -> str:
-    return f"mem-path={_escaped(ram.path)},share={'on' if ram.kept else 'off'}"
+    return f"mem-path={escaped(ram.path)},share={'on' if ram.kept else 'off'}"
 
 
-def _clock(machine: Machine) -> list[str]:
+def clock(machine: Machine) -> list[str]:
     """What spares an emulated machine the measuring of its clocks, or has it succeed."""
     if machine.accel == "kvm":
         return []
@@ -174,7 +166,7 @@ def _network(machine: Machine) -> list[str]:
 def _share(share: Share) -> list[str]:
     # `none` is for QEMU without root: files belong to the user who runs it, and attributes that only root may set
     # are left. `remap` tells files of several file systems below the folder apart.
-    fsdev = f"local,id={share.tag},path={_escaped(share.folder)},security_model=none,multidevs=remap"
+    fsdev = f"local,id={share.tag},path={escaped(share.folder)},security_model=none,multidevs=remap"
     fsdev += "" if share.writable else ",readonly=on"
     return ["-fsdev", fsdev, "-device", f"virtio-9p-device,fsdev={share.tag},mount_tag={share.tag}"]
 
@@ -184,7 +176,7 @@ def _chardev(name: str, chardev: str) -> list[str]:
     return ["-chardev", f"{backend},id={name}{comma}{rest}"]
 
 
-def _escaped(path: Path) -> str:
+def escaped(path: Path) -> str:
     """A path as a value in one of QEMU's comma-separated lists."""
     return str(path).replace(",", ",,")
 

@@ -21,7 +21,8 @@ Cpu: TypeAlias = Literal["portable", "native"]
 
 KernelSource: TypeAlias = Literal["built", "cloud", "given"]
 
-RootType: TypeAlias = Literal["erofs", "initramfs"]
+RootType: TypeAlias = Literal["erofs", "initramfs", "payload"]
+"""A file system that the kernel mounts or unpacks; or, in a native image, what a boot loader puts behind the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The root file system. `offset` counts from the beginning of the image."""
+    """What the application is in. `offset` counts from the beginning of the image."""
 
     type: RootType
     offset: int
@@ -161,7 +162,10 @@ def from_json(text: str | bytes) -> Manifest:
             kernel.hash("sha256"),
         ),
         root=Root(
-            root.choice("type", "erofs", "initramfs"), root.number("offset"), root.number("size"), root.hash("sha256")
+            root.choice("type", "erofs", "initramfs", "payload"),
+            root.number("offset"),
+            root.number("size"),
+            root.hash("sha256"),
         ),
         parts=tuple(Part(part.text("name"), part.number("size")) for part in top.tables("parts")),
     )
