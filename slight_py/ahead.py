@@ -43,6 +43,9 @@ SETTINGS: dict[str, bool | int] = {
     "wasm_exceptions": False,
     "wasm_stack_switching": False,
     "wasm_component_model": False,
+    # Some of its instructions call a function with numbers of floating point, which code without an operating system
+    # passes in another way.
+    "wasm_relaxed_simd": False,
 }
 """Of wasmtime's Config, by the names that its C API has for them."""
 

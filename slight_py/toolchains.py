@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,18 @@ WASI_TARGETS = ("wasm32-wasip1", "wasm32-wasi")
 """What rustc calls WASI preview 1: since Rust 1.78, and before."""
 
 
-def said(*command: str | Path) -> str:
-    """What a program prints, without white space around it; nothing where it fails."""
+def said(*command: str | Path, environment: Mapping[str, str] | None = None) -> str:
+    """What a program prints, without white space around it; nothing where it fails. Its environment is this process's
+    where none is given."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=environment,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -19,7 +19,7 @@ from slight_py import cache
 from slight_py.new import FOLDER
 from slight_py.toolchains import said
 from tests.command import SOURCES, guest
-from tests.rust_toolchain import libraries, unpack
+from unikernel.native.toolchain import UnpackError, libraries, unpack
 
 TARGET = "wasm32-wasip2"
 
@@ -111,7 +111,10 @@ def prepare() -> None:
     try:
         rust()
     except AssertionError:
-        unpack(unpacked(), PACKAGES, _build)
+        try:
+            unpack(unpacked(), PACKAGES, _build)
+        except UnpackError as error:
+            raise AssertionError(str(error)) from None
         rust.cache_clear()
         rust()
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from slight_py import cache
+from unikernel.native.toolchain import UnpackError, libraries, unpack
 
 MINIMUM = (1, 95)
 """wasmtime 50 declares 1.97, and compiles with this."""
@@ -62,11 +61,6 @@ def _environment(folder: Path) -> dict[str, str]:
     return environment | libraries(unpacked()) if folder.is_relative_to(unpacked()) else environment
 
 
-def libraries(root: Path) -> dict[str, str]:
-    """The environment in which programs find the libraries that are unpacked beside them."""
-    return {"LD_LIBRARY_PATH": str(root / "usr" / "lib" / "x86_64-linux-gnu")}
-
-
 def _version(rustc: Path, environment: dict[str, str]) -> tuple[int, ...]:
     done = subprocess.run([rustc, "--version"], env=environment, capture_output=True, text=True, check=False)
     numbers = re.match(r"rustc (\d+)\.(\d+)", done.stdout)
@@ -75,41 +69,15 @@ def _version(rustc: Path, environment: dict[str, str]) -> tuple[int, ...]:
 
 def prepare() -> None:
     """Unpacks Debian's packages, unless there is a Rust that is new enough. Raises AssertionError where that fails."""
-    try:
+    with suppress(AssertionError):
         cargo()
-    except AssertionError:
-        if not shutil.which("apt-get"):
-            raise
-    else:
         return
-    unpack(unpacked(), PACKAGES)
+    try:
+        unpack(unpacked(), PACKAGES)
+    except UnpackError:
+        raise AssertionError(MISSING) from None
     cargo.cache_clear()
     cargo()
-
-
-def unpack(folder: Path, packages: Sequence[str], finish: Callable[[Path], None] = lambda root: None) -> None:
-    """Unpacks Debian's packages, and the libraries that are missing for them, into a folder, which is there when all of
-    it is: `finish` is called with it before. Raises AssertionError where they can't be had."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        Path(scratch, "partial").mkdir()
-        if _download(scratch, packages):  # the lists of packages may be missing, or old
-            subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False)
-            if _download(scratch, packages):
-                raise AssertionError(MISSING)
-        root = Path(scratch, "root")
-        for package in Path(scratch).glob("*.deb"):
-            subprocess.run(["dpkg", "-x", package, root], check=True)
-        finish(root)
-        shutil.rmtree(folder, ignore_errors=True)
-        root.rename(folder)
-
-
-def _download(directory: str, packages: Sequence[str]) -> int:
-    """Downloads the packages and the libraries that are missing for them; returns apt-get's exit code."""
-    options = ["--download-only", "-qq", "-y", "-o", f"Dir::Cache::archives={directory}", "-o", "Debug::NoLocking=1"]
-    command = ["apt-get", "install", *options, *packages]
-    return subprocess.run(command, capture_output=True, check=False).returncode
 
 
 if __name__ == "__main__":

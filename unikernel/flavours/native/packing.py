@@ -7,9 +7,9 @@ from pathlib import Path
 from slight_py import __version__
 from slight_py.errors import UsageError
 from unikernel import application as applications
-from unikernel import image
+from unikernel import image, native
 from unikernel.application import Application
-from unikernel.flavours import Order
+from unikernel.flavours import Order, Progress
 from unikernel.flavours.native import payload
 from unikernel.flavours.native.payload import Payload
 from unikernel.manifest import Kernel, Part, app_json
@@ -18,7 +18,7 @@ from unikernel.manifest import Kernel, Part, app_json
 def write(order: Order, application: Application) -> Path:
     """Writes an image. Raises UsageError."""
     given = order.kernel if isinstance(order.kernel, Path) else None
-    path, kernel = _kernel(given)
+    path, kernel = _kernel(given, order.progress)
     manifest = applications.manifest_of(
         application,
         flavour="native",
@@ -37,14 +37,9 @@ def write(order: Order, application: Application) -> Path:
     return order.output
 
 
-def _kernel(given: Path | None) -> tuple[Path, bytes]:
-    """A kernel and where it is. Raises UsageError."""
-    if given is None:
-        from unikernel import native
-
-        path = native.kernel()
-    else:
-        path = given
+def _kernel(given: Path | None, progress: Progress) -> tuple[Path, bytes]:
+    """The kernel's place and content: ours, unless another is given. Raises UsageError."""
+    path = given or native.kernel(progress)
     try:
         return path, path.read_bytes()
     except OSError as error:

@@ -1,0 +1,84 @@
+"""The kernel of native images: the one that this package was shipped with, or built here from its sources, and kept."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from slight_py.cache import directory, replacing
+from slight_py.errors import UsageError
+from unikernel.native import toolchain
+
+SOURCES = Path(__file__).parent
+SHIPPED = SOURCES / "kernel.elf"
+"""In a package that was built with it, which has no sources."""
+
+BUILD_SECONDS = 1800.0
+"""A build takes two minutes on two cores; one that takes this long has gone wrong."""
+
+_INPUTS = ("Cargo.toml", "Cargo.lock", "build.rs", "link.ld", ".cargo/config.toml", "src/**/*")
+
+
+def kernel(progress: Callable[[str], None] = lambda line: None) -> Path:
+    """The kernel's ELF file. `progress` is told of what takes time. Raises UsageError where it can't be built."""
+    if not (SOURCES / "Cargo.toml").exists():
+        if SHIPPED.exists():
+            return SHIPPED
+        raise UsageError(f"{SHIPPED}: the kernel of native images is missing; install slight-py again")
+    try:
+        folder = directory("kernels")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = folder / f"native-{_key()}.elf"
+        if not kept.exists():
+            with _locked(folder / "native.lock", progress):
+                if not kept.exists():
+                    _build(kept, progress)
+    except OSError as error:
+        raise UsageError(f"no kernel can be made and kept: {error}; is the disk full, or not yours?") from None
+    return kept
+
+
+def _key() -> str:
+    """Tells kernels of different sources apart."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in _INPUTS for path in SOURCES.glob(pattern) if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(SOURCES)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """For one process at a time: another one may be building what this one needs."""
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another slight-py, which is building the kernel of native images")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(kept: Path, progress: Callable[[str], None]) -> None:
+    """Builds the kernel, and keeps it. Raises UsageError, and OSError."""
+    cargo, environment = toolchain.obtain(progress)
+    progress("building the kernel of native images, which takes two minutes, once")
+    built = directory("native-kernel")
+    command = [str(cargo), "build", "--quiet", "--release", "--locked", "--bin", "slight-machine"]
+    command += ["--target", toolchain.TARGET, "--ignore-rust-version", "--target-dir", str(built)]
+    try:
+        done = subprocess.run(
+            command, cwd=SOURCES, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"the kernel of native images was not built within {BUILD_SECONDS:g} s") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["cargo gives no reason"]
+        reason = next((line for line in lines if line.startswith("error")), lines[-1])
+        raise UsageError(f"the kernel of native images can't be built: {reason}; `{' '.join(command)}` shows more")
+    with replacing(kept) as file:
+        file.write((built / toolchain.TARGET / "release" / "slight-machine").read_bytes())
