@@ -6,7 +6,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from capabilities import registry
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant
-from unikernel import bytecode, closure, elf, image, rootfs
+from unikernel import bytecode, closure, elf, network, rootfs
 from unikernel.application import REDIS, Application
 from unikernel.closure import Module
 from unikernel.manifest import AppManifest, app_json
@@ -34,13 +34,13 @@ from unikernel.init import main
 main()
 """
 
-ETC = {
-    # The host's loopback, as QEMU's user network has it.
-    "hosts": f"127.0.0.1 localhost\n{image.HOST_ADDRESS} host.localhost\n",
+ETC: Mapping[str, File | Link] = {
+    "etc/hosts": Link(network.HOSTS),
+    "etc/resolv.conf": Link(network.RESOLV),
     # glibc asks a name server first where this is missing.
-    "nsswitch.conf": "hosts: files dns\n",
-    "resolv.conf": "nameserver 10.0.2.3\n",
+    "etc/nsswitch.conf": File(b"hosts: files dns\n"),
 }
+"""What the C library looks names up in."""
 
 SERVER = "the HTTP server, and http is not granted"
 _HTTP_CUTS = {
@@ -96,8 +96,8 @@ class Contents:
             self.tree.add(name, Directory())
         self._add("sbin/init", File(INIT.encode(), executable=True), "runtime")
         self._add("init", Link("sbin/init"), "runtime")
-        for name, text in ETC.items():
-            self._add(f"etc/{name}", File(text.encode()), "runtime")
+        for path, entry in ETC.items():
+            self._add(path, entry, "runtime")
 
     def _add_interpreter(self) -> None:
         path = interpreter()

@@ -1,16 +1,8 @@
 """The control channel between launcher and guest: JSON, a message a line.
 
-Each message is an object with one key that says what it is, and `at` where it comes from the guest: seconds since boot
-(CLOCK_BOOTTIME). The launcher takes the guest to be hostile: whatever bytes arrive, there is a checked message or a
+What each message is, for any language, is in control.md; control_vectors.json has lines that every reader takes or
+refuses. The launcher takes the guest to be hostile: whatever bytes arrive, there is a checked message or a
 `ControlError`. Process 1 imports this before anything else, so it is kept light: no dataclasses, no typing.
-
-guest to launcher                                  launcher to guest
-  {"hello": {"at": seconds}}     first               {"boot": {...}}                  in answer to hello, see `boot`
-  {"phase": "loaded"}            for measurements    {"signal": 2 or 15}
-  {"serving": {"address", "port"}}                   {"ping": N}
-  {"pong": N}                                        {"resume": {"time", "seed"}}     after a snapshot was restored
-  {"errors": [lines]}
-  {"exit": code}                 last
 """
 
 from __future__ import annotations
@@ -59,7 +51,7 @@ class ControlError(Exception):
 
 
 class Message:
-    """One message: its `kind`, its `value` as the module's docstring has it, and `at` in seconds since boot."""
+    """One message: its `kind`, its `value` as control.md has it (a seed is bytes), and `at` in seconds since boot."""
 
     __slots__ = ("at", "kind", "value")
 
@@ -109,6 +101,7 @@ def boot(
     args: Sequence[str],
     values: Mapping[str, str],
     volumes: Sequence[tuple[str, str, bool]],
+    network: Mapping[str, str] | None,
     time: int,
     seed: bytes,
     options: Mapping[str, Any],
@@ -117,7 +110,9 @@ def boot(
     """The answer to `hello`: all that the guest is told.
 
     `values` are those that the slightfile left out, by the name they are taken from; `volumes` a 9p tag, the guest's
-    path, and whether it may be written to; `time` nanoseconds since the epoch; `options` as `OPTIONS`, None for
+    path, and whether it may be written to; `network` the machine's addresses, None where it has them from elsewhere:
+    `address` with the bits of its network after a slash, `gateway`, `nameserver`, and `host`, which is what
+    `host.localhost` stands for in the machine; `time` nanoseconds since the epoch; `options` as `OPTIONS`, None for
     what is not set. Raises ControlError where it is past the limit.
     """
     return encode(
@@ -127,6 +122,7 @@ def boot(
             "args": list(args),
             "values": dict(values),
             "volumes": [{"tag": tag, "path": path, "writable": writable} for tag, path, writable in volumes],
+            "network": None if network is None else dict(network),
             "time": time,
             "seed": _base64(seed),
             "options": dict(options),
@@ -156,24 +152,25 @@ def from_guest(line: bytes) -> Message:
 
     Texts come back printable: they may go to a terminal.
     """
-    return _parse(line, _FROM_GUEST)
+    return _parse(line, _FROM_GUEST, timed=True)
 
 
 def from_launcher(line: bytes) -> Message:
     """What a launcher says; a seed comes back as bytes. Raises ControlError."""
-    return _parse(line, _FROM_LAUNCHER)
+    return _parse(line, _FROM_LAUNCHER, timed=False)
 
 
-def _parse(line: bytes, kinds: Mapping[str, Callable[[Any], Any]]) -> Message:
+def _parse(line: bytes, kinds: Mapping[str, Callable[[Any], Any]], timed: bool) -> Message:
+    """`timed` messages may have an `at`."""
     if len(line) > LIMIT:
         raise ControlError(f"a line is longer than {LIMIT} bytes")
     try:
-        message = json.loads(line.decode())
+        message = json.loads(line.decode(), object_pairs_hook=_object)
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError among them
         raise ControlError("a line is not JSON") from None
     if not isinstance(message, dict):
         raise ControlError("a message is not an object")
-    at = message.pop("at", None)
+    at = message.pop("at", None) if timed else None
     if len(message) != 1:
         raise ControlError("a message has not one kind")
     ((kind, value),) = message.items()
@@ -183,6 +180,13 @@ def _parse(line: bytes, kinds: Mapping[str, Callable[[Any], Any]]) -> Message:
         return Message(kind, kinds[kind](value), None if at is None else _seconds(at))
     except ControlError as error:
         raise ControlError(f"in the message {kind!r}: {error}") from None
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) != len(members):
+        raise ControlError("an object has a member twice")
+    return found
 
 
 def printable(text: str) -> str:
@@ -224,13 +228,14 @@ def _count(value: Any) -> int:
 
 
 def _boot(value: Any) -> dict[str, Any]:
-    names = ("env", "args", "values", "volumes", "time", "seed", "options", "channel")
+    names = ("env", "args", "values", "volumes", "network", "time", "seed", "options", "channel")
     fields = _fields(value, names)
     return {
         "env": _texts(fields["env"]),
-        "args": [_text(each) for each in _list(fields["args"])],
+        "args": [_whole_text(each) for each in _list(fields["args"])],
         "values": _texts(fields["values"]),
         "volumes": [_volume(each) for each in _list(fields["volumes"])],
+        "network": _network(fields["network"]),
         "time": _count_of_ns(fields["time"]),
         "seed": _seed(fields["seed"]),
         "options": _options(fields["options"]),
@@ -241,10 +246,29 @@ def _boot(value: Any) -> dict[str, Any]:
 def _volume(value: Any) -> dict[str, Any]:
     fields = _fields(value, ("tag", "path", "writable"))
     return {
-        "tag": _text(fields["tag"], 31),
-        "path": _text(fields["path"], 4096),
+        "tag": _whole_text(fields["tag"], 31),
+        "path": _whole_text(fields["path"], 4096),
         "writable": _flag(fields["writable"]),
     }
+
+
+def _network(value: Any) -> dict[str, str] | None:
+    if value is None:
+        return None
+    fields = _fields(value, ("address", "gateway", "nameserver", "host"))
+    address, slash, bits = _text(fields["address"], 18).partition("/")
+    if not slash or not _is_decimal(bits, 32):
+        raise ControlError("the address has no length of its network, from /0 to /32")
+    for each in (address, fields["gateway"], fields["nameserver"], fields["host"]):
+        parts = _text(each, 15).split(".")
+        if len(parts) != 4 or not all(_is_decimal(part, 255) for part in parts):
+            raise ControlError("an address of the network is not IPv4")
+    return fields
+
+
+def _is_decimal(text: str, most: int) -> bool:
+    """Whether it is a number as it is always written, without zeros in front."""
+    return text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= most and text == str(int(text))
 
 
 def _options(value: Any) -> dict[str, Any]:
@@ -257,12 +281,17 @@ def _options(value: Any) -> dict[str, Any]:
             raise ControlError(f"there is no option {printable(name)[:40]!r}")
         if each is None:
             continue
-        if kind is float and type(each) is int:
-            each = float(each)
-        if type(each) is not kind:
-            raise ControlError(f"the option {name!r} has a wrong value")
-        found[name] = each
+        try:
+            found[name] = _OPTION_KINDS[kind](each)
+        except ControlError:
+            raise ControlError(f"the option {name!r} has a wrong value") from None
     return found
+
+
+def _access_log(value: Any) -> str:
+    if value not in ("plain", "json"):
+        raise ControlError("no form of the access log")
+    return str(value)
 
 
 def _resume(value: Any) -> dict[str, Any]:
@@ -271,9 +300,9 @@ def _resume(value: Any) -> dict[str, Any]:
 
 
 def _signal(value: Any) -> int:
-    if value not in (2, 15):
+    if type(value) is not int or value not in (2, 15):
         raise ControlError("no signal that is passed on")
-    return int(value)
+    return value
 
 
 def _fields(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -291,13 +320,21 @@ def _list(value: Any) -> list[Any]:
 def _texts(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ControlError("a table of texts is none")
-    return {_text(key): _text(each) for key, each in value.items()}
+    return {_whole_text(key): _whole_text(text) for key, text in value.items()}
 
 
 def _text(value: Any, limit: int = LIMIT) -> str:
     if not isinstance(value, str) or len(value) > limit:
         raise ControlError("a text is none, or too long")
     return value
+
+
+def _whole_text(value: Any, limit: int = LIMIT) -> str:
+    """One that UTF-8 has a form for."""
+    text = _text(value, limit)
+    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise ControlError("a text has half of a surrogate pair")
+    return text
 
 
 def _flag(value: Any) -> bool:
@@ -337,6 +374,8 @@ def _seed(value: Any) -> bytes:
     except ValueError:
         raise ControlError("the seed is not base64") from None
 
+
+_OPTION_KINDS: dict[type, Callable[[Any], Any]] = {int: _count, float: _seconds, str: _access_log, bool: _flag}
 
 _FROM_GUEST: dict[str, Callable[[Any], Any]] = {
     "hello": _hello,

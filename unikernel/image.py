@@ -74,18 +74,14 @@ class Image:
         return flavours.named(self.manifest.flavour)
 
 
-GUEST_ADDRESS, HOST_ADDRESS = "10.0.2.15", "10.0.2.2"
-"""The machine in QEMU's user network, and the host's loopback as the machine sees it."""
-
-
 def command_line(root: str) -> str:
     """The kernel's command line for an image whose root file system is of that type.
 
-    A panic reboots, which ends QEMU. `t` is a triple fault: there is nothing else to reset this machine with.
+    A panic reboots, which ends QEMU. `t` is a triple fault: there is nothing else to reset this machine with. A
+    launcher without a control channel adds the machine's addresses, see network.py.
     """
-    network = f"ip={GUEST_ADDRESS}::{HOST_ADDRESS}:255.255.255.0::eth0:off"
-    mount = "root=/dev/vda1 rootfstype=erofs ro " if root == "erofs" else ""
-    return f"console=ttyS0 quiet panic=-1 reboot=t {mount}{network}"
+    mount = " root=/dev/vda1 rootfstype=erofs ro" if root == "erofs" else ""
+    return f"console=ttyS0 quiet panic=-1 reboot=t{mount}"
 
 
 # Writing.

@@ -3,7 +3,7 @@
 It sets up what a system's init does, says hello to the launcher, runs `guest.main`, and reports the exit code. It
 never returns: the kernel panics where process 1 ends. What takes long to import is imported after the hello.
 
-Numbers come from the headers of Linux: `linux/mount.h`, `linux/random.h`, `linux/reboot.h`, `linux/sockios.h`.
+Numbers come from the headers of Linux: `linux/mount.h`, `linux/random.h`, `linux/reboot.h`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import suppress
 
-from unikernel import control
+from unikernel import control, network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_MOVE = 1, 2, 4, 8, 4096, 8192
 RB_AUTOBOOT = 0x01234567
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
-SIOCSIFFLAGS, SIOCGIFADDR, SIOCSIFADDR, SIOCSIFNETMASK, IFF_UP = 0x8914, 0x8915, 0x8916, 0x891C, 1
-SIOCADDRT, RTF_UP, RTF_GATEWAY = 0x890B, 1, 2
 SYS_FINIT_MODULE = 313
 
 PORTS = "/sys/class/virtio-ports"
@@ -129,7 +127,7 @@ def _come_up(began: float) -> Launcher:
     _load_modules()
     launcher = _find_launcher()
     launcher.send("hello", {"at": began}, at=False)
-    _bring_up_network()
+    network.bring_up_loopback()
     return launcher
 
 
@@ -139,11 +137,12 @@ def _run(launcher: Launcher) -> int:
 
     try:
         check_memory(ROOM)
-        # While this is imported, the launcher answers.
+        # First, so that nobody who connects early finds a machine without a network.
+        boot = _boot(launcher)
+        _bring_up_network(boot)
         from unikernel import guest
 
         launcher.send("phase", "imported")
-        boot = _boot(launcher)
         return guest.main(launcher, boot)
     except UsageError as error:
         launcher.send("errors", list(error.lines))
@@ -196,9 +195,27 @@ def _boot_of_environment() -> dict[str, Any]:
         "args": shlex.split(os.environ.get("SLIGHT_ARGS", "")),
         "values": dict(os.environ),
         "volumes": [],
+        "network": None,
         "options": {},
         "channel": True,
     }
+
+
+def _bring_up_network(boot: dict[str, Any]) -> None:
+    """Raises UsageError."""
+    from slight_py.errors import UsageError
+
+    given = boot["network"]
+    found = network.of_message(given) if given else network.of_command_line(_first_line("/proc/cmdline"))
+    if found is None:
+        return
+    try:
+        network.bring_up(found)
+    except OSError as error:
+        raise UsageError(
+            f"the network {found.address} of the machine can't be brought up: {error}; give it a network device and "
+            "addresses of that network"
+        ) from None
 
 
 def renew(given: dict[str, Any]) -> None:
@@ -365,41 +382,6 @@ def _first_line(path: str) -> str:
             return file.readline().strip()
     except OSError:
         return ""
-
-
-def _bring_up_network() -> None:
-    """What the kernel has not done: loopback in a machine without a network, all of it where it doesn't know `ip=`."""
-    import fcntl
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-
-        def set_up(interface: str, request: int, value: bytes) -> None:
-            # struct ifreq: a name of 16 bytes, a union of 24.
-            fcntl.ioctl(any_socket, request, interface.encode().ljust(16, b"\0") + value.ljust(24, b"\0"))
-
-        set_up("lo", SIOCSIFFLAGS, IFF_UP.to_bytes(2, sys.byteorder))
-        words = [
-            word.removeprefix("ip=").split(":") for word in _first_line("/proc/cmdline").split() if word[:3] == "ip="
-        ]
-        if not words or len(words[0]) < 6 or not os.path.exists(f"/sys/class/net/{words[0][5]}"):
-            return
-        address, _, gateway, mask, _, interface = words[0][:6]
-        # struct sockaddr_in: the family, a port, four bytes.
-        family = socket.AF_INET.to_bytes(2, sys.byteorder) + bytes(2)
-        places = {
-            each: (family + socket.inet_aton(each)).ljust(16, b"\0") for each in (address, gateway, mask, "0.0.0.0")
-        }
-        with suppress(OSError):
-            set_up(interface, SIOCGIFADDR, b"")
-            return  # there is one
-        set_up(interface, SIOCSIFADDR, places[address])
-        set_up(interface, SIOCSIFNETMASK, places[mask])
-        set_up(interface, SIOCSIFFLAGS, IFF_UP.to_bytes(2, sys.byteorder))
-        # struct rtentry: padding, destination, gateway, mask, flags.
-        nothing = places["0.0.0.0"]
-        flags = (RTF_UP | RTF_GATEWAY).to_bytes(2, sys.byteorder)
-        fcntl.ioctl(any_socket, SIOCADDRT, bytes(8) + nothing + places[gateway] + nothing + flags + bytes(62))
 
 
 # The end.

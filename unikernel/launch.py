@@ -239,6 +239,7 @@ def _boot_message(options: RunOptions, values: Mapping[str, str], shares: list[t
             args=options.args,
             values=values,
             volumes=[(share.tag, path, share.writable) for share, path in shares],
+            network=machine.ADDRESSES,
             time=time.time_ns(),
             seed=secrets.token_bytes(control.SEED_BYTES),
             options=dict(options.limits) | {"verbose": options.verbose},

@@ -14,7 +14,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -29,6 +29,18 @@ Accel: TypeAlias = Literal["kvm", "tcg"]
 
 NETWORK = "network"
 """The id of the user network, for QEMU's monitor."""
+
+GUEST_ADDRESS = "10.0.2.15"
+"""Of the machine in QEMU's user network."""
+
+ADDRESSES: Mapping[str, str] = {
+    "address": f"{GUEST_ADDRESS}/24",
+    "gateway": "10.0.2.2",
+    "nameserver": "10.0.2.3",
+    "host": "10.0.2.2",
+}
+"""The addresses there, as the boot message has it. See QEMU's manual, "Using the user mode network
+stack"."""
 
 SHARES_LIMIT = 4
 """Of the eight virtio-mmio devices that a microvm has, disk, network, serial ports and random numbers take four."""
@@ -58,7 +70,7 @@ class Forward:
     @property
     def rule(self) -> str:
         """As QEMU has it."""
-        return f"tcp:{self.host}:{self.port}-{image.GUEST_ADDRESS}:{self.guest}"
+        return f"tcp:{self.host}:{self.port}-{GUEST_ADDRESS}:{self.guest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <arpa/inet.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -97,6 +100,24 @@ static void take_words(void) {
     for (int each = 0; words[each]; each++) *strchr(words[each], '"') = 0;
 }
 
+// Gives eth0 the address of the boot message. The mask is that of a network of 24 bits, whatever the message says.
+static void bring_up_network(void) {
+    char address[16] = "";
+    char *at = strstr(boot, "\"network\":{\"address\":\"");
+    if (!at || sscanf(at, "\"network\":{\"address\":\"%15[0-9.]/", address) != 1) return;
+    int any_socket = socket(AF_INET, SOCK_DGRAM, 0);
+    struct ifreq request = {.ifr_name = "eth0"};
+    struct sockaddr_in *place = (void *)&request.ifr_addr;
+    place->sin_family = AF_INET;
+    inet_pton(AF_INET, address, &place->sin_addr);
+    ioctl(any_socket, SIOCSIFADDR, &request);
+    inet_pton(AF_INET, "255.255.255.0", &place->sin_addr);
+    ioctl(any_socket, SIOCSIFNETMASK, &request);
+    request.ifr_flags = IFF_UP;
+    ioctl(any_socket, SIOCSIFFLAGS, &request);
+    close(any_socket);
+}
+
 static void cat(int in, int out, int shout) {
     struct pollfd both[] = {{control, POLLIN, 0}, {in, POLLIN, 0}};
     for (ssize_t got;;) {
@@ -164,6 +185,7 @@ int main(void) {
     tell("{\"hello\":{\"at\":0.5}}", 0);
     read_line(boot, sizeof boot);
     char *whole = strdup(boot);
+    bring_up_network();
     take_words();
     const char *wish = words[0] ? words[0] : "exit";
     long number = words[1] ? atol(words[1]) : 0;

@@ -17,6 +17,8 @@ from unikernel.control import ControlError, Lines, from_guest, from_launcher
 
 SEED = bytes(range(64))
 
+NETWORK = {"address": "10.0.2.15/24", "gateway": "10.0.2.2", "nameserver": "10.0.2.3", "host": "10.0.2.2"}
+
 
 def boot(**other: object) -> bytes:
     given: dict[str, object] = {
@@ -24,6 +26,7 @@ def boot(**other: object) -> bytes:
         "args": ["one"],
         "values": {"REDIS_ADDRESS": "redis://host.localhost"},
         "volumes": [("v0", "/data", True)],
+        "network": NETWORK,
         "time": 1_700_000_000_000_000_000,
         "seed": SEED,
         "options": {"max_memory": 1 << 20, "request_timeout": 30, "access_log": None, "verbose": True},
@@ -40,6 +43,7 @@ def test_the_guest_reads_what_the_launcher_hands_over() -> None:
         "args": ["one"],
         "values": {"REDIS_ADDRESS": "redis://host.localhost"},
         "volumes": [{"tag": "v0", "path": "/data", "writable": True}],
+        "network": NETWORK,
         "time": 1_700_000_000_000_000_000,
         "seed": SEED,
         "options": {"max_memory": 1 << 20, "request_timeout": 30.0, "verbose": True},

@@ -168,8 +168,9 @@ class Guest:
     def boot(self, args: Sequence[str] = (), **given: Any) -> None:
         """Waits for the hello and answers it."""
         assert self.hear().kind == "hello"
-        filled = {"env": {}, "values": {}, "volumes": [], "time": time.time_ns(), "seed": SEED, "options": {}}
-        self.say(control.boot(args=args, **(filled | {"channel": False} | given)))
+        filled = {"env": {}, "values": {}, "volumes": [], "network": machine.ADDRESSES, "time": time.time_ns()}
+        filled |= {"seed": SEED, "options": {}, "channel": False}
+        self.say(control.boot(args=args, **(filled | given)))
 
     def wait(self) -> int:
         """Hangs up, as the launcher does when it has heard the exit code, on which the machine ends."""

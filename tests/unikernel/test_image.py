@@ -151,7 +151,7 @@ def test_a_manifest_outside_of_the_file_is_not_looked_for(path: Path, offset: in
     ("old", "new", "what"),
     [
         ('"python": "3.11.2"', '"python": 3.11', "the manifest has no 'python', or one of another kind"),
-        ('"python": "3.11.2"', '"pithon": ""', "the manifest has no 'python', or one of another kind"),
+        ('"wasmtime": "50.0.1"', '"vasmtime": ""', "the manifest has no 'wasmtime', or one of another kind"),
         ('"flavour": "linux"', '"flavour": "hurd"', "is 'hurd', which is none of linux, native"),
         ('"flavour": "linux",', "", "the manifest has no 'flavour', or one of another kind"),
         ('"cpu": "portable"', '"cpu": "fast"', "is 'fast', which is none of portable, native"),
