@@ -19,6 +19,7 @@ def write(order: Order, application: Application) -> Path:
     """Writes an image. Raises UsageError."""
     given = order.kernel if isinstance(order.kernel, Path) else None
     path, kernel = _kernel(given, order.progress)
+    image.check_kernel(path, kernel)
     manifest = applications.manifest_of(
         application,
         flavour="native",
@@ -30,7 +31,6 @@ def write(order: Order, application: Application) -> Path:
     )
     packed = payload.pack(Payload(app_json(manifest).encode(), application.compiled))
     prepared = payload.kernel_for(kernel, len(packed), str(path))
-    image.check_kernel(path, prepared)
     module = len(application.compiled)
     parts = (Part("module", module), Part("manifest", len(packed) - module))
     image.write(order.output, prepared, packed, image.complete(manifest, prepared, packed, parts))
