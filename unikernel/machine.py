@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from slight_py.errors import UsageError
-from unikernel import image
 from unikernel.image import Image
 
 QEMU = "qemu-system-x86_64"
