@@ -7,13 +7,11 @@
 extern crate alloc;
 
 pub mod bindings;
-#[cfg(target_os = "none")]
 pub mod boot;
 pub mod capabilities;
 #[cfg(target_os = "none")]
 pub mod cpu;
 pub mod host;
-#[cfg(target_os = "none")]
 pub mod memory;
 pub mod net;
 pub mod virtio;

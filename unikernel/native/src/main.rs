@@ -1,8 +1,5 @@
-//! The kernel. All of it is in the library; this is what the linker begins at.
+//! The kernel. All of it is in the library, whose `boot` is where the linker begins.
 #![no_std]
 #![no_main]
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
+use slight_machine as _;

@@ -5,3 +5,12 @@ pub mod executor;
 pub mod platform;
 mod random;
 pub mod sync;
+
+/// Runs the application. Returns the exit code.
+pub fn main(info: crate::boot::BootInfo) -> u8 {
+    if info.payload.is_none() {
+        platform::console(b"slight-machine: this kernel has no application: slight-py image build puts one behind it\n");
+        return 2;
+    }
+    0
+}

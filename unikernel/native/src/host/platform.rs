@@ -59,19 +59,30 @@ pub fn console(text: &[u8]) {
 mod machine {
     use core::time::Duration;
 
+    use crate::cpu;
+
     pub(super) fn now() -> Duration {
-        Duration::ZERO
+        cpu::clock::now()
     }
 
     pub(super) fn wall() -> Duration {
         Duration::ZERO
     }
 
-    pub(super) fn fresh_seed(_: &mut [u8]) {}
+    /// Where the processor has no random numbers, the seed is the launcher's or a device's (`add_entropy`).
+    pub(super) fn fresh_seed(into: &mut [u8]) {
+        if !cpu::random::fill(into) {
+            into.fill(0);
+        }
+    }
 
-    pub(super) fn idle(_: Option<Duration>) {}
+    pub(super) fn idle(until: Option<Duration>) {
+        cpu::clock::idle(until);
+    }
 
-    pub(super) fn console(_: &[u8]) {}
+    pub(super) fn console(text: &[u8]) {
+        cpu::console::write(text);
+    }
 }
 
 #[cfg(feature = "std")]

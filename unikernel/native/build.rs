@@ -1,0 +1,12 @@
+//! Links the kernel by link.ld, at fixed addresses. The library and the tests on the host are left as they are.
+
+use std::env;
+
+fn main() {
+    println!("cargo:rerun-if-changed=link.ld");
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
+        let folder = env::var("CARGO_MANIFEST_DIR").expect("cargo sets this");
+        println!("cargo:rustc-link-arg-bins=-T{folder}/link.ld");
+        println!("cargo:rustc-link-arg-bins=--no-pie"); // uhyve puts an image that can be moved elsewhere
+    }
+}
