@@ -43,9 +43,9 @@ SETTINGS: dict[str, bool | int] = {
     "wasm_exceptions": False,
     "wasm_stack_switching": False,
     "wasm_component_model": False,
-    # Some of its instructions call a function with numbers of floating point, which code without an operating system
-    # passes in another way.
-    "wasm_relaxed_simd": False,
+    # What relaxed SIMD may do in either way, it does without a call to a function: that would be passed its numbers in
+    # another way than the kernel's code expects.
+    "wasm_relaxed_simd_deterministic": False,
 }
 """Of wasmtime's Config, by the names that its C API has for them."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +28,7 @@ from slight_py.errors import UsageError
 
 if TYPE_CHECKING:
     from unikernel.launch import RunOptions
+    from unikernel.uhyve import Tap
 
 FORMATS = ("img", "kernel+initrd", "qcow2")
 
@@ -103,6 +105,10 @@ def _add_run(commands: Commands) -> None:
         help="a file or a directory of the host that the module sees as GUEST; `:ro` for reading alone",
     )  # fmt: skip
     command.add_argument(
+        "--map", action="append", default=[], dest="mapped", metavar="FILE[:GUEST]", type=_mapped,
+        help="a file that the module may read at GUEST, an absolute path (/files/FILE)",
+    )  # fmt: skip
+    command.add_argument(
         "--env", action="append", default=[], metavar="K=V", type=variable, help="an environment variable"
     )
     command.add_argument(
@@ -120,6 +126,21 @@ def _add_run(commands: Commands) -> None:
     )  # fmt: skip
     machine.add_argument(
         "--boot-timeout", type=seconds, default=60.0, metavar="SECONDS", help="time until the runtime is up (60)"
+    )
+    machine.add_argument(
+        "--vmm", choices=("qemu", "uhyve"), default="qemu",
+        help="what the machine runs in; uhyve takes native images (qemu)",
+    )  # fmt: skip
+    machine.add_argument(
+        "--tap", type=_tap, metavar="NAME[:ADDRESS/BITS:GATEWAY]",
+        help="under uhyve, the host's network device that the machine is connected to, and the machine's address",
+    )  # fmt: skip
+    demand = command.add_argument_group("a machine for who connects")
+    demand.add_argument(
+        "--on-demand", action="store_true", help="listen at the ports of -p, and boot when somebody connects"
+    )
+    demand.add_argument(
+        "--idle", type=seconds, default=30.0, metavar="SECONDS", help="how long it stays without a connection (30)"
     )
     snapshots = command.add_argument_group("snapshots").add_mutually_exclusive_group()
     snapshots.add_argument(
@@ -161,11 +182,11 @@ def _kernel(text: str) -> Path | Literal["cloud"]:
 
 
 def _port(text: str) -> tuple[str, int, int]:
-    *address, host, guest = text.split(":")
+    *address, host, guest = text.split(":") if ":" in text else (text, text)
     ports = [int(each) if each.isascii() and each.isdigit() else -1 for each in (host, guest)] if host else [-1]
     if len(address) > 1 or not all(0 < each < 1 << 16 for each in ports):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not HOST:GUEST or ADDRESS:HOST:GUEST, with ports from 1 to 65535"
+            f"{text!r} is not PORT, HOST:GUEST or ADDRESS:HOST:GUEST, with ports from 1 to 65535"
         )
     return (address[0] if address else "127.0.0.1"), ports[0], ports[1]
 
@@ -176,6 +197,31 @@ def _volume(text: str) -> tuple[Path, str, bool]:
     if not host or not separator or not guest:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:GUEST or HOST:GUEST:ro")
     return Path(host), guest, rest == text
+
+
+def _mapped(text: str) -> tuple[Path, str, bool]:
+    host, separator, guest = text.rpartition(":")
+    if not separator:
+        host, guest = text, f"/files/{Path(text).name}"
+    if not host or not guest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FILE or FILE:GUEST")
+    return Path(host), guest, False
+
+
+def _tap(text: str) -> Tap:
+    from unikernel.uhyve import Tap
+
+    name, *rest = text.split(":")
+    try:
+        if not name or len(rest) not in (0, 2):
+            raise ValueError
+        if not rest:
+            return Tap(name)
+        return Tap(name, ipaddress.IPv4Interface(rest[0]), ipaddress.IPv4Address(rest[1]))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME or NAME:ADDRESS/BITS:GATEWAY, as in tap0:172.16.0.2/24:172.16.0.1"
+        ) from None
 
 
 # Commands.
@@ -215,7 +261,16 @@ def _run(options: argparse.Namespace) -> int:
     from unikernel import image, launch
 
     found = image.read(options.image)
-    return asyncio.run(launch.run(found, _run_options(options, found.flavour.memory)))
+    run_options = _run_options(options, found.flavour.memory)
+    if options.tap and options.vmm != "uhyve":
+        raise UsageError("--tap is for --vmm uhyve; QEMU's machines have a network of their own, see -p and --net")
+    if options.vmm == "uhyve":
+        from unikernel import uhyve
+
+        if options.on_demand:
+            raise UsageError("--on-demand takes QEMU, which forwards ports; leave --vmm uhyve out")
+        return asyncio.run(uhyve.run(found, run_options, options.tap))
+    return asyncio.run(launch.run(found, run_options))
 
 
 def _run_options(options: argparse.Namespace, memory: int) -> RunOptions:
@@ -229,7 +284,7 @@ def _run_options(options: argparse.Namespace, memory: int) -> RunOptions:
         ports=tuple(options.port),
         env=dict(options.env),
         args=tuple(options.arguments),
-        volumes=tuple(options.volume),
+        volumes=(*options.volume, *options.mapped),
         accel=options.accel,
         slightfile=options.config,
         passed=tuple(options.passed),

@@ -1,0 +1,180 @@
+"""`slight-py image run --vmm uhyve`: a native image under uhyve, the hypervisor of the Hermit project.
+
+uhyve loads the same file as QEMU does, by the Hermit entry that it has as well, under KVM alone. It has no channel for
+messages: what the application prints is uhyve's output, its exit code is uhyve's, and what the launcher would tell the
+machine are words of its command line. Its options are those of uhyve 0.10 (`uhyve --help`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import ipaddress
+import logging
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slight_py import cache
+from slight_py.errors import UsageError
+from unikernel import launch, network, volumes
+from unikernel.control import printable
+from unikernel.image import Image
+from unikernel.launch import RunOptions
+from unikernel.volumes import Volume
+
+log = logging.getLogger("slight_py")
+
+UHYVE, INSTALL = "uhyve", "cargo install uhyve --version 0.10.0 --locked"
+KVM = Path("/dev/kvm")
+
+STEP, LEAST = 2 << 20, 16 << 20
+"""Bytes: the memory of a machine is a multiple of the one, and at least the other."""
+
+_PANICKED = 101
+"""The exit code of a program in Rust that panicked, as uhyve does where it can't make a machine."""
+
+_STDERR_LIMIT = 1 << 16
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A network device of the host that the machine is connected to. Without addresses, the machine asks by DHCP."""
+
+    name: str
+    address: ipaddress.IPv4Interface | None = None
+    gateway: ipaddress.IPv4Address | None = None
+
+
+async def run(image: Image, options: RunOptions, tap: Tap | None) -> int:
+    """Runs an image; returns the exit code of its application, and 1 where there was no machine.
+
+    Raises UsageError for what the user can put right.
+    """
+    _check(image, options)
+    uhyve = find()
+    values = launch.allowed(image, options)
+    if values or options.env or options.args:
+        log.warning("what the image is given is on uhyve's command line, which others on this host can see")
+    command = arguments(image, options, values, volumes.check(options.volumes), tap)
+    return await _stay(uhyve, command, options.verbose)
+
+
+def _check(image: Image, options: RunOptions) -> None:
+    """Raises UsageError for what there is not under uhyve, by name."""
+    if image.manifest.flavour != "native":
+        raise UsageError(
+            f"{image.path}: --vmm uhyve boots native images, and this is one of {image.manifest.flavour.capitalize()}; "
+            "build it with --native, or leave --vmm out"
+        )
+    image.flavour.check_run(image, options)
+    refused = {
+        "-p": (bool(options.ports), "uhyve forwards no ports: connect the machine with --tap"),
+        "--channel": (options.channel is not None, "uhyve has no channels"),
+        "--snapshot": (options.snapshot is not None, "uhyve takes no snapshots"),
+        "--restore": (options.restore is not None, "uhyve takes no snapshots"),
+        "--accel tcg": (options.accel == "tcg", "uhyve emulates no processor"),
+    }
+    if any(given for given, _ in refused.values()):
+        raise UsageError(
+            *(f"{name}: {why}; leave {name} out, or --vmm uhyve" for name, (given, why) in refused.items() if given)
+        )
+    if options.memory % STEP or options.memory < LEAST:
+        raise UsageError(
+            f"--memory: under uhyve a machine has a multiple of {STEP >> 20}M, and at least {LEAST >> 20}M; give that "
+            "much"
+        )
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        raise UsageError(f"--vmm uhyve: {KVM} is missing, or not for you to use; run the image with --vmm qemu")
+
+
+def find() -> Path:
+    """The uhyve of this machine: on PATH, or where cargo puts programs. Raises UsageError."""
+    places = [shutil.which(UHYVE), Path.home() / ".cargo" / "bin" / UHYVE]
+    with contextlib.suppress(OSError):
+        places.append(cache.directory("uhyve") / "bin" / UHYVE)
+    for place in places:
+        if place is not None and Path(place).exists():
+            return Path(place)
+    raise UsageError(f"--vmm uhyve: uhyve is not installed; install it: {INSTALL}")
+
+
+def arguments(
+    image: Image, options: RunOptions, values: Mapping[str, str], mapped: Sequence[Volume], tap: Tap | None
+) -> list[str]:
+    """uhyve's arguments for an image."""
+    # A uhyve.toml of the folder or of the user is not for our machines.
+    words = ["--config", os.devnull, "--memory-size", f"{options.memory >> 20}MiB"]
+    for volume in mapped:
+        words += ["--file-mapping", f"{volume.host}:{volume.guest}"]
+    if tap is not None:
+        words += ["--net", f"tap:{tap.name}"]
+    return [*words, str(image.path), *(shlex.quote(word) for word in _command_line(options, values, tap))]
+
+
+def _command_line(options: RunOptions, values: Mapping[str, str], tap: Tap | None) -> list[str]:
+    """What the kernel is told, as words."""
+    words = [f"{name}={value}" for name, value in values.items()]
+    words += [f"SLIGHT_ENV_{name}={value}" for name, value in options.env.items()]
+    if options.args:
+        words.append(f"SLIGHT_ARGS={shlex.join(options.args)}")
+    if tap is not None and tap.address is not None:
+        mask = network.mask_of(tap.address.network.prefixlen)
+        words.append(f"ip={tap.address.ip}::{tap.gateway or ''}:{mask}::eth0:off")
+    return words
+
+
+async def _stay(uhyve: Path, arguments: Sequence[str], verbose: bool) -> int:
+    """Runs uhyve to its end; returns its exit code. Signals end it."""
+    process = await asyncio.create_subprocess_exec(
+        str(uhyve),
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ.get("PATH", os.defpath), "RUST_LOG": "info" if verbose else "error"},
+        start_new_session=True,
+        preexec_fn=_end_with_parent,
+    )
+    asked: list[int] = []
+
+    def end(number: int) -> None:
+        asked.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, end, number)
+    assert process.stderr is not None
+    said = b""
+    while received := await process.stderr.read(1 << 16):
+        said = (said + received)[-_STDERR_LIMIT:]
+        if verbose:
+            for line in received.decode(errors="replace").splitlines():
+                print(printable(line), file=sys.stderr)
+    code = await process.wait()
+    if asked:
+        return 128 + asked[0]
+    if code < 0 or (code == _PANICKED and b"panicked" in said):
+        log.error("uhyve: %s; --vmm qemu boots the image as well", _why(said, code))
+        return 1
+    return code
+
+
+def _end_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _why(said: bytes, code: int) -> str:
+    """What uhyve says last, or how it ended."""
+    lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("note:", "thread ", "stack backtrace"))]
+    return printable(lines[-1])[:300] if lines else f"it was ended by signal {-code}" if code < 0 else "it panicked"
