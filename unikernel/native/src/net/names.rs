@@ -3,6 +3,9 @@
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The name of the machine that runs this one.
+pub const HOST: &str = "host.localhost";
+
 /// The addresses of a name that is an address itself, or this machine (`localhost`, RFC 6761); none
 /// for a name that has to be asked for. An IPv6 address may stand in brackets, as in a URL.
 pub fn known(name: &str) -> Option<Vec<IpAddr>> {

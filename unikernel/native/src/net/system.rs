@@ -129,7 +129,7 @@ pub async fn resolve(name: &str) -> Result<Vec<IpAddr>, NetError> {
     if let Some(known) = super::names::known(name) {
         return Ok(known);
     }
-    if name.eq_ignore_ascii_case("host.localhost") {
+    if name.eq_ignore_ascii_case(super::names::HOST) {
         return Ok([Ipv4Addr::LOCALHOST.into()].into());
     }
     let asked = String::from(name);
@@ -150,9 +150,10 @@ impl From<io::Error> for NetError {
     fn from(error: io::Error) -> NetError {
         match error.kind() {
             ErrorKind::ConnectionRefused => NetError::Refused,
-            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::NotConnected => {
-                NetError::Reset
-            }
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected => NetError::Reset,
             ErrorKind::TimedOut => NetError::TimedOut,
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => NetError::Unreachable,
             _ => NetError::System(error.to_string()),
