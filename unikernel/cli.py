@@ -27,7 +27,7 @@ from slight_py.arguments import (
 from slight_py.errors import UsageError
 
 if TYPE_CHECKING:
-    from unikernel.launch import RunOptions
+    from unikernel.options import RunOptions
     from unikernel.uhyve import Tap
 
 FORMATS = ("img", "kernel+initrd", "qcow2")
@@ -276,7 +276,7 @@ def _run(options: argparse.Namespace) -> int:
 def _run_options(options: argparse.Namespace, memory: int) -> RunOptions:
     """`memory` is what the machine has where none is asked for, in bytes."""
     from unikernel import control
-    from unikernel.launch import RunOptions
+    from unikernel.options import RunOptions
 
     return RunOptions(
         memory=options.memory or memory,

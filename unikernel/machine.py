@@ -38,8 +38,7 @@ ADDRESSES: Mapping[str, str] = {
     "nameserver": "10.0.2.3",
     "host": "10.0.2.2",
 }
-"""The addresses there, as the boot message has it. See QEMU's manual, "Using the user mode network
-stack"."""
+"""The addresses there, as the boot message has them. See QEMU's manual, "Using the user mode network stack"."""
 
 SHARES_LIMIT = 4
 """Of the eight virtio-mmio devices that a microvm has, disk, network, serial ports and random numbers take four."""
@@ -53,23 +52,6 @@ _KEPT = (_CAP_DAC_OVERRIDE, _CAP_NET_BIND_SERVICE)
 """What a root user's QEMU needs: volumes of other users, ports below 1024. It makes no device nodes."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """A port of the host (an IPv4 address) that leads to a port of the machine."""
-
-    host: str
-    port: int
-    guest: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    @property
-    def rule(self) -> str:
-        """As QEMU has it."""
-        return f"tcp:{self.host}:{self.port}-{GUEST_ADDRESS}:{self.guest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,12 @@ from typing import IO, Any
 
 from slight_py.errors import UsageError
 from unikernel.control import ControlError, Message, from_guest
+from unikernel.events import Failure
 from unikernel.image import Image
-from unikernel.machine import Accel
+from unikernel.machine import Accel, Ram
+from unikernel.options import RunOptions
 from unikernel.qmp import Qmp, QmpError
-from unikernel.vm import Failure, Vm
+from unikernel.vm import Vm
 
 _MAGIC = b"slight-py snapshot 1\n"
 _FOOT = 4096
@@ -59,6 +61,12 @@ class Snapshot:
     """The address that the application asked for, and the port in the machine."""
     size: int = 0
     """Bytes of the file."""
+
+
+def of(image: Image, options: RunOptions, qemu: str, accel: Accel, serving: tuple[str, int] | None) -> Snapshot:
+    """What a snapshot says of the machine of an image, which runs under that version of QEMU."""
+    kernel, root = image.manifest.kernel.sha256, image.manifest.root.sha256
+    return Snapshot(kernel, root, qemu, accel, options.memory, options.cpus, options.channel is not None, serving)
 
 
 def read(path: Path) -> Snapshot:
@@ -129,6 +137,16 @@ def size_text(size: int) -> str:
         if size % unit == 0:
             return f"{size // unit}{letter}"
     return str(size)
+
+
+@contextmanager
+def ram(options: RunOptions) -> Iterator[Ram | None]:
+    """The memory of a machine that is saved, or that goes on; None for any other. Raises UsageError."""
+    if options.snapshot:
+        with memory_for(options.snapshot, options.memory) as path:
+            yield Ram(path, kept=True)
+    else:
+        yield Ram(options.restore, kept=False) if options.restore else None
 
 
 @contextmanager

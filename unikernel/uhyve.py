@@ -23,10 +23,11 @@ from pathlib import Path
 
 from slight_py import cache
 from slight_py.errors import UsageError
-from unikernel import launch, network, volumes
+from unikernel import network, volumes
 from unikernel.control import printable
 from unikernel.image import Image
-from unikernel.launch import RunOptions
+from unikernel.options import RunOptions
+from unikernel.values import allowed
 from unikernel.volumes import Volume
 
 log = logging.getLogger("slight_py")
@@ -61,7 +62,7 @@ async def run(image: Image, options: RunOptions, tap: Tap | None) -> int:
     """
     _check(image, options)
     uhyve = find()
-    values = launch.allowed(image, options)
+    values = allowed(image, options)
     if values or options.env or options.args:
         log.warning("what the image is given is on uhyve's command line, which others on this host can see")
     command = arguments(image, options, values, volumes.check(options.volumes), tap)

@@ -8,13 +8,15 @@ import os
 import socket
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from unikernel import machine
-from unikernel.control import CONTROL, STDERR, STDIN, STDIO, ControlError, Lines, Message, from_guest, printable
-from unikernel.machine import Forward, Machine
+from unikernel.control import CONTROL, STDERR, STDIN, STDIO, ControlError, Lines, from_guest, printable
+from unikernel.events import Broke, Down, Failure, Gone, Said
+from unikernel.forwards import Forward
+from unikernel.machine import Machine
 from unikernel.qmp import Qmp, QmpError
 from unikernel.streams import Console, Input, Output, unread
 
@@ -27,43 +29,11 @@ _UNHANDLED = 1000
 """Events that may wait before no more is read of what the guest says."""
 
 
-class Failure(Exception):
-    """The machine ended, or never came up, and not by the will of its application. One line says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """The guest sent a message."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Broke:
-    """The guest sent what is no message, or what comes out of it can't be written."""
-
-    what: str
-    output: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Down:
-    """The machine was shut down, or reset, by its guest. QEMU is still there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """QEMU has ended."""
-
-
-Event: TypeAlias = Said | Broke | Down | Gone
-
-
 class Vm:
     """One machine, from the start of QEMU to its end."""
 
     def __init__(self, post: asyncio.Queue[Any]) -> None:
-        """What happens is put into `post` as an Event."""
+        """What happens is put into `post` as an event."""
         self._post = post
         self._tasks: list[asyncio.Task[Any]] = []
         self._sockets: dict[str, socket.socket] = {}

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from slight_py.slightfile import Grant
     from unikernel.application import Application
     from unikernel.image import Image
-    from unikernel.launch import RunOptions
     from unikernel.machine import Machine
+    from unikernel.options import RunOptions
 
 OUT_OF_MEMORY = "the machine ran out of memory"
 """What `Flavour.last_words` says where more of it would have helped."""

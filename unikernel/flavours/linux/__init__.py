@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from slight_py.slightfile import Grant
     from unikernel.application import Application
     from unikernel.image import Image
-    from unikernel.launch import RunOptions
     from unikernel.machine import Machine
+    from unikernel.options import RunOptions
 
 _STAYS_HERE = {
     "configs.envvars": "reads this system's environment",

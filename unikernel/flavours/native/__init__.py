@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from slight_py.slightfile import Grant
     from unikernel.application import Application
     from unikernel.image import Image
-    from unikernel.launch import RunOptions
     from unikernel.machine import Machine
+    from unikernel.options import RunOptions
 
 _REDIS = ("keyvalue.redis", "kv.redis")
 _HAS = ("http", "keyvalue.memory", *_REDIS)
