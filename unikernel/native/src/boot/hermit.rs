@@ -30,7 +30,9 @@ pub extern "C" fn start(info: &'static RawBootInfo) -> ! {
     };
     let bootargs = tree.and_then(|tree| tree.find_node("/chosen")?.property("bootargs"));
     let command_line = match &info.platform_info {
-        PlatformInfo::LinuxBootParams { command_line, .. } | PlatformInfo::Multiboot { command_line, .. } => *command_line,
+        PlatformInfo::LinuxBootParams { command_line, .. } | PlatformInfo::Multiboot { command_line, .. } => {
+            *command_line
+        }
         _ => bootargs.as_ref().and_then(|property| text(property.value())),
     };
     run(Loaded {

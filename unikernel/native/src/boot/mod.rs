@@ -64,19 +64,22 @@ const MAX_REGIONS: usize = 32;
 /// Sets the machine up, runs the application, and ends.
 #[cfg(target_os = "none")]
 fn run(loaded: Loaded) -> ! {
-    use crate::{cpu, host, memory};
+    use crate::{cpu, memory};
 
     cpu::init();
     let payload = payload::behind_the_kernel(loaded.regions);
     let end = payload.as_ref().map_or(memory::image_end(), payload::Placed::end);
     memory::init(loaded.regions, end);
     cpu::start(loaded.tsc_khz);
-    let code = host::main(BootInfo {
+    let info = BootInfo {
         command_line: loaded.command_line.into(),
         vmm: loaded.vmm,
         memory: loaded.regions.iter().map(|region| region.end - region.start).sum(),
         wall: loaded.wall,
         payload: payload.map(payload::Placed::into_payload),
-    });
-    cpu::shutdown(code)
+    };
+    #[cfg(feature = "trials")]
+    cpu::shutdown(cpu::trials::main(&info));
+    #[cfg(not(feature = "trials"))]
+    cpu::shutdown(crate::host::main(info))
 }

@@ -53,9 +53,14 @@ impl fmt::Display for PayloadError {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         match self {
             PayloadError::Version(version) => {
-                write!(formatter, "the application is of format {version}, this kernel takes {VERSION}: build the image again")
+                write!(
+                    formatter,
+                    "the application is of format {version}, this kernel takes {VERSION}: build the image again"
+                )
             }
-            PayloadError::Damaged(what) => write!(formatter, "the application is damaged ({what}): build the image again"),
+            PayloadError::Damaged(what) => {
+                write!(formatter, "the application is damaged ({what}): build the image again")
+            }
             PayloadError::CutShort { has, needs } => write!(
                 formatter,
                 "the application takes {needs} bytes and {has} of them are in memory: give the machine more with --memory, \
@@ -114,9 +119,8 @@ mod placed {
         let start = memory::image_end();
         let region = regions.iter().find(|region| (region.start..region.end).contains(&start))?;
         // SAFETY: this is RAM behind the kernel, of the first GiB, which is mapped; nobody writes to it meanwhile.
-        let bytes = unsafe {
-            core::slice::from_raw_parts(start as *const u8, (region.end.min(1 << 30) - start) as usize)
-        };
+        let bytes =
+            unsafe { core::slice::from_raw_parts(start as *const u8, (region.end.min(1 << 30) - start) as usize) };
         match Layout::read(bytes) {
             Ok(layout) => Some(Placed { start, layout: layout? }),
             Err(error) => cpu::give_up_with(format_args!("{error}")),
@@ -189,7 +193,9 @@ mod tests {
 
     #[test]
     fn ranges_outside_of_the_payload_are_refused() {
-        for change in [(24, 0), (24, 4100), (24, u64::MAX), (32, u64::MAX), (32, 0), (40, 8192), (40, 57), (48, 6), (48, 0)] {
+        for change in
+            [(24, 0), (24, 4100), (24, u64::MAX), (32, u64::MAX), (32, 0), (40, 8192), (40, 57), (48, 6), (48, 0)]
+        {
             let result = Layout::read(&payload(&[change]));
             assert!(matches!(result, Err(PayloadError::Damaged(_))), "{change:?}: {result:?}");
         }

@@ -80,7 +80,8 @@ struct SerialWrite {
 struct Shared(UnsafeCell<SerialWrite>);
 // SAFETY: there is one processor, and `write_to_uhyve` keeps interrupts off while it uses this.
 unsafe impl Sync for Shared {}
-static SERIAL_WRITE_PARAMETERS: Shared = Shared(UnsafeCell::new(SerialWrite { address: 0, length: 0, text: [0; CHUNK] }));
+static SERIAL_WRITE_PARAMETERS: Shared =
+    Shared(UnsafeCell::new(SerialWrite { address: 0, length: 0, text: [0; CHUNK] }));
 
 fn write_to_uhyve(text: &[u8]) {
     interrupts::without(|| {

@@ -1,18 +1,84 @@
-//! Interrupts of devices.
+//! Interrupts of devices, which come through the IOAPIC (Intel's 82093AA): the same one in QEMU's microvm and q35, in
+//! Firecracker and in uhyve.
+use core::mem;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-/// Has `handler` called when the device at an input of the IOAPIC has something to say.
-///
-/// The interrupt itself only notes that and silences the line. The handler runs afterwards, where [`handle_pending`] is
-/// called, so it may take locks and memory; it must have the device take its request back (acknowledge), after which
-/// the line is opened again.
-pub fn register(line: u8, handler: fn()) {
-    let _ = (line, handler);
+use super::{apic, vectors};
+use crate::memory;
+
+const IOAPIC: u64 = 0xfec0_0000;
+const SELECT: u64 = 0;
+const WINDOW: u64 = 0x10;
+const REDIRECTIONS: u32 = 0x10;
+
+const LEVEL: u32 = 1 << 15;
+const MASKED: u32 = 1 << 16;
+
+/// How many inputs the IOAPIC has.
+const LINES: u8 = 24;
+
+static MAPPED: AtomicU64 = AtomicU64::new(0);
+static HANDLERS: [AtomicPtr<()>; LINES as usize] = [const { AtomicPtr::new(null_mut()) }; LINES as usize];
+
+/// There is no such input of the IOAPIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoSuchLine;
+
+/// Silences all devices.
+pub(super) fn start() {
+    MAPPED.store(memory::map_device(IOAPIC, 4096).as_ptr() as u64, Ordering::Relaxed);
+    (0..LINES).for_each(mask);
 }
 
-/// Calls the handlers of the devices that have asked for it. The executor does so between tasks, and [`super::clock::idle`].
-pub fn handle_pending() {}
+/// Has `handler` called when the device at an input of the IOAPIC interrupts. `line` is the number that follows the
+/// address in `virtio_mmio.device=`, or the interrupt line in a PCI device's configuration.
+///
+/// The handler runs within the interrupt: it may set atomic variables, and take neither locks nor memory. The line is
+/// silent from then on, until [`open`] is called, which is for after the device has taken its request back. Devices may
+/// say something in between, so their queues are to be looked through after `open`.
+pub fn register(line: u8, handler: fn()) -> Result<(), NoSuchLine> {
+    HANDLERS.get(usize::from(line)).ok_or(NoSuchLine)?.store(handler as *mut (), Ordering::Relaxed);
+    open(line);
+    Ok(())
+}
+
+/// Lets interrupts of this line through again.
+pub fn open(line: u8) {
+    if line < LINES {
+        without(|| {
+            write(line, 1, apic::identifier() << 24);
+            write(line, 0, u32::from(vectors::DEVICES + line) | LEVEL);
+        });
+    }
+}
+
+fn mask(line: u8) {
+    write(line, 0, MASKED);
+}
+
+/// Called by the interrupt of a line.
+pub(super) fn handle(line: u8) {
+    mask(line);
+    let handler = HANDLERS.get(usize::from(line)).map_or(null_mut(), |handler| handler.load(Ordering::Relaxed));
+    if !handler.is_null() {
+        // SAFETY: what isn't null was a `fn()` in `register`.
+        unsafe { mem::transmute::<*mut (), fn()>(handler)() };
+    }
+}
 
 /// Runs a function that no interrupt may come into.
 pub fn without<T>(function: impl FnOnce() -> T) -> T {
     x86_64::instructions::interrupts::without_interrupts(function)
+}
+
+/// Writes half of the 64 bits that say where interrupts of a line go.
+fn write(line: u8, half: u32, value: u32) {
+    let base = MAPPED.load(Ordering::Relaxed);
+    // SAFETY: `start` has mapped the registers. Interrupts are off between the two writes (`without`, or an interrupt),
+    // so they belong together, and come only by vectors that the table of interrupts has.
+    unsafe {
+        ((base + SELECT) as *mut u32).write_volatile(REDIRECTIONS + u32::from(line) * 2 + half);
+        ((base + WINDOW) as *mut u32).write_volatile(value);
+    }
 }

@@ -1,21 +1,35 @@
 //! The processor: descriptor tables, interrupts, ports, clocks, random numbers.
 
+mod apic;
 pub mod clock;
 pub mod console;
+mod exceptions;
+mod features;
 pub mod interrupts;
 pub mod port;
 pub mod random;
+mod segments;
 mod shutdown;
+#[cfg(feature = "trials")]
+pub(crate) mod trials;
+pub(crate) mod unshared;
+mod vectors;
 
-pub use console as serial;
 pub use shutdown::{give_up, give_up_with, shutdown};
 
-/// Makes the processor ready for code that faults and takes memory. To be called once, and first.
-pub fn init() {}
+/// Makes the processor ready: exceptions are told, and what guests' code needs is switched on. To be called once, and first.
+pub fn init() {
+    segments::load();
+    vectors::load();
+    features::enable();
+}
 
-/// Starts clocks and interrupts. `tsc_khz` is the rate of the time stamp counter, where the loader tells it.
+/// Starts interrupts and clocks, when there is memory. `tsc_khz` is the rate of the time stamp counter, where the loader tells it.
 pub fn start(tsc_khz: Option<u32>) {
+    apic::start();
+    interrupts::start();
     clock::start(tsc_khz);
+    x86_64::instructions::interrupts::enable();
 }
 
 /// The exit code of a kernel that panicked, or met an exception of the processor.
@@ -26,7 +40,10 @@ fn panic(info: &core::panic::PanicInfo) -> ! {
     use core::sync::atomic::{AtomicBool, Ordering};
     static PANICKING: AtomicBool = AtomicBool::new(false);
     if !PANICKING.swap(true, Ordering::Relaxed) {
-        console::line(format_args!("panic: {info}"));
+        match info.location() {
+            Some(place) => console::line(format_args!("panic: {} ({}:{})", info.message(), place.file(), place.line())),
+            None => console::line(format_args!("panic: {}", info.message())),
+        }
     }
     shutdown(PANIC_CODE)
 }

@@ -18,7 +18,10 @@ fn number() -> Option<u64> {
     let id = raw_cpuid::CpuId::new();
     let seeds = id.get_extended_feature_info().is_some_and(|info| info.has_rdseed());
     let randoms = id.get_feature_info().is_some_and(|info| info.has_rdrand());
-    (0..TRIES).filter(|_| seeds).find_map(|_| rdseed()).or_else(|| (0..TRIES).filter(|_| randoms).find_map(|_| rdrand()))
+    (0..TRIES)
+        .filter(|_| seeds)
+        .find_map(|_| rdseed())
+        .or_else(|| (0..TRIES).filter(|_| randoms).find_map(|_| rdrand()))
 }
 
 fn rdseed() -> Option<u64> {

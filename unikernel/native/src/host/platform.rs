@@ -77,7 +77,7 @@ mod machine {
     }
 
     pub(super) fn idle(until: Option<Duration>) {
-        cpu::clock::idle(until);
+        cpu::clock::idle(until, crate::host::sync::any_raised);
     }
 
     pub(super) fn console(text: &[u8]) {

@@ -1,7 +1,10 @@
 //! The kernel's heap.
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicU64, Ordering};
-use talc::base::{Talc, binning::{Binning, DefaultBinning}};
+use talc::base::{
+    Talc,
+    binning::{Binning, DefaultBinning},
+};
 use talc::cell::{TalcCell, TalcSyncCell};
 use talc::source::Source;
 

@@ -5,7 +5,7 @@ mod heap;
 mod tls;
 
 #[cfg(target_os = "none")]
-pub use machine::{image_end, init};
+pub use machine::*;
 
 #[cfg(target_os = "none")]
 mod machine {
@@ -20,6 +20,18 @@ mod machine {
     /// The first address behind the kernel: of a page.
     pub fn image_end() -> u64 {
         (&raw const __image_end) as u64
+    }
+
+    pub fn page_fault(_: u64, _: u64) -> bool {
+        false
+    }
+
+    pub fn is_stack_guard(_: u64) -> bool {
+        false
+    }
+
+    pub fn map_device(physical: u64, _: usize) -> core::ptr::NonNull<u8> {
+        core::ptr::NonNull::new(physical as *mut u8).unwrap()
     }
 
     /// Takes the RAM from `used_until` on into use.

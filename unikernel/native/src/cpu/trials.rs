@@ -1,0 +1,81 @@
+//! What the tests of the machine run in place of an application: `trial=NAME` on the command line chooses one.
+//! `tests/unikernel/native/test_machine.py` starts them, and knows what each has to say.
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+
+use super::{clock, console, random};
+use crate::boot::BootInfo;
+use crate::boot::command_line::words;
+
+/// Runs a trial. Returns the exit code.
+pub fn main(info: &BootInfo) -> u8 {
+    let words = words(&info.command_line);
+    let name = words.iter().find_map(|word| word.strip_prefix("trial=")).unwrap_or("");
+    match name {
+        "boot" => boot(info),
+        "clock" => clock(),
+        "random" => numbers(),
+        "panic" => panic!("as was asked for"),
+        "invalid-instruction" => invalid_instruction(),
+        "stack-overflow" => say(format_args!("{}", overflow(1))),
+        "null" => say(format_args!("read {}", read(0))),
+        _ => say(format_args!("no trial {name:?}")),
+    }
+    0
+}
+
+fn say(text: core::fmt::Arguments) {
+    console::line(text);
+}
+
+fn boot(info: &BootInfo) {
+    say(format_args!("{:?} with {} MiB, words {:?}", info.vmm, info.memory >> 20, words(&info.command_line)));
+    say(format_args!("wall {:?}", info.wall.map(|wall| wall.as_secs())));
+}
+
+fn clock() {
+    static TICKS: AtomicU64 = AtomicU64::new(0);
+    clock::on_tick(|| {
+        TICKS.fetch_add(1, Ordering::Relaxed);
+    });
+    let begin = clock::now();
+    while clock::now() < begin + Duration::from_millis(200) {}
+    say(format_args!("ticks of 200 ms: {}", TICKS.load(Ordering::Relaxed)));
+    for milliseconds in [3, 50, 1000] {
+        let (begin, ticks) = (clock::now(), TICKS.load(Ordering::Relaxed));
+        let asked = AtomicU64::new(0);
+        clock::idle(Some(begin + Duration::from_millis(milliseconds)), || {
+            asked.fetch_add(1, Ordering::Relaxed) == u64::MAX
+        });
+        let (took, ticks) = ((clock::now() - begin).as_millis(), TICKS.load(Ordering::Relaxed) - ticks);
+        let woken = asked.load(Ordering::Relaxed) - 1;
+        say(format_args!("idle for {milliseconds} ms: {took} ms, woken {woken} times, {ticks} ticks"));
+    }
+    let begin = clock::now();
+    clock::idle(None, || true);
+    say(format_args!("ready: {} ms", (clock::now() - begin).as_millis()));
+}
+
+fn numbers() {
+    let mut numbers = [[0; 21]; 2];
+    let filled = numbers.iter_mut().all(|numbers| random::fill(numbers));
+    say(format_args!("random: {filled}, the same twice: {}", numbers[0] == numbers[1]));
+}
+
+fn invalid_instruction() {
+    // SAFETY: it ends the machine.
+    unsafe { asm!("ud2") }
+}
+
+fn read(address: usize) -> u8 {
+    // SAFETY: it ends the machine where it is not to be read.
+    unsafe { (address as *const u8).read_volatile() }
+}
+
+/// Calls itself until the stack is full.
+#[allow(unconditional_recursion)]
+fn overflow(depth: u64) -> u64 {
+    let kept = core::hint::black_box([depth; 100]);
+    overflow(depth + 1) + kept[depth as usize % 100]
+}
