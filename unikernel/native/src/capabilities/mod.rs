@@ -1,1 +1,4 @@
 //! What applications ask for: keyvalue, HTTP.
+
+pub mod notices;
+pub mod text;
