@@ -1,4 +1,5 @@
 //! What applications ask for: keyvalue, HTTP.
 
+pub mod keyvalue;
 pub mod notices;
 pub mod text;
