@@ -270,6 +270,14 @@ def _run(options: argparse.Namespace) -> int:
         if options.on_demand:
             raise UsageError("--on-demand takes QEMU, which forwards ports; leave --vmm uhyve out")
         return asyncio.run(uhyve.run(found, run_options, options.tap))
+    if options.on_demand:
+        from unikernel import demand_machine
+
+        return asyncio.run(demand_machine.run(found, run_options, options.idle))
+    if options.on_demand:
+        from unikernel import demand_machine
+
+        return asyncio.run(demand_machine.run(found, run_options, options.idle))
     return asyncio.run(launch.run(found, run_options))
 
 

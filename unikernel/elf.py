@@ -69,6 +69,15 @@ def is_elf(data: bytes) -> bool:
 
 def segments(data: bytes, name: str) -> list[Segment]:
     """The program headers of an ELF file for x86-64. Raises UsageError, with `name`, for all that isn't one."""
+    found = headers(data, name)
+    for each in found:
+        if each.end > len(data):
+            raise UsageError(f"{name}: the ELF file is cut short: it has {len(data)} bytes of at least {each.end}")
+    return found
+
+
+def headers(data: bytes, name: str) -> list[Segment]:
+    """The same of the beginning of a file, which the headers are in. What they stand for may be missing."""
     if not is_elf(data):
         raise UsageError(f"{name}: this is not an ELF file")
     if len(data) < _HEADER.size:
@@ -78,11 +87,7 @@ def segments(data: bytes, name: str) -> list[Segment]:
         raise UsageError(f"{name}: this ELF file is not for x86-64")
     if count and (size != _SEGMENT.size or start + count * size > len(data)):
         raise UsageError(f"{name}: the ELF file is broken or cut short: its program headers are not all there")
-    found = [Segment(*_SEGMENT.unpack_from(data, start + at * size)) for at in range(count)]
-    for each in found:
-        if each.end > len(data):
-            raise UsageError(f"{name}: the ELF file is cut short: it has {len(data)} bytes of at least {each.end}")
-    return found
+    return [Segment(*_SEGMENT.unpack_from(data, start + at * size)) for at in range(count)]
 
 
 def has_pvh_note(data: bytes, name: str) -> bool:

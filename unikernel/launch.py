@@ -6,8 +6,9 @@ import logging
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from slight_py.errors import UsageError
@@ -17,23 +18,41 @@ from unikernel.events import Failure
 from unikernel.image import Image, copy_part
 from unikernel.machine import Machine, Share
 from unikernel.options import RunOptions
-from unikernel.running import Run
+from unikernel.running import Caller, Run
 from unikernel.snapshot import Snapshot
+from unikernel.volumes import Volume
 
 log = logging.getLogger("slight_py")
 
 
-async def run(image: Image, options: RunOptions) -> int:
-    """Boots an image; returns the exit code of its application, and 1 where the machine failed.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found when all that is asked for was checked."""
+
+    qemu: Path
+    saved: Snapshot | None
+    """The snapshot to go on with."""
+    values: Mapping[str, str]
+    """What the image gets of what it leaves out."""
+    volumes: Sequence[Volume]
+
+
+def check(image: Image, options: RunOptions) -> Checked:
+    """Raises UsageError for what the user can put right before anything is booted."""
+    qemu = machine.find()
+    saved = _check(image, options)
+    return Checked(qemu, saved, values.allowed(image, options), volumes.check(options.volumes))
+
+
+async def run(image: Image, options: RunOptions, caller: Caller | None = None) -> int:
+    """Boots an image, for a `caller` or for the user; returns the exit code of its application, and 1 where the machine
+    failed.
 
     Raises UsageError for what the user can put right, such as a port that is taken.
     """
-    qemu = machine.find()
-    saved = _check(image, options)
-    allowed = values.allowed(image, options)
-    checked = volumes.check(options.volumes)
+    checked = check(image, options)
     with ExitStack() as stack:
-        shares = stack.enter_context(volumes.shared(checked))
+        shares = stack.enter_context(volumes.shared(checked.volumes))
         template = Machine(
             image,
             options.memory,
@@ -46,9 +65,9 @@ async def run(image: Image, options: RunOptions) -> int:
             ram=stack.enter_context(snapshot.ram(options)),
             network=image.manifest.needs_network,
         )
-        message = _boot_message(options, allowed, shares)
+        message = _boot_message(options, checked.values, shares)
         try:
-            return await Run(qemu, image, options, template, message, saved).main()
+            return await Run(checked.qemu, image, options, template, message, checked.saved, caller).main()
         except Failure as failure:
             log.error("%s: %s", image.path, failure)
             return 1
@@ -87,8 +106,7 @@ def _check(image: Image, options: RunOptions) -> Snapshot | None:
 def _least_memory(image: Image) -> int:
     """Bytes of memory below which there is no room for the kernel where it is to be loaded."""
     with image.path.open("rb") as file:
-        content = file.read(image.manifest.kernel.size)
-    segments = elf.segments(content, str(image.path))
+        segments = elf.headers(file.read(elf.PAGE), str(image.path))
     return max((segment.physical + segment.memory for segment in segments if segment.type == elf.PT_LOAD), default=0)
 
 

@@ -173,9 +173,8 @@ class OnDemand:
     async def _watch_over(self, machine: Running) -> None:
         """Forgets a machine that has ended by itself."""
         await machine.ended()
-        if self._stopping is None:
-            log.error("the machine has ended; the next client gets a new one")
-            self._booting = None
+        log.error("the machine has ended; the next client gets a new one")
+        self._booting = None
 
     async def _stop_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -184,6 +183,8 @@ class OnDemand:
             self._stopping = asyncio.create_task(self._stop(self._booting.result()))
 
     async def _stop(self, machine: Running) -> None:
+        if self._watch is not None:
+            self._watch.cancel()  # what it looks out for is wanted now
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await machine.stop()

@@ -7,13 +7,13 @@ import logging
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from slight_py.errors import UsageError
 from unikernel import channels, control, endings, forwards, snapshot
 from unikernel.control import Message
 from unikernel.events import Broke, Down, EndedError, Events, Failure, Gone, Hung, Said, Signal
-from unikernel.forwards import Forwards
+from unikernel.forwards import Forward, Forwards
 from unikernel.image import Image
 from unikernel.machine import Machine
 from unikernel.options import RunOptions
@@ -29,13 +29,31 @@ GRACE = 10.0
 """Seconds that a machine has to shut down, after its application has had its time."""
 
 
+class Caller(Protocol):
+    """Who runs an image in place of a user at a terminal: signals and standard input are not the machine's then."""
+
+    def began(self, run: Run) -> None:
+        """A run begins."""
+
+    def serves(self, forward: Forward) -> None:
+        """The application serves at a port, which a port of the host leads to."""
+
+
 class Run:
     """One run of an image: its output is this process's, and so are the signals and the exit code."""
 
     def __init__(
-        self, qemu: Path, image: Image, options: RunOptions, template: Machine, boot: bytes, saved: Snapshot | None
+        self,
+        qemu: Path,
+        image: Image,
+        options: RunOptions,
+        template: Machine,
+        boot: bytes,
+        saved: Snapshot | None,
+        caller: Caller | None = None,
     ) -> None:
         """`boot` is the message that the guest gets, `saved` the snapshot to go on with."""
+        self._caller = caller
         self._image = image
         self._options = options
         self._template = template
@@ -58,10 +76,14 @@ class Run:
 
     async def main(self) -> int:
         """Raises UsageError and Failure."""
-        self._events.catch_signals()
+        if self._caller is None:
+            self._events.catch_signals()
+        else:
+            self._caller.began(self)
         try:
             await self._start()
-            self._vm.open_input()
+            if self._caller is None:
+                self._vm.open_input()
             if self._options.channel is not None:
                 channels.publish(self._options.channel)
             self._pings = Pings(self._vm, self._events)
@@ -76,6 +98,10 @@ class Run:
         finally:
             self._stop_pings()
             await self._vm.end()
+
+    def stop(self) -> None:
+        """Ends the application as SIGTERM would."""
+        self._events.post(Signal(signal.SIGTERM))
 
     async def _start(self) -> None:
         if self._saved is None:
@@ -191,7 +217,10 @@ class Run:
 
     def _say_serving(self, address: str, port: int) -> None:
         for forward in self._forwards.of(address, port):
-            log.info("serving at %s", forward)
+            if self._caller is None:
+                log.info("serving at %s", forward)
+            else:
+                self._caller.serves(forward)
 
     async def _save(self, serving: tuple[str, int] | None) -> None:
         """Takes the snapshot; raises EndedError."""
