@@ -10,10 +10,14 @@ pub const QUOTED: usize = 80;
 /// A guest's text as messages show it: in quotes, and cut after [`QUOTED`] characters. It is what Python's `repr` makes
 /// of it.
 pub fn quote(text: &str) -> String {
-    let cut = shortened(text, QUOTED);
-    let delimiter = if cut.contains('\'') && !cut.contains('"') { '"' } else { '\'' };
+    repr(&shortened(text, QUOTED))
+}
+
+/// A text in quotes, all of it, as Python's `repr` writes it.
+pub fn repr(text: &str) -> String {
+    let delimiter = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut quoted = String::from(delimiter);
-    for character in cut.chars() {
+    for character in text.chars() {
         if character == delimiter || character == '\\' {
             quoted.push('\\');
             quoted.push(character);

@@ -40,7 +40,7 @@ fn bytes_arrive_in_order_and_both_sides_see_the_end() {
         assert_eq!(read_all(&there).await.unwrap(), expected);
         let here = writer.await;
         there.finish().await;
-        assert_eq!(read_all(&here).await.unwrap(), []);
+        assert!(read_all(&here).await.unwrap().is_empty());
     });
 }
 
