@@ -93,8 +93,6 @@ def _check(image: Image, options: RunOptions) -> None:
             f"--memory: under uhyve a machine has a multiple of {STEP >> 20}M, and at least {LEAST >> 20}M; give that "
             "much"
         )
-    if not os.access(KVM, os.R_OK | os.W_OK):
-        raise UsageError(f"--vmm uhyve: {KVM} is missing, or not for you to use; run the image with --vmm qemu")
 
 
 def find() -> Path:
@@ -135,6 +133,19 @@ def _command_line(options: RunOptions, values: Mapping[str, str], tap: Tap | Non
 
 async def _stay(uhyve: Path, arguments: Sequence[str], verbose: bool) -> int:
     """Runs uhyve to its end; returns its exit code. Signals end it."""
+    asked: list[int] = []
+    process: asyncio.subprocess.Process | None = None
+
+    def end(number: int) -> None:
+        asked.append(number)
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
+
+    # Before it starts: a signal that comes at once is not to end this process alone.
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, end, number)
     process = await asyncio.create_subprocess_exec(
         str(uhyve),
         *arguments,
@@ -144,16 +155,8 @@ async def _stay(uhyve: Path, arguments: Sequence[str], verbose: bool) -> int:
         start_new_session=True,
         preexec_fn=_end_with_parent,
     )
-    asked: list[int] = []
-
-    def end(number: int) -> None:
-        asked.append(number)
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, end, number)
+    if asked:
+        process.kill()
     assert process.stderr is not None
     said = b""
     while received := await process.stderr.read(1 << 16):
@@ -175,7 +178,10 @@ def _end_with_parent() -> None:
 
 
 def _why(said: bytes, code: int) -> str:
-    """What uhyve says last, or how it ended."""
+    """Why uhyve made no machine: there is no KVM, which it says in no words of ours, or what it says last, or how it
+    ended."""
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return f"{KVM} is missing, or not for you to use"
     lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
     lines = [line for line in lines if line and not line.startswith(("note:", "thread ", "stack backtrace"))]
     return printable(lines[-1])[:300] if lines else f"it was ended by signal {-code}" if code < 0 else "it panicked"

@@ -1,0 +1,188 @@
+"""`slight-py image run --vmm uhyve`: uhyve's command line, its output and exit code, and what there is not under it.
+
+A program stands for uhyve here, which says what it was called with: no image boots under the KVM of every machine.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slight_py.errors import UsageError
+from tests.command import Done, environment, scratch, slight_py
+from tests.guests import example, slightfile
+from tests.unikernel import native_kernels
+from unikernel import build, flavours, image, uhyve
+from unikernel.image import Image
+from unikernel.options import RunOptions
+from unikernel.uhyve import Tap
+from unikernel.volumes import Volume
+
+SECONDS = 60.0
+OPTIONS = RunOptions(memory=64 << 20)
+
+
+@pytest.fixture(scope="module")
+def built() -> Image:
+    """An image that asks for a value."""
+    path = scratch() / "for-uhyve.img"
+    kernel = native_kernels.write(scratch() / "kernel-for-uhyve")
+    build.build(
+        example("keyvalue-demo-c"), slightfile("keyvalue-demo-c", "redis"), path,
+        flavour=flavours.named("native"), kernel=kernel,
+    )  # fmt: skip
+    return image.read(path)
+
+
+def with_uhyve(folder: Path, script: str) -> dict[str, str]:
+    """An environment whose uhyve is a shell script."""
+    program = folder / "uhyve"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}", "REDIS_ADDRESS": "redis://h"}
+
+
+def run(built: Image, *words: str, env: dict[str, str]) -> Done:
+    given = ("--net", "--pass", "REDIS_ADDRESS", *words)
+    return slight_py("image", "run", built.path, "--vmm", "uhyve", *given, env=env, seconds=SECONDS)
+
+
+# What uhyve is called with.
+
+
+def test_the_command_line_has_memory_files_and_what_the_image_is_given(built: Image) -> None:
+    options = replace(OPTIONS, env={"GREETING": "good day"}, args=("one two", "three"))
+    mapped = [Volume(Path("/tmp/data.csv"), Path("/files/data.csv"), False, True)]  # type: ignore[arg-type]
+    words = uhyve.arguments(built, options, {"REDIS_ADDRESS": "redis://h"}, mapped, None)
+    at = words.index(str(built.path))
+    assert words[:at] == [
+        *("--config", "/dev/null", "--memory-size", "64MiB", "--file-mapping", "/tmp/data.csv:/files/data.csv"),
+    ]
+    # The kernel gets the words joined by blanks, and takes them apart as a shell does.
+    line = shlex.split(" ".join(words[at + 1 :]))
+    assert line == ["REDIS_ADDRESS=redis://h", "SLIGHT_ENV_GREETING=good day", "SLIGHT_ARGS='one two' three"]
+    assert shlex.split(line[-1].removeprefix("SLIGHT_ARGS=")) == ["one two", "three"]
+
+
+def test_a_tap_device_comes_with_the_machines_address(built: Image) -> None:
+    tap = Tap("tap7", ipaddress.IPv4Interface("172.16.0.2/20"), ipaddress.IPv4Address("172.16.0.1"))
+    words = uhyve.arguments(built, OPTIONS, {}, [], tap)
+    assert words[words.index("--net") + 1] == "tap:tap7"
+    assert words[-1] == "ip=172.16.0.2::172.16.0.1:255.255.240.0::eth0:off"
+
+
+def test_without_an_address_the_machine_asks_for_one(built: Image) -> None:
+    words = uhyve.arguments(built, OPTIONS, {}, [], Tap("tap7"))
+    assert words[-1] == str(built.path)
+
+
+# What comes of it.
+
+
+def test_output_and_exit_code_are_uhyves(built: Image, tmp_path: Path) -> None:
+    done = run(built, "--env", "A=b", env=with_uhyve(tmp_path, 'echo "called with $*"; exit 7'))
+    assert done.code == 7
+    assert f"{built.path} REDIS_ADDRESS=redis://h SLIGHT_ENV_A=b" in done.out
+    assert "what the image is given is on uhyve's command line, which others on this host can see" in done.err
+
+
+def test_a_uhyve_that_panics_is_a_failure(built: Image, tmp_path: Path) -> None:
+    script = "echo \"thread 'main' panicked at vm.rs:1:\" >&2; echo 'Error: no such thing' >&2; exit 101"
+    done = run(built, env=with_uhyve(tmp_path, script))
+    assert done.code == 1
+    assert re.search(r"uhyve: .+; --vmm qemu boots the image as well", done.err)
+
+
+def test_what_uhyve_says_last_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uhyve, "KVM", tmp_path)
+    said = b"thread 'main' panicked at vm.rs:1:\nError: no such \x1b[2J thing\nnote: run with `RUST_BACKTRACE=1`\n"
+    assert uhyve._why(said, 101) == r"Error: no such \x1b[2J thing"
+    assert uhyve._why(b"", -9) == "it was ended by signal 9"
+
+
+def test_an_application_may_end_with_the_code_of_a_panic(built: Image, tmp_path: Path) -> None:
+    done = run(built, env=with_uhyve(tmp_path, "exit 101"))
+    assert done.code == 101
+
+
+def test_a_signal_ends_it(built: Image, tmp_path: Path) -> None:
+    env = with_uhyve(tmp_path, "echo up; exec sleep 60")
+    words = [sys.executable, "-m", "slight_py", "image", "run", built.path, "--vmm", "uhyve", "--net"]
+    with subprocess.Popen(
+        [*words, "--pass", "REDIS_ADDRESS"], env=environment(**env), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        begin = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 128 + signal.SIGTERM
+        assert time.monotonic() - begin < 30
+
+
+def test_where_there_is_none_the_command_to_install_it_is_named(built: Image, tmp_path: Path) -> None:
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path),
+        "REDIS_ADDRESS": "redis://h",
+    }
+    done = run(built, env=env)
+    assert done.code == 2
+    assert "uhyve is not installed; install it: cargo install uhyve" in done.err
+
+
+def test_where_there_is_no_kvm_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uhyve, "KVM", tmp_path / "kvm")
+    assert uhyve._why(b"thread 'main' panicked at lib.rs:1:\nError(2)", 101) == (
+        f"{tmp_path}/kvm is missing, or not for you to use"
+    )
+
+
+# What there is not.
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["-p", "8080:3000"], "-p: uhyve forwards no ports"),
+        (["--snapshot", "file"], "--snapshot: uhyve takes no snapshots"),
+        (["--restore", "file"], "--restore: uhyve takes no snapshots"),
+        (["--accel", "tcg"], "--accel tcg: uhyve emulates no processor"),
+        (["--memory", "15M"], "--memory: under uhyve a machine has a multiple of 2M, and at least 16M"),
+        (["--cpus", "2"], "--cpus: a native image uses one processor"),
+        (["--on-demand", "-p", "1:1"], "--on-demand takes QEMU"),
+    ],
+)
+def test_what_there_is_not_is_refused(built: Image, tmp_path: Path, words: list[str], why: str) -> None:
+    done = run(built, *words, env=with_uhyve(tmp_path, "exit 0"))
+    assert done.code == 2
+    assert why in done.err
+
+
+def test_a_tap_device_is_for_uhyve(built: Image) -> None:
+    done = slight_py("image", "run", built.path, "--tap", "tap0", seconds=SECONDS)
+    assert done.code == 2
+    assert "--tap is for --vmm uhyve" in done.err
+
+
+@pytest.mark.parametrize("text", ["", "tap0:1.2.3.4/24", "tap0:1.2.3.4/40:1.2.3.1", "tap0:host/24:1.2.3.1"])
+def test_a_tap_device_that_is_none_is_refused(built: Image, text: str) -> None:
+    done = slight_py("image", "run", built.path, "--vmm", "uhyve", "--tap", text, seconds=SECONDS)
+    assert done.code == 2
+    assert "is not NAME or NAME:ADDRESS/BITS:GATEWAY" in done.err
+
+
+def test_a_linux_image_is_refused(built: Image, tmp_path: Path) -> None:
+    linux = replace(built, manifest=replace(built.manifest, flavour="linux"))
+    with pytest.raises(UsageError, match="--vmm uhyve boots native images, and this is one of Linux"):
+        uhyve._check(linux, OPTIONS)
