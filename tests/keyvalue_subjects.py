@@ -23,6 +23,7 @@ from capabilities.keyvalue.redis import RedisBackend
 from tests.azurite_server import AzuriteServer
 from tests.dapr_server import DaprServer
 from tests.moto_server import MotoServer
+from tests.native_keyvalue import native_stores
 from tests.redis_server import RedisServer
 
 KEYS = [
@@ -158,6 +159,11 @@ def dapr_server() -> Iterator[DaprServer]:
 ANY_NAME = ["memory", "remote memory", "filesystem", "redis"]
 """Those where any text is the name of a store."""
 
+SERVICES = ["dynamodb", "azblob", "dapr"]
+
+NATIVE = ["native memory", "native redis"]
+"""Those of the native machine. Any text is the name of a store there, too."""
+
 _numbers = itertools.count()
 
 
@@ -171,13 +177,24 @@ def subject(kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypat
         case "filesystem":
             return Subject(lambda: closing(FilesystemBackend({"DIRECTORY": str(tmp_path / "stores")})))
         case "redis":
-            server: RedisServer = request.getfixturevalue("redis_server")
-            server.cli("FLUSHALL")
-            return Subject(lambda: closing(RedisBackend({"REDIS_ADDRESS": server.address})))
+            address = emptied(request).address
+            return Subject(lambda: closing(RedisBackend({"REDIS_ADDRESS": address})))
+        case "native memory":
+            return Subject(lambda: native_stores("memory"))
+        case "native redis":
+            address = emptied(request).address
+            return Subject(lambda: native_stores("redis", address))
     monkeypatch.setattr(dynamodb, "SCAN_ITEMS", 50)
     monkeypatch.setattr(azblob, "LIST_BLOBS", 50)
     monkeypatch.setattr(dapr, "PAGE_KEYS", 50)
     return service(kind, request, f"-{next(_numbers)}")
+
+
+def emptied(request: pytest.FixtureRequest) -> RedisServer:
+    """A Redis without data."""
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.cli("FLUSHALL")
+    return server
 
 
 def service(kind: str, request: pytest.FixtureRequest, suffix: str) -> Subject:
@@ -228,6 +245,6 @@ def plain(name: str) -> str:
     return name if len(name) > KEY_LIMIT else name.replace(" ", "-")
 
 
-@pytest.fixture(params=[*ANY_NAME, "dynamodb", "azblob", "dapr"])
+@pytest.fixture(params=[*ANY_NAME, *SERVICES])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)

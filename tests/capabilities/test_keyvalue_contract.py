@@ -1,4 +1,7 @@
-"""What every key/value backend does alike, through `keyvalue` and through `kv`, the interface's form of 2022."""
+"""What every key/value backend does alike, through `keyvalue` and through `kv`, the interface's form of 2022.
+
+The stores of the native machine are among them: a guest can't tell which kind of machine it runs on.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from capabilities.bindings.kv import Kv
 from capabilities.bindings.types import ErrorErrorWithDescription
 from capabilities.keyvalue import KEY_LIMIT, VALUE_LIMIT
 from capabilities.keyvalue.host import KeyvalueStores, KvStores
-from tests.keyvalue_subjects import ANY_NAME, Subject
+from tests.keyvalue_subjects import ANY_NAME, NATIVE, SERVICES, Subject
 
 
 @dataclass(slots=True)
@@ -45,6 +48,11 @@ class Stores:
 
 
 Scenario = Callable[[Stores], Awaitable[None]]
+
+
+@pytest.fixture(params=[*ANY_NAME, *SERVICES, *NATIVE])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(params=["keyvalue", "kv"])
@@ -210,7 +218,7 @@ def test_a_key_past_the_limit_is_invalid(run: Run) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("kind", ANY_NAME)
+@pytest.mark.parametrize("kind", [*ANY_NAME, *NATIVE])
 def test_the_longest_name_is_a_name(run: Run) -> None:
     async def scenario(stores: Stores) -> None:
         store = await stores.open("n" * KEY_LIMIT)
