@@ -23,9 +23,6 @@ pub use timers::{sleep, sleep_until};
 /// A spawned task: a future of what it returns. Dropping it cancels the task; `.detach()` lets it run on.
 pub type Task<T> = async_task::Task<T>;
 
-/// How many tasks run before timers and devices are looked at again.
-const TURN: usize = 64;
-
 /// The time limit is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
@@ -51,7 +48,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
         {
             return result;
         }
-        tasks.run(TURN);
+        tasks.run();
         sync::wake_signalled();
         let next = tasks.timers.wake(platform::now());
         if !tasks.ready() && !main.woken.load(Ordering::Acquire) {
@@ -82,6 +79,20 @@ pub async fn yield_now() {
         }
         yielded = true;
         context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Gives all tasks that are ready a turn, and then one of those that wait here at a time: for guests that compute, of
+/// which there may be many, while whatever else there is to do waits for one of them at most.
+pub async fn give_way() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if core::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        Loop::current().wake_later(context.waker().clone());
         Poll::Pending
     })
     .await;

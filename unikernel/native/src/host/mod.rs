@@ -1,10 +1,16 @@
 //! What runs the application: tasks and timers, the control channel, wasmtime, WASI, instances.
 #![deny(unsafe_code)]
 
+pub mod engine;
 pub mod executor;
+pub mod guest;
+mod input;
+mod log;
+mod output;
 pub mod platform;
 mod random;
 pub mod sync;
+pub mod wasi;
 
 /// Runs the application. Returns the exit code.
 pub fn main(info: crate::boot::BootInfo) -> u8 {

@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "none")]
 mod heap;
+pub mod modules;
 mod tls;
 
 #[cfg(target_os = "none")]

@@ -1,6 +1,7 @@
 //! The tasks that are ready to run.
 
 use alloc::collections::VecDeque;
+use core::task::Waker;
 
 use async_task::Runnable;
 
@@ -10,6 +11,8 @@ use super::timers::Timers;
 /// One event loop: its ready tasks, and its timers.
 pub(super) struct Loop {
     runnables: Mutex<VecDeque<Runnable>>,
+    /// Those that gave way to others.
+    later: Mutex<VecDeque<Waker>>,
     pub(super) timers: Timers,
     #[cfg(feature = "std")]
     thread: std::thread::Thread,
@@ -22,14 +25,23 @@ impl Loop {
     }
 
     pub(super) fn ready(&self) -> bool {
-        !self.runnables.lock().is_empty()
+        !self.runnables.lock().is_empty() || !self.later.lock().is_empty()
     }
 
-    /// Runs ready tasks, so many at most.
-    pub(super) fn run(&self, most: usize) {
-        for _ in 0..most {
-            let Some(runnable) = self.runnables.lock().pop_front() else { return };
+    pub(super) fn wake_later(&self, waker: Waker) {
+        self.later.lock().push_back(waker);
+    }
+
+    /// Runs those tasks once that are ready now, and then one of those that gave way.
+    pub(super) fn run(&self) {
+        let count = self.runnables.lock().len();
+        for _ in 0..count {
+            let Some(runnable) = self.runnables.lock().pop_front() else { break };
             runnable.run();
+        }
+        let later = self.later.lock().pop_front();
+        if let Some(waker) = later {
+            waker.wake();
         }
     }
 }
@@ -38,7 +50,7 @@ impl Loop {
 impl Loop {
     /// The only one.
     pub(super) fn current() -> &'static Loop {
-        static LOOP: Loop = Loop { runnables: Mutex::new(VecDeque::new()), timers: Timers::new() };
+        static LOOP: Loop = Loop { runnables: Mutex::new(VecDeque::new()), later: Mutex::new(VecDeque::new()), timers: Timers::new() };
         &LOOP
     }
 
@@ -53,6 +65,7 @@ impl Loop {
         std::thread_local! {
             static LOOP: &'static Loop = std::boxed::Box::leak(std::boxed::Box::new(Loop {
                 runnables: Mutex::new(VecDeque::new()),
+                later: Mutex::new(VecDeque::new()),
                 timers: Timers::new(),
                 thread: std::thread::current(),
             }));

@@ -1,0 +1,87 @@
+//! What a module imports, and what answers: what the slightfile grants, WASI, and nothing else.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use wasmtime::{Engine, Linker, Module, Result};
+
+use super::super::wasi;
+use super::data::Data;
+use crate::bindings::http_server::{self, HttpRouterError};
+use crate::bindings::{canonical_abi as abi, keyvalue, kv};
+use crate::capabilities::keyvalue::Stores;
+
+/// What answers the instances of one program.
+#[derive(Default)]
+pub struct Hosts {
+    /// Of the family keyvalue, where that is granted.
+    pub stores: Option<Arc<Stores>>,
+    /// Whether there may be servers.
+    pub serves: bool,
+}
+
+/// Links what a module may import. Instances that answer requests start no servers of their own.
+pub fn linker(engine: &Engine, module: &Module, hosts: &Hosts) -> Result<Linker<Data>> {
+    let mut linker = Linker::new(engine);
+    wasi::add_to_linker(&mut linker)?;
+    if hosts.stores.is_some() {
+        // Linked only where there are stores, so that an import of what isn't granted is refused.
+        keyvalue::add_to_linker(&mut linker, stores)?;
+        kv::add_to_linker(&mut linker, stores)?;
+    }
+    for name in own_resources(module) {
+        // As long as the machine: there is one module, and a name is as long as it likes within that.
+        abi::link_guest_resource(&mut linker, Box::leak(name.into_boxed_str()))?;
+    }
+    Ok(linker)
+}
+
+fn stores(data: &Data) -> Arc<Stores> {
+    data.hosts.stores.clone().expect("stores are linked where there are some")
+}
+
+/// The functions that a module imports and nothing provides, by what it imports them from.
+pub fn missing(module: &Module, linker: &Linker<Data>, store: &mut wasmtime::Store<Data>) -> BTreeMap<String, Vec<String>> {
+    let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for import in module.imports() {
+        if linker.get(&mut *store, import.module(), import.name()).is_err() {
+            missing.entry(import.module().to_string()).or_default().push(import.name().to_string());
+        }
+    }
+    missing
+}
+
+/// The resources that a module defines itself, by what it imports for them, and exports.
+fn own_resources(module: &Module) -> BTreeSet<String> {
+    const OF_OWN: [&str; 3] = ["resource_new_", "resource_get_", "resource_clone_"];
+    let imports = module.imports().filter(|import| import.module() == "canonical_abi");
+    let imported = imports.filter_map(|import| OF_OWN.iter().find_map(|prefix| import.name().strip_prefix(prefix)));
+    let exported = module.exports().filter_map(|export| export.name().strip_prefix("canonical_abi_drop_"));
+    imported.map(String::from).chain(exported.map(String::from)).collect()
+}
+
+/// Answers for the instances that handle requests: those start no servers of their own.
+struct NoServers;
+
+impl http_server::Host for NoServers {
+    async fn router_new(&self) -> Result<core::result::Result<http_server::Router, HttpRouterError>> {
+        let text = "a handler can't start a server; only the program's entry point can";
+        Ok(Err(HttpRouterError::UnexpectedError(text.into())))
+    }
+
+    async fn router_new_with_base(&self, _: String) -> Result<core::result::Result<http_server::Router, HttpRouterError>> {
+        self.router_new().await
+    }
+
+    async fn server_serve(
+        &self,
+        _: String,
+        _: http_server::Router,
+    ) -> Result<core::result::Result<http_server::Server, HttpRouterError>> {
+        Err(abi::Fault(format!("http-server: server::serve: a handler has no routers")).into())
+    }
+}

@@ -1,0 +1,11 @@
+//! Guests: a program, its instances, what answers their imports, what each of them may take, and how they end.
+
+mod data;
+mod ended;
+mod link;
+mod program;
+
+pub use data::{Data, Limits};
+pub use ended::{Ended, Exit};
+pub use link::{Hosts, linker, missing};
+pub use program::{Program, Running};
