@@ -97,6 +97,8 @@ boot_gdt_pointer:
     .quad boot_gdt
 
 .balign 4096
+.global boot_tables
+boot_tables:
 boot_pml4:
     .quad boot_pdpt + 3                                 // present, writable
     .fill 511, 8, 0
@@ -109,6 +111,8 @@ boot_pd:
     .quad page + 0x83                                   // present, writable, of 2 MiB
     .set page, page + 0x200000
     .endr
+.global boot_tables_end
+boot_tables_end:
 
 .section .bss.boot, "aw", @nobits
 .balign 4096

@@ -78,6 +78,7 @@ fn run(loaded: Loaded) -> ! {
         wall: loaded.wall,
         payload: payload.map(payload::Placed::into_payload),
     };
+    memory::add_low_memory(loaded.regions);
     #[cfg(feature = "trials")]
     cpu::shutdown(cpu::trials::main(&info));
     #[cfg(not(feature = "trials"))]

@@ -6,6 +6,7 @@ pub mod console;
 mod exceptions;
 mod features;
 pub mod interrupts;
+mod panic;
 pub mod port;
 pub mod random;
 mod segments;
@@ -34,16 +35,3 @@ pub fn start(tsc_khz: Option<u32>) {
 
 /// The exit code of a kernel that panicked, or met an exception of the processor.
 pub const PANIC_CODE: u8 = 101;
-
-#[panic_handler]
-fn panic(info: &core::panic::PanicInfo) -> ! {
-    use core::sync::atomic::{AtomicBool, Ordering};
-    static PANICKING: AtomicBool = AtomicBool::new(false);
-    if !PANICKING.swap(true, Ordering::Relaxed) {
-        match info.location() {
-            Some(place) => console::line(format_args!("panic: {} ({}:{})", info.message(), place.file(), place.line())),
-            None => console::line(format_args!("panic: {}", info.message())),
-        }
-    }
-    shutdown(PANIC_CODE)
-}

@@ -1,5 +1,7 @@
 //! What the tests of the machine run in place of an application: `trial=NAME` on the command line chooses one.
 //! `tests/unikernel/native/test_machine.py` starts them, and knows what each has to say.
+mod memory;
+
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -19,7 +21,16 @@ pub fn main(info: &BootInfo) -> u8 {
         "panic" => panic!("as was asked for"),
         "invalid-instruction" => invalid_instruction(),
         "stack-overflow" => say(format_args!("{}", overflow(1))),
-        "null" => say(format_args!("read {}", read(0))),
+        "null" => say(format_args!("read {}", memory::read(0))),
+        "write-code" => memory::write_code(),
+        "write-constant" => memory::write_constant(),
+        "execute-constant" => memory::execute_constant(),
+        "execute-heap" => memory::execute_heap(),
+        "publish" => memory::publish(),
+        "stacks" => memory::stacks(),
+        "guard" => memory::guard(),
+        "guests" => memory::guests(),
+        "heap" => memory::heap(),
         _ => say(format_args!("no trial {name:?}")),
     }
     0
@@ -66,11 +77,6 @@ fn numbers() {
 fn invalid_instruction() {
     // SAFETY: it ends the machine.
     unsafe { asm!("ud2") }
-}
-
-fn read(address: usize) -> u8 {
-    // SAFETY: it ends the machine where it is not to be read.
-    unsafe { (address as *const u8).read_volatile() }
 }
 
 /// Calls itself until the stack is full.
