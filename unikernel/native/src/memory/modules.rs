@@ -8,6 +8,13 @@ use wasmtime::{Config, Engine, Module, Result};
 pub fn prepare(config: &mut Config) {
     #[cfg(target_os = "none")]
     {
+        use alloc::sync::Arc;
+
+        use super::{code, guests, stacks};
+
+        config.with_host_stack(Arc::new(stacks::Creator));
+        config.with_host_memory(Arc::new(guests::Creator));
+        config.with_custom_code_memory(Some(Arc::new(code::Publisher)));
         // SAFETY: `has` asks the processor.
         unsafe { config.detect_host_feature(has) };
         // SAFETY: modules are compiled for a processor with SSE4.1 and without FMA (slight_py/ahead.py), which leaves no
