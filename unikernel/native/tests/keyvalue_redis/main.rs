@@ -5,6 +5,7 @@
 mod connections;
 mod data;
 mod errors;
+mod hostile;
 mod server;
 
 use std::sync::Arc;
