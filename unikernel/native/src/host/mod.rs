@@ -1,14 +1,19 @@
 //! What runs the application: tasks and timers, the control channel, wasmtime, WASI, instances.
 #![deny(unsafe_code)]
 
+pub mod application;
+pub mod control;
 pub mod engine;
 pub mod executor;
 pub mod guest;
-mod input;
+pub mod input;
+pub mod launcher;
 mod log;
-mod output;
+pub mod manifest;
+pub mod output;
 pub mod platform;
 mod random;
+mod signals;
 pub mod sync;
 pub mod wasi;
 

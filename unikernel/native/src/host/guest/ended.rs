@@ -20,6 +20,19 @@ impl fmt::Display for Exit {
 
 impl core::error::Error for Exit {}
 
+/// A guest asked for what whoever runs the machine has to put right, such as a port that is taken: what the call returns,
+/// so that the guest gets no further.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake(pub String);
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for Mistake {}
+
 /// Why a guest was ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
@@ -31,6 +44,8 @@ pub enum Ended {
     Fault(String),
     /// It can't be instantiated within the limits, or in this machine.
     Invalid(String),
+    /// It asked for what whoever runs the machine has to put right.
+    Mistake(String),
 }
 
 impl From<Error> for Ended {
@@ -40,6 +55,9 @@ impl From<Error> for Ended {
         }
         if let Some(fault) = error.downcast_ref::<Fault>() {
             return Ended::Fault(one_line(&fault.to_string()));
+        }
+        if let Some(mistake) = error.downcast_ref::<Mistake>() {
+            return Ended::Mistake(mistake.0.clone());
         }
         Ended::Trap(reason(&error))
     }
@@ -60,7 +78,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Ended::Exit(code) => Exit(*code).fmt(formatter),
-            Ended::Trap(reason) | Ended::Fault(reason) | Ended::Invalid(reason) => formatter.write_str(reason),
+            Ended::Trap(reason) | Ended::Fault(reason) | Ended::Invalid(reason) | Ended::Mistake(reason) => formatter.write_str(reason),
         }
     }
 }

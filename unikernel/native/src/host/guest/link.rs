@@ -1,14 +1,13 @@
 //! What a module imports, and what answers: what the slightfile grants, WASI, and nothing else.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use wasmtime::{Engine, Linker, Module, Result};
 
+use super::super::application::Servers;
 use super::super::wasi;
 use super::data::Data;
 use crate::bindings::http_server::{self, HttpRouterError};
@@ -16,12 +15,13 @@ use crate::bindings::{canonical_abi as abi, keyvalue, kv};
 use crate::capabilities::keyvalue::Stores;
 
 /// What answers the instances of one program.
-#[derive(Default)]
 pub struct Hosts {
     /// Of the family keyvalue, where that is granted.
     pub stores: Option<Arc<Stores>>,
-    /// Whether there may be servers.
+    /// Whether the family http is granted.
     pub serves: bool,
+    /// Of the family http, for instances that may start servers.
+    pub servers: Option<Arc<Servers>>,
 }
 
 /// Links what a module may import. Instances that answer requests start no servers of their own.
@@ -32,6 +32,11 @@ pub fn linker(engine: &Engine, module: &Module, hosts: &Hosts) -> Result<Linker<
         // Linked only where there are stores, so that an import of what isn't granted is refused.
         keyvalue::add_to_linker(&mut linker, stores)?;
         kv::add_to_linker(&mut linker, stores)?;
+    }
+    if hosts.servers.is_some() {
+        http_server::add_to_linker(&mut linker, servers)?;
+    } else if hosts.serves {
+        http_server::add_to_linker(&mut linker, |_| Arc::new(NoServers))?;
     }
     for name in own_resources(module) {
         // As long as the machine: there is one module, and a name is as long as it likes within that.
@@ -44,15 +49,8 @@ fn stores(data: &Data) -> Arc<Stores> {
     data.hosts.stores.clone().expect("stores are linked where there are some")
 }
 
-/// The functions that a module imports and nothing provides, by what it imports them from.
-pub fn missing(module: &Module, linker: &Linker<Data>, store: &mut wasmtime::Store<Data>) -> BTreeMap<String, Vec<String>> {
-    let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for import in module.imports() {
-        if linker.get(&mut *store, import.module(), import.name()).is_err() {
-            missing.entry(import.module().to_string()).or_default().push(import.name().to_string());
-        }
-    }
-    missing
+fn servers(data: &Data) -> Arc<Servers> {
+    data.hosts.servers.clone().expect("servers are linked where there are some")
 }
 
 /// The resources that a module defines itself, by what it imports for them, and exports.
@@ -82,6 +80,6 @@ impl http_server::Host for NoServers {
         _: String,
         _: http_server::Router,
     ) -> Result<core::result::Result<http_server::Server, HttpRouterError>> {
-        Err(abi::Fault(format!("http-server: server::serve: a handler has no routers")).into())
+        Err(abi::Fault("http-server: server::serve: a handler has no routers".into()).into())
     }
 }

@@ -6,6 +6,6 @@ mod link;
 mod program;
 
 pub use data::{Data, Limits};
-pub use ended::{Ended, Exit};
-pub use link::{Hosts, linker, missing};
+pub use ended::{Ended, Exit, Mistake};
+pub use link::{Hosts, linker};
 pub use program::{Program, Running};

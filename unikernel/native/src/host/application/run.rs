@@ -1,0 +1,85 @@
+//! An application from its entry point to its end.
+
+use alloc::format;
+use alloc::vec;
+use core::pin::pin;
+
+use futures_util::future::{Either, select};
+
+use super::super::control::{Phase, Said};
+use super::super::guest::Ended;
+use super::super::log;
+use super::super::signals::Signals;
+use super::{Application, Mistakes};
+use crate::capabilities::text::printable;
+
+/// Codes of what signals end are this and the signal's number, as with a shell.
+const BY_SIGNAL: u8 = 128;
+
+/// Characters of what an `on-server-init` says that are shown.
+const SHOWN: usize = 1000;
+
+/// Runs the application until it has ended and its servers have; returns the exit code, or mistakes.
+///
+/// SIGINT and SIGTERM end it: servers finish the requests under way first, unless a second signal comes. The code is 0
+/// then where it served, and what the signal means where it didn't.
+pub async fn run(application: &Application, signals: &Signals) -> Result<u8, Mistakes> {
+    let to_the_end = pin!(until_end(application, signals));
+    match select(to_the_end, pin!(signals.second())).await {
+        Either::Left((code, _)) => code,
+        Either::Right(_) => Ok(BY_SIGNAL + signals.first().await),
+    }
+}
+
+async fn until_end(application: &Application, signals: &Signals) -> Result<u8, Mistakes> {
+    application.launcher.say(&Said::Phase(Phase::Entered));
+    let guest = pin!(guest(application));
+    let code = match select(guest, pin!(signals.first())).await {
+        Either::Left((code, _)) => Some(code?),
+        Either::Right(_) => None,
+    };
+    let served = application.servers.is_serving();
+    if code == Some(0) && served {
+        signals.first().await;
+    }
+    application.servers.stop_all().await;
+    match code {
+        Some(code) => Ok(code),
+        None if served => Ok(0),
+        None => Ok(BY_SIGNAL + signals.first().await),
+    }
+}
+
+/// Runs the entry point; the exit code that its outcome means.
+///
+/// The program has ended when what it printed is out, however long its reader takes: as where it had waited for each
+/// write, and as it may in all it does. A signal ends it before that.
+async fn guest(application: &Application) -> Result<u8, Mistakes> {
+    let Application { name, streams, .. } = application;
+    let code = match outcome(application).await {
+        Ok(code) | Err(Ended::Exit(code)) => code,
+        Err(Ended::Trap(reason)) => {
+            log::error(&format!("{name}: the guest trapped: {reason}"));
+            1
+        }
+        Err(Ended::Fault(fault)) => {
+            log::error(&format!("{name}: the guest broke the binary interface: {fault}"));
+            1
+        }
+        Err(Ended::Invalid(error)) => return Err(vec![format!("{name}: it can't be run: {error}")]),
+        Err(Ended::Mistake(text)) => return Err(vec![format!("{name}: {text}")]),
+    };
+    if code != 0 && streams.stdout.printed() + streams.stderr.printed() == 0 && !log::complained() {
+        log::error(&format!("{name} ended with code {code} and said nothing"));
+    }
+    streams.stdout.out().await;
+    streams.stderr.out().await;
+    Ok(code)
+}
+
+async fn outcome(application: &Application) -> Result<u8, Ended> {
+    let mut running = application.program.instantiate().await?;
+    let name = &application.name;
+    let failed = |text: &str| log::error(&format!("{name}: on-server-init failed: {}", printable(text, SHOWN)));
+    application.entry.enter(&mut running, failed).await
+}

@@ -1,0 +1,137 @@
+//! `app.json`: what an image says of its application. `unikernel/manifest.py` writes it.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::Deserialize;
+
+/// What of it the machine goes by.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Manifest {
+    /// The version of slight-py that built the image.
+    pub slight_py: String,
+    /// The version of wasmtime that compiled the module.
+    pub wasmtime: String,
+    pub app: App,
+    /// The slightfile's name, for messages.
+    pub slightfile: Option<String>,
+    pub grants: Vec<Grant>,
+    /// Whether it listens or connects.
+    pub needs_network: bool,
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct App {
+    pub name: String,
+    /// The function where it begins.
+    pub entry: String,
+}
+
+/// An entry of the slightfile.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Grant {
+    pub resource: String,
+    pub family: String,
+    pub name: String,
+    /// Where the slightfile has it; 0 where there is none.
+    pub line: u64,
+    pub configs: BTreeMap<String, Config>,
+}
+
+/// A value of a grant's configuration.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Config {
+    Value(String),
+    /// It is handed over at the start under this name.
+    From(String),
+}
+
+impl Manifest {
+    /// Fails with a line that says what to do.
+    pub fn read(json: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(json)
+            .map_err(|error| format!("the image's app.json can't be read: {error}; build the image again"))
+    }
+
+    /// Where the slightfile has a grant, as messages begin.
+    pub fn place(&self, grant: &Grant) -> String {
+        match &self.slightfile {
+            Some(name) if grant.line > 0 => format!("{name}:{}: ", grant.line),
+            _ => String::new(),
+        }
+    }
+
+    /// The configuration of each grant with the values that are handed over; or a line for each that is missing.
+    pub fn configs(
+        &self,
+        values: &BTreeMap<String, String>,
+    ) -> Result<Vec<BTreeMap<String, String>>, Vec<String>> {
+        let mut missing = Vec::new();
+        let mut all = Vec::new();
+        for grant in &self.grants {
+            let mut found = BTreeMap::new();
+            for (key, config) in &grant.configs {
+                let value = match config {
+                    Config::Value(value) => Some(value),
+                    Config::From(source) => values.get(source).or_else(|| {
+                        missing.push(format!(
+                            "{}{}: the value of {key} is handed over at the start, and '{source}' is not; set it",
+                            self.place(grant),
+                            grant.resource
+                        ));
+                        None
+                    }),
+                };
+                if let Some(value) = value {
+                    found.insert(key.clone(), value.clone());
+                }
+            }
+            all.push(found);
+        }
+        if missing.is_empty() { Ok(all) } else { Err(missing) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{
+        "flavour": "native", "slight_py": "1.0", "python": null, "wasmtime": "50.0.1", "cpu": "portable",
+        "app": {"name": "app.wasm", "sha256": "00", "size": 8, "entry": "_start", "serves": false},
+        "slightfile": "slightfile.toml", "specversion": "0.2",
+        "grants": [{
+            "resource": "keyvalue.redis", "family": "keyvalue", "name": "store", "line": 3,
+            "configs": {"REDIS_ADDRESS": {"from": "ADDRESS"}, "OTHER": {"value": "here"}}, "allow": null
+        }],
+        "packages": {}, "needs_network": true
+    }"#;
+
+    #[test]
+    fn values_that_are_handed_over_complete_the_configuration() {
+        let manifest = Manifest::read(JSON.as_bytes()).unwrap();
+        let values = [("ADDRESS".into(), "redis://db".into())].into();
+        let configs = manifest.configs(&values).unwrap();
+        let wanted = [("OTHER".into(), "here".into()), ("REDIS_ADDRESS".into(), "redis://db".into())];
+        assert_eq!(configs, [BTreeMap::from(wanted)]);
+    }
+
+    #[test]
+    fn a_value_that_is_missing_is_named_with_its_place() {
+        let manifest = Manifest::read(JSON.as_bytes()).unwrap();
+        let line = "slightfile.toml:3: keyvalue.redis: the value of REDIS_ADDRESS is handed over at the start, and \
+                    'ADDRESS' is not; set it";
+        assert_eq!(manifest.configs(&BTreeMap::new()), Err([String::from(line)].into()));
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_refused_in_one_line() {
+        for json in ["", "[]", "{}", &JSON.replace("\"value\"", "\"other\""), &JSON.replace("_start\"", "")] {
+            let line = Manifest::read(json.as_bytes()).unwrap_err();
+            assert!(line.starts_with("the image's app.json can't be read: ") && !line.contains('\n'), "{line}");
+        }
+    }
+}
