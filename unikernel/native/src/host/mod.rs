@@ -14,14 +14,8 @@ pub mod output;
 pub mod platform;
 mod random;
 mod signals;
+mod start;
 pub mod sync;
 pub mod wasi;
 
-/// Runs the application. Returns the exit code.
-pub fn main(info: crate::boot::BootInfo) -> u8 {
-    if info.payload.is_none() {
-        platform::console(b"slight-machine: this kernel has no application: slight-py image build puts one behind it\n");
-        return 2;
-    }
-    0
-}
+pub use start::main;

@@ -3,10 +3,15 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use futures_util::future::join_all;
 
 use crate::bindings::canonical_abi;
 use crate::bindings::http_server::{self, HostRouter, HostServer, HttpRouterError};
 use crate::capabilities::text::repr;
+use crate::host::guest::Mistake;
+use crate::host::sync::Mutex;
 use crate::net::TcpListener;
 
 use super::routes::{RouteMethod, RouteTable};
@@ -20,12 +25,27 @@ pub struct HttpHost<H, L> {
     settings: Settings,
     /// Told about every server that has begun to listen.
     serving: fn(&H, address: &str, port: u16),
+    servers: Servers<H, L>,
 }
+
+/// Those that have begun and not stopped.
+type Servers<H, L> = Arc<Mutex<Vec<Arc<Server<H, L>>>>>;
 
 impl<H: Handler, L: Log> HttpHost<H, L> {
     /// `serving` is called with the address that a guest gave, and the port that is listened on.
     pub fn new(handler: Arc<H>, log: Arc<L>, settings: Settings, serving: fn(&H, &str, u16)) -> Self {
-        HttpHost { handler, log, settings, serving }
+        HttpHost { handler, log, settings, serving, servers: Arc::default() }
+    }
+
+    /// Whether there is a server that hasn't been stopped.
+    pub fn is_serving(&self) -> bool {
+        !self.servers.lock().is_empty()
+    }
+
+    /// Stops all servers: they finish the requests under way, within the drain timeout.
+    pub async fn stop_all(&self) {
+        let servers = core::mem::take(&mut *self.servers.lock());
+        join_all(servers.iter().map(Server::stop)).await;
     }
 
     fn router(&self, table: RouteTable) -> http_server::Router {
@@ -66,13 +86,14 @@ impl<H: Handler, L: Log> http_server::Host for HttpHost<H, L> {
         };
         // To go on without the server that it asked for is of no use to a guest.
         let listener = TcpListener::bind(port)
-            .map_err(|error| canonical_abi::Fault(format!("can't listen on {address}: {error}")))?;
+            .map_err(|error| Mistake(format!("can't listen on {address}: {error}")))?;
         let port = listener.port();
         let (handler, log) = (self.handler.clone(), self.log.clone());
         let server = Server::start(listener, &router.table, handler, log, self.settings.clone());
         Ok(server.map(|server| {
+            self.servers.lock().push(server.clone());
             (self.serving)(&self.handler, &address, port);
-            http_server::Server::new(Running(server))
+            http_server::Server::new(Running { server, servers: self.servers.clone() })
         }))
     }
 }
@@ -110,11 +131,15 @@ impl<H: Handler> HostRouter for Router<H> {
 }
 
 /// The resource `server`.
-struct Running<H, L>(Arc<Server<H, L>>);
+struct Running<H, L> {
+    server: Arc<Server<H, L>>,
+    servers: Servers<H, L>,
+}
 
 impl<H: Handler, L: Log> HostServer for Running<H, L> {
     async fn stop(&self) -> Answer<()> {
-        self.0.stop().await;
+        self.server.stop().await;
+        self.servers.lock().retain(|server| !Arc::ptr_eq(server, &self.server));
         Ok(Ok(()))
     }
 }

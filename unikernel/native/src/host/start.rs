@@ -1,0 +1,151 @@
+//! From a machine that is set up to the application at work, and to the exit code.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::application::{self, Application, Mistakes, Parts, Streams};
+use super::control::{self, Boot, Phase, Said};
+use super::executor::{self, spawn, timeout};
+use super::input::{Input, Source};
+use super::launcher::{self, Launcher, Pending, Port, Reader};
+use super::manifest::Manifest;
+use super::output::{Console, Output};
+use super::signals::Signals;
+use super::{engine, log, platform};
+use crate::boot::{BootInfo, Payload};
+use crate::capabilities::notices;
+
+/// Exit codes: of mistakes that the user can put right, and of everything else.
+const MISTAKE: u8 = 2;
+const FAILED: u8 = 1;
+
+/// How long the last words may take to be written, and the launcher to fetch them.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// Channels to the launcher, by their names.
+pub type Ports = BTreeMap<String, Arc<dyn Port>>;
+
+/// Runs the application. Returns the exit code.
+pub fn main(info: BootInfo) -> u8 {
+    executor::block_on(run(info))
+}
+
+async fn run(mut info: BootInfo) -> u8 {
+    let began = platform::now();
+    if let Some(wall) = info.wall {
+        platform::set_wall(wall);
+    }
+    let Some(payload) = info.payload.take() else {
+        log::line("slight-machine: this kernel has no application: slight-py image build puts one behind it");
+        return MISTAKE;
+    };
+    let ports = Ports::new();
+    let streams = streams(&ports);
+    let control = ports.get(control::CONTROL).cloned();
+    let launcher = Launcher::new(control.clone());
+    let signals = Arc::new(Signals::default());
+    launcher.say(&Said::Hello { at: began.as_secs_f64() });
+    launcher.say(&Said::Phase(Phase::Imported));
+    let code = match start(info, payload, control, &launcher, &signals, &streams).await {
+        Ok(application) => application::run(&application, &signals).await.unwrap_or_else(|mistakes| {
+            launcher.say(&Said::Errors(&mistakes));
+            MISTAKE
+        }),
+        Err((code, lines)) => {
+            launcher.say(&Said::Errors(&lines));
+            code
+        }
+    };
+    let _ = timeout(FLUSH, async {
+        streams.stdout.out().await;
+        streams.stderr.out().await;
+        launcher.say(&Said::Exit(code));
+        launcher.out().await;
+    })
+    .await;
+    code
+}
+
+/// An exit code and what there is to say of it, a line each.
+type Failure = (u8, Vec<String>);
+
+fn mistakes(lines: Mistakes) -> Failure {
+    (MISTAKE, lines)
+}
+
+fn failed(line: String) -> Failure {
+    (FAILED, vec![line])
+}
+
+async fn start(
+    info: BootInfo,
+    payload: Payload,
+    control: Option<Arc<dyn Port>>,
+    launcher: &Arc<Launcher>,
+    signals: &Arc<Signals>,
+    streams: &Streams,
+) -> Result<Application, Failure> {
+    let manifest = Manifest::read(payload.manifest).map_err(failed)?;
+    let boot = told(&info, control, launcher, signals).await?;
+    let engine = engine::engine().map_err(|error| failed(alloc::format!("the engine can't be made: {error}")))?;
+    engine::start_clock(&engine);
+    let module = application::load(&engine, &manifest.app.name, payload.module).map_err(failed)?;
+    launcher.say(&Said::Phase(Phase::Loaded));
+    let parts = Parts {
+        manifest,
+        boot,
+        module,
+        streams: streams.clone(),
+        directories: Vec::new(),
+        launcher: launcher.clone(),
+        memory: info.memory,
+    };
+    Application::new(parts).map_err(mistakes)
+}
+
+/// What the launcher says, or else the command line, put into effect as far as it concerns the machine.
+async fn told(
+    info: &BootInfo,
+    control: Option<Arc<dyn Port>>,
+    launcher: &Arc<Launcher>,
+    signals: &Arc<Signals>,
+) -> Result<Boot, Failure> {
+    let Some(port) = control else {
+        return Ok(launcher::from_command_line(&info.command_line));
+    };
+    let mut reader = Reader::new(port);
+    let boot = reader.boot().await.map_err(failed)?;
+    platform::set_wall(boot.time);
+    platform::add_entropy(&boot.seed);
+    spawn(reader.obey(launcher.clone(), signals.clone())).detach();
+    Ok(boot)
+}
+
+/// Standard streams: on the launcher's ports, or else on the console.
+fn streams(ports: &Ports) -> Streams {
+    let output = |name| {
+        let output = Arc::new(Output::default());
+        match ports.get(name).cloned() {
+            Some(port) => spawn(output.clone().pump(port)).detach(),
+            None => spawn(output.clone().pump(Console)).detach(),
+        }
+        output
+    };
+    let (stdout, stderr) = (output(control::STDIO), output(control::STDERR));
+    log::redirect(stderr.clone());
+    notices::redirect(log::warning);
+    let stdin = ports.get(control::STDIN).cloned().map(|port| Arc::new(Input::new(FromPort(port))));
+    Streams { stdin, stdout, stderr }
+}
+
+struct FromPort(Arc<dyn Port>);
+
+impl Source for FromPort {
+    fn read<'a>(&'a self, into: &'a mut [u8]) -> Pending<'a, Option<usize>> {
+        alloc::boxed::Box::pin(async { Some(self.0.read(into).await) })
+    }
+}
