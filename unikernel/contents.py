@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from capabilities import registry
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant
-from unikernel import bytecode, closure, elf, network, rootfs
+from unikernel import bytecode, closure, elf, rootfs
 from unikernel.application import REDIS, Application
 from unikernel.closure import Module
+from unikernel.guest import network
 from unikernel.manifest import AppManifest, app_json
 from unikernel.rootfs import Directory, File, Link, Tree
 
@@ -29,7 +30,7 @@ LIBRARY = f"usr/lib/python{sys.version_info.major}.{sys.version_info.minor}"
 """Where the modules lie. It must be below /usr: Python, asked where its library is, doesn't look in the root."""
 
 INIT = """#!/usr/bin/python3 -IS
-from unikernel.init import main
+from unikernel.guest.init import main
 
 main()
 """
@@ -204,7 +205,8 @@ def modules_of(application: Application) -> closure.Closure:
 
 
 def _roots(application: Application) -> Iterator[str]:
-    yield from ("unikernel.init", "unikernel.guest" if application.facts else "unikernel.service")
+    guest = "application" if application.facts else "functions"
+    yield from ("unikernel.guest.init", "unikernel.guest.work", f"unikernel.guest.{guest}")
     if application.interfaces is not None:
         yield from ("slight_py.component.running", *application.interfaces)
     for grant in application.slightfile.grants:
@@ -233,9 +235,9 @@ def _cuts(application: Application) -> dict[str, str]:
     if application.facts is None or not application.facts.serves:
         cuts |= _HTTP_CUTS
     if application.facts:
-        cuts["unikernel.service"] = "the function service, which an application is not"
+        cuts["unikernel.guest.functions"] = "the function service, which an application is not"
     else:
-        cuts |= dict.fromkeys(("slight_py.linker", "slight_py.runner", "slight_py.slightfile"), "an application")
+        cuts["unikernel.guest.application"] = "an application, which the function service is not"
     if application.foreign:
         # What the code of others needs, it needs.
         for name in ("_hashlib", "_ssl", "email", "http.client", "importlib.metadata", "importlib.resources", "ssl"):

@@ -23,8 +23,9 @@ from pathlib import Path
 
 from slight_py import cache
 from slight_py.errors import UsageError
-from unikernel import network, volumes
+from unikernel import volumes
 from unikernel.control import printable
+from unikernel.guest import network
 from unikernel.image import Image
 from unikernel.options import RunOptions
 from unikernel.values import allowed

@@ -25,7 +25,8 @@ from slight_py.errors import UsageError
 from tests.command import COMMAND, Done, environment, running, scratch, slight_py
 from tests.component.test_own_capabilities import follow_the_document
 from tests.guests import EXAMPLES, example, slightfile
-from unikernel import application, build, elf, image, inspection, network
+from unikernel import application, build, elf, image, inspection
+from unikernel.guest import network
 from unikernel.manifest import Config, to_json
 
 SECONDS = 120.0
@@ -152,8 +153,11 @@ for path in files + mappings:
 print("h\xf6st".encode("idna"), sys.executable)
 """
     for built, modules in (
-        (memory, "unikernel.init, unikernel.guest, slight_py.runner, capabilities.keyvalue.host"),
-        (server, "unikernel.guest, slight_py.runner, capabilities.http.server, redis.asyncio, ssl, _ssl, aiohttp"),
+        (memory, "unikernel.guest.init, unikernel.guest.work, slight_py.runner, capabilities.keyvalue.host"),
+        (
+            server,
+            "unikernel.guest.application, capabilities.http.server, redis.asyncio, ssl, _ssl, aiohttp",
+        ),
     ):
         loader = elf.needed(built.root / "usr/bin/python3").interpreter
         assert loader is not None
@@ -236,7 +240,7 @@ def test_without_an_app_an_image_is_a_function_service(kernel: Path, tmp_path: P
     path = tmp_path / "service.img"
     built = Built(path, tmp_path / "root", run(kernel, "-o", path))
     assert built.manifest.app is None
-    assert built.has("unikernel.service")
+    assert built.has("unikernel.guest.service")
     assert not built.has("aiohttp")
     assert "app/module.cwasm" not in built.names
 

@@ -11,7 +11,8 @@ import pytest
 from capabilities.permissions import Rule
 from slight_py import slightfile
 from tests.unikernel.test_image import MANIFEST
-from unikernel import application, guest
+from unikernel import application
+from unikernel.guest.grants import granted
 from unikernel.manifest import Manifest, app_from_json, app_json, from_json, to_json
 
 SLIGHTFILE = """\
@@ -53,7 +54,7 @@ def manifest(tmp_path: Path) -> Manifest:
 
 def test_an_image_allows_its_module_what_the_slightfile_allows_it_and_no_more(manifest: Manifest) -> None:
     assert from_json(to_json(manifest)) == manifest
-    found = guest._slightfile(app_from_json(app_json(manifest)), {})
+    found = granted(Path("/app"), app_from_json(app_json(manifest)), {})
     assert found.module == "app.wasm"
     assert {grant.name: grant.allow for grant in found.grants} == {
         "shop": (Rule((), {"publish": ("orders.*",), "subscribe": ("news",)}),),

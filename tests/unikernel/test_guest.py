@@ -29,9 +29,10 @@ from slight_py.wasi import WasiSettings
 from tests import wat
 from tests.command import ROOT, build_guest, guest, scratch, slight_py
 from tests.unikernel.fake_guest import make_manifest
-from unikernel import build, control, image, machine, service
-from unikernel import guest as runtime
+from unikernel import build, control, image, machine
 from unikernel.control import CONTROL, STDERR, STDIN, STDIO, Message
+from unikernel.guest import application, functions, service, work
+from unikernel.guest.grants import granted
 from unikernel.manifest import Config, Cpu, Grant
 
 SECONDS = 60.0
@@ -129,7 +130,7 @@ def server() -> image.Image:
 
 
 @cache
-def functions() -> image.Image:
+def function_service() -> image.Image:
     return built(None)
 
 
@@ -341,7 +342,7 @@ def test_a_function_service_serves_one_client_after_the_other() -> None:
             '(func (export "process_data") (param i32) (result i32) (local.get 0)))'
         )
     )
-    with booted(functions(), control.COMMAND, control.DATA) as found:
+    with booted(function_service(), control.COMMAND, control.DATA) as found:
         found.boot(channel=True)
         command, data = found.ends[control.COMMAND].makefile("rwb"), found.ends[control.DATA]
         command.write(b"MODULE %d\n" % len(wasm) + wasm)
@@ -365,7 +366,7 @@ def waiting(opened: socket.socket) -> bool:
 
 
 def test_a_function_service_without_a_channel_says_what_to_do() -> None:
-    with booted(functions()) as found:
+    with booted(function_service()) as found:
         found.boot()
         errors, last = found.until("exit")[-2:]
     assert last.value == 2
@@ -415,7 +416,7 @@ def test_too_little_memory_is_named_as_such(memory: str) -> None:
 
 
 def test_init_runs_as_process_1_alone() -> None:
-    code = f"import sys; sys.path.append({str(ROOT)!r}); from unikernel.init import main; main()"
+    code = f"import sys; sys.path.append({str(ROOT)!r}); from unikernel.guest.init import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stderr) == (2, "slight-py: error: this is for process 1 of a virtual machine alone\n")
 
@@ -427,12 +428,12 @@ def test_every_missing_value_is_named() -> None:
     )
     manifest = replace(make_manifest(grants=grants), slightfile="s.toml")
     with pytest.raises(UsageError) as error:
-        runtime._slightfile(manifest, {"TWO": "redis://x"})
+        granted(Path("/app"), manifest, {"TWO": "redis://x"})
     assert [line.partition(" the value")[0] for line in error.value.lines] == [
         "s.toml:3: keyvalue.redis:", "s.toml:9: keyvalue.redis:"
     ]  # fmt: skip
     values = {"ONE": "redis://1", "TWO": "redis://2", "THREE": "redis://3"}
-    slightfile = runtime._slightfile(manifest, values)
+    slightfile = granted(Path("/app"), manifest, values)
     assert [grant.configs["REDIS_ADDRESS"] for grant in slightfile.grants] == list(values.values())
 
 
@@ -440,26 +441,20 @@ def test_every_missing_value_is_named() -> None:
     ("content", "why"),
     [(b"{}", "the manifest has no 'flavour'"), (b"\xff", "codec can't decode"), (b"", "Expecting value")],
 )
-def test_an_app_json_that_is_none_is_named(
-    content: bytes, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runtime, "APP", tmp_path)
+def test_an_app_json_that_is_none_is_named(content: bytes, why: str, tmp_path: Path) -> None:
     (tmp_path / "app.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"app\.json can't be read: .*; build the image again") as error:
-        runtime._manifest()
+        work.read_manifest(tmp_path)
     assert why in str(error.value)
 
 
 @pytest.mark.parametrize("cpu", ["native", "portable"])
-def test_a_module_that_this_processor_does_not_run_is_named_with_what_to_do(
-    cpu: Cpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runtime, "APP", tmp_path)
+def test_a_module_that_this_processor_does_not_run_is_named_with_what_to_do(cpu: Cpu, tmp_path: Path) -> None:
     (tmp_path / "module.cwasm").write_bytes(b"for another")
     settings = WasiSettings((), {}, ())
     config = RunConfig(Path("app.wasm"), Slightfile(None, "0.2", ()), settings, Limits(), HttpSettings())
     with pytest.raises(UsageError, match=r"app.wasm: this machine doesn't run it as it was compiled") as error:
-        runtime._load(config, cpu)
+        application.load(config, tmp_path, cpu)
     assert ("; build the image with --cpu portable" in str(error.value)) == (cpu == "native")
 
 
@@ -492,10 +487,10 @@ def test_clients_over_vsock_are_served_with_both_halves_of_their_own(
                 data.sendall(b"x")
                 assert answers.readline() == b"ERROR there is no module yet\n", number
 
-    monkeypatch.setattr(runtime, "_vsock_listener", listen)
+    monkeypatch.setattr(functions, "_vsock_listener", listen)
 
     async def main() -> None:
-        serving = asyncio.create_task(runtime._vsock_clients(service.Settings(wat.engine(Limits(instances=4)), 5.0)))
+        serving = asyncio.create_task(functions.vsock_clients(service.Settings(wat.engine(Limits(instances=4)), 5.0)))
         await asyncio.sleep(0)
         await asyncio.to_thread(talk)
         serving.cancel()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.command import ROOT
-from unikernel import machine, network
+from unikernel import machine
+from unikernel.guest import network
 
 LINE = "console=ttyS0 quiet ip=172.16.0.2::172.16.0.1:255.255.255.252::eth1:off"
 
@@ -57,17 +55,3 @@ def test_a_machine_without_the_device_says_so() -> None:
     found = network.Network("192.0.2.1", "255.255.255.0", "", "", "", "none0")
     with pytest.raises(OSError, match="no network device none0"):
         network.bring_up(found)
-
-
-def test_process_1_imports_it_without_what_is_slow_to_import() -> None:
-    code = (
-        "import unikernel.network; print({'asyncio', 'dataclasses', 'typing', 'socket', 'ipaddress'} & {*sys.modules})"
-    )
-    done = subprocess.run(
-        [sys.executable, "-IS", "-c", f"import sys; sys.path.append({str(ROOT)!r}); {code}"],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=True,
-    )
-    assert done.stdout == "set()\n"

@@ -13,7 +13,7 @@ import pytest
 from slight_py.compilation import CompileLimits
 from slight_py.engine import Limits
 from tests.wat import FOREVER, binary, engine, many_functions, run
-from unikernel import service
+from unikernel.guest import service
 
 USUAL = CompileLimits()
 

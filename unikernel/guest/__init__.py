@@ -1,0 +1,1 @@
+"""What runs in a machine with Linux: process 1, and the application or the function service in it."""
