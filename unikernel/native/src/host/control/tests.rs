@@ -118,7 +118,7 @@ fn what_the_machine_says_is_what_the_vectors_have() {
         (Said::Serving { address: "127.0.0.1:3000", port: 3000 }, Some(half * 3)),
         (Said::Pong(9_007_199_254_740_991), None),
         (Said::Errors(&errors), None),
-        (Said::Exit(255), Some(half * 19_999_999_999)),
+        (Said::Exit(255), Some(Duration::new(9_999_999_999, 500_000_000))),
     ];
     let vectors = vectors();
     let accepted: Vec<Value> = vectors["guest"]["accepted"]
