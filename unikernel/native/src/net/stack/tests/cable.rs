@@ -54,15 +54,29 @@ impl End {
         Arrivals(self.incoming.clone())
     }
 
-    /// Puts a frame onto the cable, whatever it is.
-    pub fn put(&self, frame: Vec<u8>) {
-        self.outgoing.frames.lock().unwrap().push_back(frame);
-        self.outgoing.bell.ring();
+    /// A stranger's hand on the cable, at the same end.
+    pub fn stranger(&self) -> Stranger {
+        Stranger(self.outgoing.clone())
+    }
+
+    fn put(&self, frame: Vec<u8>) {
+        self.stranger().put(frame);
     }
 
     /// What has arrived.
     pub fn take(&self) -> Option<Vec<u8>> {
         self.incoming.frames.lock().unwrap().pop_front()
+    }
+}
+
+/// Whoever else is on the network.
+pub struct Stranger(Arc<Wire>);
+
+impl Stranger {
+    /// Puts a frame onto the cable, whatever it is.
+    pub fn put(&self, frame: Vec<u8>) {
+        self.0.frames.lock().unwrap().push_back(frame);
+        self.0.bell.ring();
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cable;
 mod connections;
+mod strangers;
 
 use super::{NetError, Settings, Sizes, Stack};
 use crate::host::executor::{Task, block_on, sleep, spawn, timeout};
