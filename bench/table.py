@@ -48,6 +48,11 @@ def table(rows: Sequence[Row], corner: str = "what", floor: str = "floor") -> st
     return "\n".join([_line(head), _line(["---"] * len(head)), *(line(row, targets) for row in rows)])
 
 
+def lines_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells as they are."""
+    return "\n".join([_line(head), _line(["---"] * len(head)), *(_line(cells) for cells in rows)])
+
+
 def matrix(corner: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     """A Markdown table of one number for each pair of row and column."""
     numbers = ["---", *["--:"] * len(columns)]

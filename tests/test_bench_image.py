@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from bench.image import FLOOR, archive, plot, sizes_table, time_rows
+from bench.boots import FLOOR, time_rows
+from bench.image import plot
+from bench.images import archive, sizes_table
+from bench.native import Compared, Target, comparison
 from bench.plots import Bar, Group, svg
 from bench.table import Row, table
 
@@ -51,6 +54,30 @@ def test_sizes_are_by_part_with_the_whole_at_the_end() -> None:
     ]
 
 
+def test_both_flavours_are_held_against_a_bound_against_each_other_and_against_the_empty_init() -> None:
+    rows = [
+        Compared("image", "MB", [1.5], [26.0], Target(2.5)),
+        Compared("start", "ms", [90, 100, 130], [3000, 2000, 4000], Target(0.2, "empty"), [300, 400, 500]),
+        Compared("speed", "requests/s", [2000], [1000], Target(3, "linux", least=True)),
+        Compared("request", "thousand", [50], [200]),
+    ]
+    assert [row.met for row in rows] == [True, False, False, None]
+    assert comparison(rows, "tcg").splitlines() == [
+        "| under TCG | native | Linux | empty init | ratio | spread | target |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| image | 1.50 MB | 26.00 |  | 0.06 |  | ✓ ≤ 2.5 MB |",
+        "| start | 100 ms | 3,000 | 400 | 0.25 | ±20%, ±33% | ✗ ≤ 0.2 × empty init |",
+        "| speed | 2,000 requests/s | 1,000 |  | 2.00 |  | ✗ ≥ 3 × Linux |",
+        "| request | 50.00 thousand | 200 |  | 0.25 |  |  |",
+    ]
+
+
+def test_a_number_that_is_its_bound_reaches_it() -> None:
+    assert Compared("speed", "requests/s", [3000], [1000], Target(3, "linux", least=True)).met
+    assert Compared("start", "ms", [100], [1000], Target(0.5, "empty"), [200]).met
+    assert not Compared("start", "ms", [101], [1000], Target(0.5, "empty"), [200]).met
+
+
 def test_bars_are_as_long_as_their_values_in_each_group() -> None:
     groups = [
         Group("Time", "ms", [Bar("a", 1000), Bar("b", 500), Bar("c", 0)]),
@@ -70,9 +97,11 @@ def test_a_plot_says_titles_units_labels_and_numbers_as_they_are() -> None:
 
 def test_an_image_is_plotted_by_its_largest_parts_first() -> None:
     sizes = {"http demo": {"app": 1_000_000, "kernel": 4_000_000, "whole": 5_000_000}}
-    found = texts(plot(sizes, time_rows([{FLOOR: 100, "Python up": 150}]), "tcg"))
+    rows = [*time_rows([{FLOOR: 100, "the guest up": 150}]), Row("the least --memory that serves", "MiB", 68)]
+    found = texts(plot(sizes, rows, "tcg"))
     assert found.index("kernel") < found.index("app")
     assert "150 (1.5 ×)" in found
+    assert "68.00" not in found
     assert any(each and "under TCG" in each for each in found)
 
 

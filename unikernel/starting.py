@@ -80,7 +80,7 @@ class Starter:
         match await self._events.next():
             case Said(Message(kind="hello", value=value)):
                 took = asyncio.get_running_loop().time() - begin
-                log.debug("the guest is up, %.2f s after its kernel began, %.2f s after QEMU", value["at"], took)
+                log.debug("the guest is up, %.3f s after its kernel began, %.3f s after QEMU", value["at"], took)
             case Said():
                 raise Failure("the guest doesn't begin with its hello; it is another version's")
             case Broke(what, output=True):
