@@ -54,7 +54,9 @@ pub fn open(line: u8) {
 }
 
 fn mask(line: u8) {
-    write(line, 0, MASKED);
+    // All else stays as it is when the line is open: one that waits for edges doesn't notice the end of a level, and the
+    // end of the interrupt is told to lines of its vector.
+    write(line, 0, u32::from(vectors::DEVICES + line) | LEVEL | MASKED);
 }
 
 /// Called by the interrupt of a line.

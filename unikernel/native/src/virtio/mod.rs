@@ -1,1 +1,63 @@
 //! Devices: finding them, network, channels to the launcher, random numbers, files.
+
+#[cfg(target_os = "none")]
+mod device;
+#[cfg(target_os = "none")]
+mod hal;
+#[cfg(target_os = "none")]
+pub mod network;
+#[cfg(target_os = "none")]
+mod pci;
+#[cfg(target_os = "none")]
+mod random;
+#[cfg(target_os = "none")]
+mod ring;
+pub mod words;
+
+#[cfg(target_os = "none")]
+pub use machine::{Devices, start};
+
+#[cfg(target_os = "none")]
+mod machine {
+    use super::device::{self, Device};
+    use super::network::Card;
+    use super::random;
+    use crate::boot::command_line;
+    use crate::host::platform;
+    use crate::net::stack::Link;
+    use alloc::boxed::Box;
+    use alloc::vec::Vec;
+    use virtio_drivers::transport::DeviceType;
+
+    /// The devices of the machine, each ready for use.
+    pub struct Devices {
+        /// The first network card, for `net::start`.
+        pub network: Option<Box<dyn Link>>,
+        sources_of_entropy: Vec<Device>,
+    }
+
+    /// Finds and sets up the devices, which lie where the command line says or else on the PCI bus.
+    pub fn start(line: &str) -> Devices {
+        let mut devices = Devices { network: None, sources_of_entropy: Vec::new() };
+        for mut device in device::find(command_line::words(line).iter()) {
+            match device.kind() {
+                DeviceType::Network if devices.network.is_none() => match Card::new(device) {
+                    Ok(card) => devices.network = Some(Box::new(card)),
+                    Err(_) => platform::console(b"network: the virtio-net device can't be used\n"),
+                },
+                DeviceType::EntropySource => devices.sources_of_entropy.push(device),
+                _ => {}
+            }
+        }
+        devices
+    }
+
+    impl Devices {
+        /// Mixes what the devices for it give into the machine's random numbers. Takes a second for each at most.
+        pub async fn add_entropy(&mut self) {
+            for device in self.sources_of_entropy.drain(..) {
+                random::add_entropy(device).await;
+            }
+        }
+    }
+}

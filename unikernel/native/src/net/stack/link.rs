@@ -36,6 +36,11 @@ impl Frame {
         &mut self.buffer[self.start..self.end]
     }
 
+    /// Where the frame ends in its buffer.
+    pub fn end(&self) -> usize {
+        self.end
+    }
+
     /// The whole buffer, for its next use.
     pub fn into_buffer(self) -> Box<[u8]> {
         self.buffer
@@ -61,6 +66,9 @@ pub trait Link: Send {
 
     /// Sends a frame, at the latest with the next `flush`.
     fn send(&mut self, frame: Frame);
+
+    /// Is called when the link has told of an arrival, before anything is received.
+    fn acknowledge(&mut self) {}
 
     /// Hands over what was sent and recycled, and asks to be told of the next arrival. Gives true where there is one
     /// already.

@@ -29,7 +29,7 @@ use bell::Bell;
 use core::net::IpAddr;
 use core::pin::pin;
 use core::time::Duration;
-use futures_util::future::{pending, select};
+use futures_util::future::{Either, pending, select};
 pub use link::{FRAME, Frame, Link};
 pub use listener::TcpListener;
 pub use sizes::Sizes;
@@ -74,8 +74,13 @@ impl Stack {
                     Next::Event => pending().await,
                 }
             };
-            let (bell, arrival) = (pin!(self.bell.wait()), pin!(arrival()));
-            select(select(bell, arrival), pin!(moment)).await;
+            let (bell, arrival, moment) = (pin!(self.bell.wait()), pin!(arrival()), pin!(moment));
+            let others = select(bell, moment);
+            if let Either::Left(_) = select(arrival, others).await {
+                self.state.lock().device.link.acknowledge();
+                // Whatever arrives, others have their turn.
+                yield_now().await;
+            }
         }
     }
 

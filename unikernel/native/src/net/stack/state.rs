@@ -23,6 +23,8 @@ const LINGER: Duration = Duration::from_secs(10);
 const TIME_WAIT: Duration = Duration::from_millis(100);
 /// How long a link gets whose send queue is full.
 const CONGESTION: Duration = Duration::from_millis(1);
+/// How exact timers are.
+const RESOLUTION: Duration = Duration::from_millis(5);
 /// How often the console is told that there are too many connections.
 const COMPLAINT: Duration = Duration::from_secs(10);
 
@@ -164,11 +166,11 @@ impl State {
         if self.device.flush() || received == BATCH {
             return Next::Now;
         }
-        let mut next =
-            self.interface.poll_at(now, &self.sockets).map(|at| Duration::from_micros(at.total_micros().max(0) as u64));
-        if !self.device.link.can_send() {
-            next = Some(next.map_or(time + CONGESTION, |at| at.max(time + CONGESTION)));
-        }
+        // What was due has been sent. smoltcp names a moment that has passed all the same when it has given up asking
+        // for routers.
+        let soonest = time + if self.device.link.can_send() { RESOLUTION } else { CONGESTION };
+        let next = self.interface.poll_at(now, &self.sockets);
+        let next = next.map(|at| Duration::from_micros(at.total_micros().max(0) as u64).max(soonest));
         let deadlines = [next, end, self.addresses.deadline()];
         match deadlines.into_iter().flatten().min() {
             Some(at) if at <= time => Next::Now,
