@@ -23,6 +23,7 @@ PADDING = (0x00, 0xCC)
 PT_NULL, PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = range(5)
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_RPATH, DT_RUNPATH = 0, 1, 5, 10, 15, 29
 X86_64 = 62
+EI_OSABI, ELFOSABI_STANDALONE = 7, 255
 PHYS32_ENTRY = 18
 """The type of Xen's note that holds where a PVH kernel starts, in 32-bit mode."""
 
@@ -168,6 +169,11 @@ def with_segments(data: bytes, changed: Sequence[Segment]) -> bytes:
     assert len(changed) == count
     table = b"".join(_SEGMENT.pack(*astuple(segment)) for segment in changed)
     return data[:start] + table + data[start + len(table) :]
+
+
+def standalone(data: bytes) -> bytes:
+    """An ELF file that says it is for no operating system, as Hermit's loader expects of a kernel; others don't ask."""
+    return data[:EI_OSABI] + bytes((ELFOSABI_STANDALONE,)) + data[EI_OSABI + 1 :]
 
 
 def pack(data: bytes, name: str) -> bytes:

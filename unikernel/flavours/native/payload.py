@@ -78,7 +78,7 @@ def kernel_for(kernel: bytes, size: int, name: str) -> bytes:
     if address + size > TOP:
         raise UsageError(f"{name}: the application takes {size:,} bytes, and there are not as many below 4 GiB")
     found[spare[0]] = Segment(PT_LOAD, _READABLE, offset, address, address, size, size, PAGE)
-    return elf.with_segments(stripped, found).ljust(offset, b"\0")
+    return elf.with_segments(elf.standalone(stripped), found).ljust(offset, b"\0")
 
 
 def _up(size: int) -> int:
