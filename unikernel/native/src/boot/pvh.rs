@@ -55,5 +55,7 @@ pub extern "C" fn start(info: *const StartInfo) -> ! {
         address => unsafe { CStr::from_ptr(address as *const c_char) },
     };
     let Ok(command_line) = command_line.to_str() else { cpu::give_up("the command line is not UTF-8") };
+    #[cfg(feature = "trials")]
+    cpu::trials::enter_if_asked(command_line);
     run(Loaded { command_line, vmm: Vmm::Pvh, regions: &regions[..count], tsc_khz: None, wall: None })
 }

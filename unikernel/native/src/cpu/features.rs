@@ -2,12 +2,12 @@
 use raw_cpuid::CpuId;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags};
-use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 
 use super::give_up_with;
 
 /// Refuses a processor that lacks what the kernel, or compiled modules (`slight_py/ahead.py` has their flags), need, and
-/// switches on: SSE for modules, no execution of data, no writing to what is read-only, also for the kernel.
+/// switches on: SSE for modules, no execution of data, no writing to what is read-only, also for the kernel. AVX stays
+/// off: modules are compiled without it, so that they run on every machine.
 pub(super) fn enable() {
     let id = CpuId::new();
     let basic = id.get_feature_info();
@@ -32,7 +32,6 @@ pub(super) fn enable() {
     let structured = id.get_extended_feature_info();
     let structured = |has: fn(&raw_cpuid::ExtendedFeatures) -> bool| structured.as_ref().is_some_and(has);
     let mut control = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE;
-    control.set(Cr4Flags::OSXSAVE, basic(|info| info.has_xsave()));
     control.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, structured(|info| info.has_smep()));
     control.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, structured(|info| info.has_smap()));
     control.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, structured(|info| info.has_umip()));
@@ -45,10 +44,5 @@ pub(super) fn enable() {
             flags.insert(Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR | Cr0Flags::WRITE_PROTECT);
         });
         Cr4::update(|flags| flags.insert(control));
-        if basic(|info| info.has_xsave()) {
-            let mut states = XCr0Flags::X87 | XCr0Flags::SSE;
-            states.set(XCr0Flags::AVX, basic(|info| info.has_avx()));
-            XCr0::write(states);
-        }
     }
 }

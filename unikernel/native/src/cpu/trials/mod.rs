@@ -1,14 +1,17 @@
 //! What the tests of the machine run in place of an application: `trial=NAME` on the command line chooses one.
 //! `tests/unikernel/native/test_machine.py` starts them, and knows what each has to say.
+mod hermit;
 mod memory;
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use super::{clock, console, random};
+use super::{clock, console, interrupts, port, random};
 use crate::boot::BootInfo;
 use crate::boot::command_line::words;
+
+pub use hermit::enter_if_asked;
 
 /// Runs a trial. Returns the exit code.
 pub fn main(info: &BootInfo) -> u8 {
@@ -17,6 +20,8 @@ pub fn main(info: &BootInfo) -> u8 {
     match name {
         "boot" => boot(info),
         "clock" => clock(),
+        "floats" => floats(),
+        "device" => device(),
         "random" => numbers(),
         "panic" => panic!("as was asked for"),
         "invalid-instruction" => invalid_instruction(),
@@ -72,6 +77,59 @@ fn numbers() {
     let mut numbers = [[0; 21]; 2];
     let filled = numbers.iter_mut().all(|numbers| random::fill(numbers));
     say(format_args!("random: {filled}, the same twice: {}", numbers[0] == numbers[1]));
+}
+
+/// Registers that guests use and the kernel doesn't are what they were when an interrupt is over.
+fn floats() {
+    static TICKS: AtomicU64 = AtomicU64::new(0);
+    clock::on_tick(|| {
+        TICKS.fetch_add(1, Ordering::Relaxed);
+    });
+    let (mut low, mut high): (u64, u64) = (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
+    // SAFETY: nothing else uses these registers here. 30 ticks or so come meanwhile.
+    unsafe {
+        asm!(
+            "movq xmm0, {low}",
+            "movq xmm15, {high}",
+            "2: dec {count}",
+            "jnz 2b",
+            "movq {low}, xmm0",
+            "movq {high}, xmm15",
+            low = inout(reg) low,
+            high = inout(reg) high,
+            count = inout(reg) 200_000_000u64 => _,
+        );
+    }
+    say(format_args!("{low:016x} {high:016x}, ticks in between: {}", TICKS.load(Ordering::Relaxed) > 0));
+}
+
+/// The serial port interrupts when it can send: once each time its line is opened, for nobody has it take that back.
+fn device() {
+    const LINE: u8 = 4;
+    const INTERRUPT_ENABLE: u16 = console::COM1 + 1;
+    const MODEM_CONTROL: u16 = console::COM1 + 4;
+    const CAN_SEND: u8 = 2;
+    const OUT2: u8 = 8;
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let registered = interrupts::register(LINE, || {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+    });
+    say(format_args!("registered: {registered:?}, line 24: {:?}", interrupts::register(24, || {})));
+    // SAFETY: the port's registers touch no memory.
+    unsafe {
+        port::write_u8(MODEM_CONTROL, OUT2);
+        port::write_u8(INTERRUPT_ENABLE, CAN_SEND);
+    }
+    let count = || COUNT.load(Ordering::Relaxed);
+    let wait = || {
+        let (before, limit) = (count(), clock::now() + Duration::from_millis(200));
+        clock::idle(Some(limit), || count() > before);
+        clock::now() < limit
+    };
+    say(format_args!("the first: {}, another one: {}", count() == 1 || wait(), wait()));
+    let before = count();
+    interrupts::open(LINE);
+    say(format_args!("opened again: {}", count() > before || wait()));
 }
 
 fn invalid_instruction() {
