@@ -1,0 +1,49 @@
+"""The kernel of native images with trials of the machine in an application's place: built once, and booted by QEMU."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from pathlib import Path
+
+from slight_py import cache
+from unikernel.native import SOURCES, toolchain
+
+SECONDS = 60.0
+"""How long a trial may take: seconds, on a machine that has more to do."""
+
+PREFIX = "slight-machine: "
+
+
+@functools.cache
+def kernel() -> Path:
+    """The kernel, built with the crates that the one of images is built with. Raises CalledProcessError with the
+    compiler's messages on standard error."""
+    command, environment = toolchain.obtain(print)
+    target = cache.directory("native-kernel")
+    options = ["--quiet", "--release", "--locked", "--ignore-rust-version", "--target", toolchain.TARGET]
+    subprocess.run(
+        [command, "build", *options, "--target-dir", target, "--features", "trials", "--bin", "slight-machine-trials"],
+        cwd=SOURCES,
+        env=environment,
+        check=True,
+    )
+    return target / toolchain.TARGET / "release" / "slight-machine-trials"
+
+
+def boot(
+    command_line: str, *, board: str = "microvm,acpi=off", memory: str = "16M", processor: str = "max", kernel: Path
+) -> list[str]:
+    """What a machine with this command line writes to its serial port, without what begins each line. Raises
+    AssertionError for one that doesn't end by itself."""
+    command = ["qemu-system-x86_64", "-M", board, "-cpu", processor, "-accel", "tcg", "-m", memory, "-no-reboot"]
+    command += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]
+    command += ["-kernel", str(kernel), "-append", command_line]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise AssertionError(f"{command_line}: the machine goes on; it has said {error.stdout!r}") from None
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.replace("\r", "").splitlines()
+    assert all(line.startswith(PREFIX) for line in lines), lines
+    return [line.removeprefix(PREFIX) for line in lines]

@@ -1,0 +1,193 @@
+"""The native machine itself, under QEMU without KVM: boot, exceptions, memory, clocks and interrupts.
+
+What runs in it is unikernel/native/src/cpu/trials: each trial says what it has seen.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.unikernel import native_trials
+from unikernel import elf
+
+BOARDS = ("microvm,acpi=off", "microvm,acpi=off,pit=off,pic=off,rtc=off", "q35")
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Path:
+    return native_trials.kernel()
+
+
+def run(kernel: Path, trial: str, **how: str) -> list[str]:
+    return native_trials.boot(f"trial={trial}", kernel=kernel, **how)
+
+
+def panic(lines: list[str]) -> str:
+    """The last line, which is a panic's, without that word."""
+    assert lines[-1].startswith("panic: "), lines
+    return lines[-1].removeprefix("panic: ")
+
+
+# Boot.
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_machine_boots_by_pvh_and_knows_its_command_line(kernel: Path, board: str) -> None:
+    lines = native_trials.boot("trial=boot 'a b'", board=board, kernel=kernel)
+    assert lines == ['Pvh with 15 MiB, words ["trial=boot", "a b"]', "wall None"]
+
+
+def test_a_machine_boots_through_hermits_entry_in_the_state_that_uhyve_leaves(kernel: Path) -> None:
+    lines = native_trials.boot("trial=hermit trial=boot 'from a device tree'", kernel=kernel)
+    assert lines == ['Pvh with 16 MiB, words ["trial=boot", "from a device tree"]', "wall None"]
+
+
+def test_a_machine_has_all_its_memory_also_above_4_gib(kernel: Path) -> None:
+    (line,) = [line for line in run(kernel, "boot", memory="5G") if line.startswith("Pvh")]
+    assert line.startswith("Pvh with 5119 MiB")
+
+
+def test_too_little_memory_is_told_with_how_much_there_is(kernel: Path) -> None:
+    assert run(kernel, "boot", memory="1600K") == [
+        "out of memory: the machine has 1599 KiB, and this image needs more to begin with; --memory gives it more"
+    ]
+
+
+def test_a_processor_that_lacks_what_modules_need_is_told(kernel: Path) -> None:
+    (line,) = run(kernel, "boot", processor="qemu64")
+    assert line.startswith("this processor has no SSSE3, which compiled modules and this kernel need")
+
+
+def test_the_file_has_room_for_an_images_header_and_its_application(kernel: Path) -> None:
+    headers = elf.segments(kernel.read_bytes())
+    assert [segment.type for segment in headers].count(elf.PT_NULL) == 1
+    assert 64 + 56 * len(headers) <= 400
+    assert not any(kernel.read_bytes()[400:512])
+
+
+def test_no_part_of_the_file_is_written_and_executed(kernel: Path) -> None:
+    write, execute = 2, 1
+    flags = [segment.flags for segment in elf.segments(kernel.read_bytes()) if segment.type == elf.PT_LOAD]
+    assert flags
+    assert all(flag & (write | execute) != write | execute for flag in flags)
+
+
+# Exceptions.
+
+
+def test_a_panic_is_one_line_with_its_place(kernel: Path) -> None:
+    assert re.fullmatch(r"as was asked for \(src/cpu/trials/mod\.rs:\d+\)", panic(run(kernel, "panic")))
+
+
+def test_an_exception_of_the_processor_is_one_line(kernel: Path) -> None:
+    lines = run(kernel, "invalid-instruction")
+    assert len(lines) == 1
+    pattern = r"invalid instruction \(exception 6\) at 0x[0-9a-f]+, error 0x0, stack 0x[0-9a-f]+"
+    assert re.fullmatch(pattern, panic(lines))
+
+
+@pytest.mark.parametrize("trial", ["stack-overflow", "guard"])
+def test_a_stack_that_overflows_is_called_that(kernel: Path, trial: str) -> None:
+    assert panic(run(kernel, trial)).startswith("stack overflow (exception 14) at 0x")
+
+
+# Memory.
+
+
+@pytest.mark.parametrize(
+    ("trial", "error"),
+    [
+        ("null", "0x0"),  # not there
+        ("write-code", "0x3"),  # there, written to
+        ("write-constant", "0x3"),
+        ("execute-constant", "0x11"),  # there, fetched
+        ("execute-heap", "0x11"),
+        ("publish", "0x3"),
+    ],
+)
+def test_memory_is_used_only_as_it_is_meant(kernel: Path, trial: str, error: str) -> None:
+    """`error` is the processor's: Intel's manual, volume 3, figure 4-12."""
+    assert re.search(rf"^page fault \(exception 14\) .* error {error}, ", panic(run(kernel, trial)))
+
+
+def test_code_can_be_called_when_it_is_published(kernel: Path) -> None:
+    assert run(kernel, "publish")[:2] == ["published code was called", "written to when it was taken back"]
+
+
+def test_a_stack_gets_pages_as_it_grows_and_a_lack_of_memory_is_an_error(kernel: Path) -> None:
+    lines = run(kernel, "stacks")
+    assert lines[0] == "a new stack took 0 KiB, and is zeros: true"  # one was kept
+    assert lines[1] == "all of it takes 616 KiB"  # 640, but for what was kept
+    assert lines[2:4] == ["given back, 0 KiB are kept", "the next one is zeros: true"]
+    assert re.fullmatch(
+        r"\d+ stacks, then: out of memory for a stack: \d+ of the machine's \d+ KiB are free; --memory gives it more",
+        lines[4],
+    )
+    assert lines[5:] == ["more than 100 stacks: true"]
+
+
+def test_a_guests_memory_is_zeros_stays_where_it_is_and_can_lack(kernel: Path) -> None:
+    lines = run(kernel, "guests")
+    assert lines[:3] == [
+        "zeros: true",
+        "grown: at the same address true, kept true, zeros true",
+        "again: at the same address true, zeros true",
+    ]
+    assert lines[3].startswith("growing to 4 GiB: out of memory: an instance grows to 4194304 KiB: ")
+    assert lines[4] == "nothing was lost: true"
+    assert lines[5].startswith("at the end: out of memory: an instance needs 64 KiB: ")
+    assert lines[6:] == ["more than 50: true, as many again: true", "what was kept went to the heap: true"]
+
+
+def test_the_heap_gives_memory_back_and_says_when_there_is_none(kernel: Path) -> None:
+    lines = run(kernel, "heap")
+    assert lines[:3] == [
+        "the heap grew by at least 2000 KB: true",
+        "it kept at most 64 KiB: true",
+        "too much can be asked for: true",
+    ]
+    assert re.fullmatch(
+        r"out of memory: memory allocation of 65536 bytes failed; \d+ of the machine's \d+ KiB are free; "
+        r"--memory gives it more",
+        lines[3],
+    )
+
+
+# Clocks and interrupts.
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_time_passes_ticks_come_and_idling_ends_when_it_should(kernel: Path, board: str) -> None:
+    lines = run(kernel, "clock", board=board)
+    ticks = int(lines[0].removeprefix("ticks of 200 ms: "))
+    assert 5 <= ticks <= 21  # a machine that has more to do gives QEMU fewer
+    for milliseconds, line in zip((3, 50, 1000), lines[1:], strict=False):
+        found = re.fullmatch(rf"idle for {milliseconds} ms: (\d+) ms, woken ([12]) times, 0 ticks", line)
+        assert found, line
+        assert milliseconds <= int(found[1]) < milliseconds + 500
+    assert re.fullmatch(r"ready: \d ms", lines[-1])
+
+
+def test_the_processor_has_random_numbers(kernel: Path) -> None:
+    assert run(kernel, "random") == ["random: true, the same twice: false"]
+
+
+def test_a_processor_without_random_numbers_says_so(kernel: Path) -> None:
+    lines = run(kernel, "random", processor="max,-rdrand,-rdseed")
+    assert lines[0].startswith("random: false")
+
+
+def test_interrupts_leave_the_registers_of_guests_alone(kernel: Path) -> None:
+    assert run(kernel, "floats") == ["0123456789abcdef fedcba9876543210, ticks in between: true"]
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_devices_interrupt_comes_once_each_time_its_line_is_opened(kernel: Path, board: str) -> None:
+    assert run(kernel, "device", board=board) == [
+        "registered: Ok(()), line 24: Err(NoSuchLine)",
+        "the first: true, another one: false",
+        "opened again: true",
+    ]
