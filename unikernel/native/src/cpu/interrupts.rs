@@ -19,11 +19,21 @@ const MASKED: u32 = 1 << 16;
 const LINES: u8 = 24;
 
 static MAPPED: AtomicU64 = AtomicU64::new(0);
-static HANDLERS: [AtomicPtr<()>; LINES as usize] = [const { AtomicPtr::new(null_mut()) }; LINES as usize];
+static HANDLERS: [Handlers; LINES as usize] =
+    [const { [const { AtomicPtr::new(null_mut()) }; SHARED] }; LINES as usize];
 
-/// There is no such input of the IOAPIC.
+/// Those of the devices that share a line.
+type Handlers = [AtomicPtr<()>; SHARED];
+const SHARED: usize = 8;
+
+/// Why no interrupts come from a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoSuchLine;
+pub enum RegisterError {
+    /// There is no such input of the IOAPIC.
+    NoSuchLine,
+    /// More devices share it than are expected.
+    TooManyDevices,
+}
 
 /// Silences all devices.
 pub(super) fn start() {
@@ -37,8 +47,13 @@ pub(super) fn start() {
 /// The handler runs within the interrupt: it may set atomic variables, and take neither locks nor memory. The line is
 /// silent from then on, until [`open`] is called, which is for after the device has taken its request back. Devices may
 /// say something in between, so their queues are to be looked through after `open`.
-pub fn register(line: u8, handler: fn()) -> Result<(), NoSuchLine> {
-    HANDLERS.get(usize::from(line)).ok_or(NoSuchLine)?.store(handler as *mut (), Ordering::Relaxed);
+///
+/// Devices may share a line: all their handlers are called.
+pub fn register(line: u8, handler: fn()) -> Result<(), RegisterError> {
+    let handlers = HANDLERS.get(usize::from(line)).ok_or(RegisterError::NoSuchLine)?;
+    let free = handlers.iter().find(|handler| handler.load(Ordering::Relaxed).is_null());
+    free.ok_or(RegisterError::TooManyDevices)?.store(handler as *mut (), Ordering::Relaxed);
+    without(|| write(line, 1, apic::identifier() << 24));
     open(line);
     Ok(())
 }
@@ -46,10 +61,7 @@ pub fn register(line: u8, handler: fn()) -> Result<(), NoSuchLine> {
 /// Lets interrupts of this line through again.
 pub fn open(line: u8) {
     if line < LINES {
-        without(|| {
-            write(line, 1, apic::identifier() << 24);
-            write(line, 0, u32::from(vectors::DEVICES + line) | LEVEL);
-        });
+        without(|| write(line, 0, u32::from(vectors::DEVICES + line) | LEVEL));
     }
 }
 
@@ -62,10 +74,12 @@ fn mask(line: u8) {
 /// Called by the interrupt of a line.
 pub(super) fn handle(line: u8) {
     mask(line);
-    let handler = HANDLERS.get(usize::from(line)).map_or(null_mut(), |handler| handler.load(Ordering::Relaxed));
-    if !handler.is_null() {
-        // SAFETY: what isn't null was a `fn()` in `register`.
-        unsafe { mem::transmute::<*mut (), fn()>(handler)() };
+    for handler in HANDLERS.get(usize::from(line)).into_iter().flatten() {
+        let handler = handler.load(Ordering::Relaxed);
+        if !handler.is_null() {
+            // SAFETY: what isn't null was a `fn()` in `register`.
+            unsafe { mem::transmute::<*mut (), fn()>(handler)() };
+        }
     }
 }
 
