@@ -50,22 +50,23 @@ def prepare(scratch: Path) -> Path:
     return folder
 
 
+def executed(folder: Path) -> int:
+    """How many instructions the QEMU of that directory has counted, in all its machines since `prepare`."""
+    number: int = struct.unpack("=Q", (folder.parent / "count").read_bytes())[0]
+    return number
+
+
 def counted(path: Path, folder: Path, rounds: int) -> list[Counted]:
     """Counts the requests of an image's machine. `folder` is that of `prepare`."""
     port = free_port()
     environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-    count = folder.parent / "count"
-
-    def executed() -> int:
-        number: int = struct.unpack("=Q", count.read_bytes())[0]
-        return number
 
     def each(path: str, status: int) -> float:
         """Instructions of a request, without what an idle machine would have executed in the same time."""
-        begin, began = executed(), time.monotonic()
+        begin, began = executed(folder), time.monotonic()
         for _ in range(REQUESTS):
             get(connection, path, status)
-        return (executed() - begin - idle * (time.monotonic() - began)) / REQUESTS
+        return (executed(folder) - begin - idle * (time.monotonic() - began)) / REQUESTS
 
     with (
         watched(launcher(path, "tcg", "-p", f"{port}:3000"), 60.0 + 30.0 * rounds, environment) as run,
@@ -75,9 +76,9 @@ def counted(path: Path, folder: Path, rounds: int) -> list[Counted]:
         for kind in (HELLO, NOWHERE):
             for _ in range(WARM_UP):
                 get(connection, *kind)
-        begin = executed()
+        begin = executed(folder)
         time.sleep(1)
-        idle = executed() - begin
+        idle = executed(folder) - begin
         found = []
         for _ in range(rounds):
             request, alone = each(*HELLO), each(*NOWHERE)
