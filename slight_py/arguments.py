@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from slight_py import limits
+from slight_py.limits import Option
 
 if TYPE_CHECKING:
     from slight_py.compilation import CompileLimits
@@ -53,31 +57,25 @@ def add_slightfile(command: argparse.ArgumentParser) -> None:
 
 def add_limits(command: argparse.ArgumentParser) -> None:
     """What bounds a module, wherever it runs."""
-    limits = command.add_argument_group("limits")
-    limits.add_argument(
-        "--max-memory", type=size, default=256 << 20, metavar="SIZE", help="memory of an instance (256M)"
-    )
-    limits.add_argument("--max-body", type=size, default=10 << 20, metavar="SIZE", help="body of a request (10M)")
-    limits.add_argument(
-        "--request-timeout", type=seconds, default=30.0, metavar="SECONDS", help="time of a request (30)"
-    )
-    limits.add_argument("--max-concurrent", type=count, default=1000, metavar="N", help="requests at once (1000)")
-    limits.add_argument(
-        "--drain-timeout", type=seconds, default=30.0, metavar="SECONDS", help="time to finish at the end (30)"
-    )
-    command.add_argument("--access-log", choices=("plain", "json"), help="a line on stderr for each request")
+    _add_options(command.add_argument_group("limits"), limits.RUNNING)
+    command.add_argument(limits.ACCESS_LOG.flag, choices=limits.LOG_FORMS, help=limits.ACCESS_LOG.about)
 
 
 def add_compilation(command: argparse.ArgumentParser) -> None:
     """What bounds the compilation of a module."""
-    limits = command.add_argument_group("limits of a module's compilation")
-    limits.add_argument("--max-module", type=size, default=64 << 20, metavar="SIZE", help="of the module (64M)")
-    limits.add_argument(
-        "--compile-timeout", type=seconds, default=120.0, metavar="SECONDS", help="time that it may take (120)"
-    )
-    limits.add_argument(
-        "--compile-memory", type=size, default=2 << 30, metavar="SIZE", help="memory that it may take (2G)"
-    )
+    _add_options(command.add_argument_group("limits of a module's compilation"), limits.COMPILATION)
+
+
+def _add_options(group: argparse._ArgumentGroup, options: Iterable[Option]) -> None:
+    for option in options:
+        parse, metavar, default = _KINDS[option.kind]
+        group.add_argument(
+            option.flag,
+            type=parse,
+            default=option.default,
+            metavar=metavar,
+            help=f"{option.about} ({default(option.default)})",
+        )
 
 
 def compilation(options: argparse.Namespace) -> CompileLimits:
@@ -123,3 +121,11 @@ def variable(text: str) -> tuple[str, str]:
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+_KINDS: Mapping[str, tuple[Callable[[str], float], str, Callable[[float], str]]] = {
+    limits.SIZE: (size, "SIZE", lambda default: limits.size_text(int(default))),
+    limits.SECONDS: (seconds, "SECONDS", "{:g}".format),
+    limits.COUNT: (count, "N", str),
+}
+"""How the value of an option is read, what it is called, and how the default is said, by the option's kind."""

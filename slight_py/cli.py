@@ -27,6 +27,7 @@ from slight_py.arguments import (
     variable,
 )
 from slight_py.errors import UsageError
+from slight_py.limits import HTTP
 
 if TYPE_CHECKING:
     from slight_py.runner import RunConfig
@@ -420,13 +421,7 @@ def _run_config(options: argparse.Namespace, app: Path, slightfile: Slightfile) 
         slightfile=slightfile,
         wasi=wasi,
         limits=Limits(memory=options.max_memory, instances=options.max_concurrent + 16),
-        http=HttpSettings(
-            max_body=options.max_body,
-            request_timeout=options.request_timeout,
-            max_concurrent=options.max_concurrent,
-            drain_timeout=options.drain_timeout,
-            cors=cors(slightfile),
-        ),
+        http=HttpSettings(**{option.name: getattr(options, option.name) for option in HTTP}, cors=cors(slightfile)),
         workers=options.workers,
         cache=not options.no_cache,
         compilation=compilation(options),

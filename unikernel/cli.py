@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from slight_py import limits
 from slight_py.arguments import (
     Commands,
     add_command,
@@ -150,7 +151,8 @@ def _add_run(commands: Commands) -> None:
     add_limits(command)
     add_compilation(command)
     # The machine has values of its own for these, by what memory it has.
-    command.set_defaults(max_memory=None, max_module=None, compile_memory=None)
+    by_room = (limits.MAX_MEMORY, limits.MAX_MODULE, limits.COMPILE_MEMORY)
+    command.set_defaults(**{option.name: None for option in by_room})
 
 
 def _add_inspect(commands: Commands) -> None:
@@ -283,7 +285,6 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_options(options: argparse.Namespace, memory: int) -> RunOptions:
     """`memory` is what the machine has where none is asked for, in bytes."""
-    from unikernel import control
     from unikernel.options import RunOptions
 
     return RunOptions(
@@ -303,9 +304,9 @@ def _run_options(options: argparse.Namespace, memory: int) -> RunOptions:
         boot_timeout=options.boot_timeout,
         verbose=options.verbose,
         limits={
-            name: value
-            for name in control.OPTIONS
-            if name != "verbose" and (value := getattr(options, name)) is not None
+            option.name: value
+            for option in limits.ALL
+            if option is not limits.VERBOSE and (value := getattr(options, option.name)) is not None
         },
     )
 

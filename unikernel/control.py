@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 
+from slight_py import limits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,19 +33,8 @@ PHASES = ("imported", "loaded", "entered")
 SEED_BYTES = 64
 """Of random data that the launcher gives with `boot` and `resume`."""
 
-OPTIONS = {
-    "max_memory": int,
-    "max_body": int,
-    "request_timeout": float,
-    "max_concurrent": int,
-    "drain_timeout": float,
-    "max_module": int,
-    "compile_timeout": float,
-    "compile_memory": int,
-    "access_log": str,
-    "verbose": bool,
-}
-"""What `boot` may say of the limits, as the command line has them: bytes, seconds, `plain` or `json`."""
+OPTIONS = {option.name: option for option in limits.ALL}
+"""What `boot` may say under `options`."""
 
 
 class ControlError(Exception):
@@ -112,8 +103,8 @@ def boot(
     `values` are those that the slightfile left out, by the name they are taken from; `volumes` a 9p tag, the guest's
     path, and whether it may be written to; `network` the machine's addresses, None where it has them from elsewhere:
     `address` with the bits of its network after a slash, `gateway`, `nameserver`, and `host`, which is what
-    `host.localhost` stands for in the machine; `time` nanoseconds since the epoch; `options` as `OPTIONS`, None for
-    what is not set. Raises ControlError where it is past the limit.
+    `host.localhost` stands for in the machine; `time` nanoseconds since the epoch; `options` what is said of `OPTIONS`,
+    None for what is not. Raises ControlError where it is past the limit.
     """
     return encode(
         "boot",
@@ -274,22 +265,21 @@ def _is_decimal(text: str, most: int) -> bool:
 def _options(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ControlError("the options are not an object")
-    found: dict[str, Any] = {}
-    for name, each in value.items():
-        kind = OPTIONS.get(name)
-        if kind is None:
+    options: dict[str, Any] = {}
+    for name, said in value.items():
+        if name not in OPTIONS:
             raise ControlError(f"there is no option {printable(name)[:40]!r}")
-        if each is None:
+        if said is None:
             continue
         try:
-            found[name] = _OPTION_KINDS[kind](each)
+            options[name] = _OPTION_KINDS[OPTIONS[name].kind](said)
         except ControlError:
             raise ControlError(f"the option {name!r} has a wrong value") from None
-    return found
+    return options
 
 
 def _access_log(value: Any) -> str:
-    if value not in ("plain", "json"):
+    if value not in limits.LOG_FORMS:
         raise ControlError("no form of the access log")
     return str(value)
 
@@ -375,7 +365,13 @@ def _seed(value: Any) -> bytes:
         raise ControlError("the seed is not base64") from None
 
 
-_OPTION_KINDS: dict[type, Callable[[Any], Any]] = {int: _count, float: _seconds, str: _access_log, bool: _flag}
+_OPTION_KINDS: dict[str, Callable[[Any], Any]] = {
+    limits.SIZE: _count,
+    limits.COUNT: _count,
+    limits.SECONDS: _seconds,
+    limits.LOG: _access_log,
+    limits.FLAG: _flag,
+}
 
 _FROM_GUEST: dict[str, Callable[[Any], Any]] = {
     "hello": _hello,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
+from slight_py.limits import size_text
 from unikernel.flavours import OUT_OF_MEMORY
 from unikernel.image import Image
 from unikernel.pings import PATIENCE
-from unikernel.snapshot import size_text
 from unikernel.streams import Console
 
 log = logging.getLogger("slight_py")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slight_py.errors import UsageError
+from slight_py.limits import size_text
 from unikernel import channels, control, elf, forwards, machine, snapshot, values, volumes
 from unikernel.control import ControlError
 from unikernel.events import Failure
@@ -84,7 +85,7 @@ def _check(image: Image, options: RunOptions) -> Snapshot | None:
         raise UsageError("--volume and snapshots exclude each other: QEMU can't save a shared directory; leave one out")
     if options.memory <= (least := _least_memory(image)):
         raise UsageError(
-            f"--memory {snapshot.size_text(options.memory)}: the kernel alone reaches up to {least / 1e6:.0f} MB; "
+            f"--memory {size_text(options.memory)}: the kernel alone reaches up to {least / 1e6:.0f} MB; "
             "give more, as in --memory 128M"
         )
     for host, _, _ in options.ports:

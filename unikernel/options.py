@@ -37,4 +37,4 @@ class RunOptions:
     """Seconds until the runtime in the machine is up."""
     verbose: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
-    """The options of the boot message, but for `verbose`."""
+    """What is said of `slight_py.limits.ALL`, by name, but for `verbose`."""

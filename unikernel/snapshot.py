@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from slight_py.errors import UsageError
+from slight_py.limits import size_text
 from unikernel.control import ControlError, Message, from_guest
 from unikernel.events import Failure
 from unikernel.image import Image
@@ -129,14 +130,6 @@ def check(path: Path, taken: Snapshot, image: Image, memory: int, cpus: int, acc
         errors.append(f"{path}: the snapshot was taken {given}")
     if errors:
         raise UsageError(*errors)
-
-
-def size_text(size: int) -> str:
-    """Bytes as --memory takes them."""
-    for unit, letter in ((1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")):
-        if size % unit == 0:
-            return f"{size // unit}{letter}"
-    return str(size)
 
 
 @contextmanager

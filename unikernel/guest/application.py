@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capabilities.http.settings import HttpSettings
-from slight_py import loop, runner
+from slight_py import limits, loop, runner
 from slight_py.engine import Engine, InvalidModule, Limits
 from slight_py.errors import UsageError
 from slight_py.runner import AnyLoaded, BaseRun, RunConfig
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from capabilities.http.routes import RouteTable
     from capabilities.keyvalue.memory import MemoryStores
     from slight_py.runner import Running
-
-MEMORY, CONCURRENT = 256 << 20, 1000
-"""The limits where the launcher says nothing, those of `slight-py run`."""
 
 ROOM, ROOM_TO_SERVE = 6 << 20, 14 << 20
 """Bytes that the system must be able to give once the application is loaded; the second where it is yet to import the
@@ -66,17 +63,16 @@ def _config(
     options = boot["options"]
     slightfile = granted(folder, manifest, boot["values"])
     # A module that serves no requests has one instance; to make room for more takes time.
-    requests = options.get("max_concurrent", CONCURRENT) if app.serves else 0
-    names = ("max_body", "request_timeout", "max_concurrent", "drain_timeout")
-    http = {name: options[name] for name in names if name in options}
+    requests = limits.MAX_CONCURRENT.of(options) if app.serves else 0
+    http = {option.name: option.of(options) for option in limits.HTTP}
     return RunConfig(
         app=Path(app.name),
         slightfile=slightfile,
         wasi=WasiSettings((app.name, *boot["args"]), boot["env"], tuple(directories)),
-        limits=Limits(memory=options.get("max_memory", MEMORY), instances=requests + 16),
+        limits=Limits(memory=limits.MAX_MEMORY.of(options), instances=requests + 16),
         http=HttpSettings(**http, cors=runner.cors(slightfile)),
-        access_log=options.get("access_log"),
-        verbose=options.get("verbose", False),
+        access_log=limits.ACCESS_LOG.of(options),
+        verbose=limits.VERBOSE.of(options),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from slight_py import loop
+from slight_py import limits, loop
 from slight_py.compilation import CompileLimits
 from slight_py.engine import Engine, InvalidModule, Limits
 from slight_py.errors import UsageError
@@ -20,9 +20,6 @@ from unikernel import control
 from unikernel.guest import memory, orders, ports, service
 from unikernel.guest.launcher import Launcher
 from unikernel.guest.service import Settings
-
-MEMORY, TIMEOUT = 256 << 20, 30.0
-"""The limits where the launcher says nothing, those of `slight-py run`; of memory the most of it."""
 
 PAGE = 1 << 16
 """Bytes of a page of WebAssembly."""
@@ -42,26 +39,27 @@ def serve(launcher: Launcher, has_channel: bool, options: Mapping[str, Any]) -> 
     if not has_channel:
         raise UsageError("the image is a function service, which is reached over a channel; run it with --channel DIR")
     # The other half is for the compilation of the next module, and for what is read and written.
-    most = min(MEMORY, memory.available() // 2 & -PAGE)
+    most = min(limits.MAX_MEMORY.default, memory.available() // 2 & -PAGE)
     try:
-        engine = Engine(Limits(memory=options.get("max_memory", most), instances=4))
+        engine = Engine(Limits(memory=options.get(limits.MAX_MEMORY.name, most), instances=4))
     except InvalidModule as error:
         raise UsageError(str(error)) from None
     memory.check(ROOM)
     gc.freeze()
     clients = port_clients if launcher.file is not None else vsock_clients
-    settings = Settings(engine, options.get("request_timeout", TIMEOUT), lambda: _compilation(options))
+    settings = Settings(engine, limits.REQUEST_TIMEOUT.of(options), lambda: _compilation(options))
     return loop.run(orders.follow(launcher, lambda: _until_signal(clients(settings))))
 
 
 def _compilation(options: Mapping[str, Any]) -> CompileLimits:
     """What the compilation of a module may take of a machine that has as much memory as now."""
     available = memory.available()
-    usual = CompileLimits()
+    size = min(limits.MAX_MODULE.default, available // 8)
+    room = min(limits.COMPILE_MEMORY.default, max(available - COMPILER - ROOM, 0))
     return CompileLimits(
-        options.get("max_module", min(usual.size, available // 8)),
-        options.get("compile_timeout", usual.seconds),
-        options.get("compile_memory", min(usual.memory, max(available - COMPILER - ROOM, 0))),
+        options.get(limits.MAX_MODULE.name, size),
+        limits.COMPILE_TIMEOUT.of(options),
+        options.get(limits.COMPILE_MEMORY.name, room),
     )
 
 

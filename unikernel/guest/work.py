@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slight_py import logs, output
+from slight_py import limits, logs, output
 from slight_py.errors import UsageError
 from unikernel import manifest as manifests
 from unikernel.guest import mounts
@@ -43,7 +43,7 @@ def main(launcher: Launcher, boot: Mapping[str, Any]) -> int:
 
 
 def _main(launcher: Launcher, boot: Mapping[str, Any]) -> int:
-    logs.configure(boot["options"].get("verbose", False))
+    logs.configure(limits.VERBOSE.of(boot["options"]))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     manifest = read_manifest(APP)
     directories = _mount(boot["volumes"], manifest.grants)
