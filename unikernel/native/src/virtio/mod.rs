@@ -1,5 +1,6 @@
 //! Devices: finding them, network, channels to the launcher, random numbers, files.
 
+pub mod console;
 #[cfg(target_os = "none")]
 mod device;
 #[cfg(target_os = "none")]
@@ -19,6 +20,7 @@ pub use machine::{Devices, start};
 
 #[cfg(target_os = "none")]
 mod machine {
+    use super::console::Console;
     use super::device::{self, Device};
     use super::network::Card;
     use super::random;
@@ -33,17 +35,23 @@ mod machine {
     pub struct Devices {
         /// The first network card, for `net::start`.
         pub network: Option<Box<dyn Link>>,
+        /// Channels to the launcher, where it has made some.
+        pub console: Option<Console>,
         sources_of_entropy: Vec<Device>,
     }
 
     /// Finds and sets up the devices, which lie where the command line says or else on the PCI bus.
     pub fn start(line: &str) -> Devices {
-        let mut devices = Devices { network: None, sources_of_entropy: Vec::new() };
+        let mut devices = Devices { network: None, console: None, sources_of_entropy: Vec::new() };
         for mut device in device::find(command_line::words(line).iter()) {
             match device.kind() {
                 DeviceType::Network if devices.network.is_none() => match Card::new(device) {
                     Ok(card) => devices.network = Some(Box::new(card)),
                     Err(_) => platform::console(b"network: the virtio-net device can't be used\n"),
+                },
+                DeviceType::Console if devices.console.is_none() => match Console::new(device) {
+                    Ok(console) => devices.console = Some(console),
+                    Err(_) => platform::console(b"slight-machine: the virtio console can't be used\n"),
                 },
                 DeviceType::EntropySource => devices.sources_of_entropy.push(device),
                 _ => {}
