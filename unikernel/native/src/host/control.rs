@@ -4,6 +4,7 @@
 mod base64;
 mod checks;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -26,12 +27,14 @@ pub const LIMIT: usize = 1 << 20;
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Message {
-    Boot(alloc::boxed::Box<Boot>),
+    #[serde(deserialize_with = "checks::boxed_object")]
+    Boot(Box<Boot>),
     /// SIGINT or SIGTERM, by their numbers.
     #[serde(deserialize_with = "checks::signal")]
     Signal(u8),
     #[serde(deserialize_with = "checks::count")]
     Ping(u64),
+    #[serde(deserialize_with = "checks::object")]
     Resume(Resume),
 }
 
@@ -45,14 +48,16 @@ pub struct Boot {
     /// What the slightfile left out, by the names in the manifest.
     #[serde(deserialize_with = "checks::table")]
     pub values: BTreeMap<String, String>,
+    #[serde(deserialize_with = "checks::objects")]
     pub volumes: Vec<Volume>,
-    #[serde(deserialize_with = "checks::network")]
+    #[serde(deserialize_with = "checks::optional_object")]
     pub network: Option<Network>,
     /// Since 1970.
     #[serde(deserialize_with = "checks::nanoseconds")]
     pub time: Duration,
     #[serde(deserialize_with = "checks::seed")]
     pub seed: Vec<u8>,
+    #[serde(deserialize_with = "checks::object")]
     pub options: Options,
     pub channel: bool,
 }

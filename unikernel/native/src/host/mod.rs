@@ -14,8 +14,10 @@ pub mod output;
 pub mod platform;
 mod random;
 mod signals;
+#[cfg(not(feature = "std"))]
 mod start;
 pub mod sync;
 pub mod wasi;
 
+#[cfg(not(feature = "std"))]
 pub use start::main;

@@ -1,7 +1,8 @@
 //! From a machine that is set up to the application at work, and to the exit code.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -16,8 +17,10 @@ use super::manifest::Manifest;
 use super::output::{Console, Output};
 use super::signals::Signals;
 use super::{engine, log, platform};
-use crate::boot::{BootInfo, Payload};
+use crate::boot::{BootInfo, Payload, command_line};
 use crate::capabilities::notices;
+use crate::net::{self, Settings};
+use crate::virtio::{self, Devices};
 
 /// Exit codes: of mistakes that the user can put right, and of everything else.
 const MISTAKE: u8 = 2;
@@ -43,6 +46,7 @@ async fn run(mut info: BootInfo) -> u8 {
         log::line("slight-machine: this kernel has no application: slight-py image build puts one behind it");
         return MISTAKE;
     };
+    let mut devices = virtio::start(&info.command_line);
     let ports = Ports::new();
     let streams = streams(&ports);
     let control = ports.get(control::CONTROL).cloned();
@@ -50,7 +54,7 @@ async fn run(mut info: BootInfo) -> u8 {
     let signals = Arc::new(Signals::default());
     launcher.say(&Said::Hello { at: began.as_secs_f64() });
     launcher.say(&Said::Phase(Phase::Imported));
-    let code = match start(info, payload, control, &launcher, &signals, &streams).await {
+    let code = match start(info, payload, &mut devices, control, &launcher, &signals, &streams).await {
         Ok(application) => application::run(&application, &signals).await.unwrap_or_else(|mistakes| {
             launcher.say(&Said::Errors(&mistakes));
             MISTAKE
@@ -84,6 +88,7 @@ fn failed(line: String) -> Failure {
 async fn start(
     info: BootInfo,
     payload: Payload,
+    devices: &mut Devices,
     control: Option<Arc<dyn Port>>,
     launcher: &Arc<Launcher>,
     signals: &Arc<Signals>,
@@ -91,10 +96,15 @@ async fn start(
 ) -> Result<Application, Failure> {
     let manifest = Manifest::read(payload.manifest).map_err(failed)?;
     let boot = told(&info, control, launcher, signals).await?;
-    let engine = engine::engine().map_err(|error| failed(alloc::format!("the engine can't be made: {error}")))?;
+    devices.add_entropy().await;
+    if manifest.needs_network {
+        start_network(&info, &boot, devices).map_err(failed)?;
+    }
+    let engine = engine::engine().map_err(|error| failed(format!("the engine can't be made: {error}")))?;
     engine::start_clock(&engine);
     let module = application::load(&engine, &manifest.app.name, payload.module).map_err(failed)?;
     launcher.say(&Said::Phase(Phase::Loaded));
+    let needs_network = manifest.needs_network;
     let parts = Parts {
         manifest,
         boot,
@@ -104,7 +114,33 @@ async fn start(
         launcher: launcher.clone(),
         memory: info.memory,
     };
-    Application::new(parts).map_err(mistakes)
+    let application = Application::new(parts).map_err(mistakes)?;
+    if needs_network {
+        net::ready().await.map_err(|error| failed(format!("the machine has no network: {error}")))?;
+    }
+    Ok(application)
+}
+
+/// Brings the network up, as the launcher says, or else the command line, or else the network itself. It goes on while
+/// the application is made ready.
+fn start_network(info: &BootInfo, boot: &Boot, devices: &mut Devices) -> Result<(), String> {
+    let Some(card) = devices.network.take() else {
+        return Err("the application serves or connects, and the machine has no network device; give it a virtio-net \
+                    device"
+            .into());
+    };
+    let words = command_line::words(&info.command_line);
+    let settings = match (&boot.network, words.iter().find_map(|word| word.strip_prefix("ip="))) {
+        (Some(network), _) => {
+            let [gateway, nameserver, host] =
+                [network.gateway, network.nameserver, network.host].map(|address| address.to_string());
+            Settings::from_launcher(&network.address, &gateway, &nameserver, &host)?
+        }
+        (None, Some(word)) => Settings::from_ip_word(word)?,
+        (None, None) => Settings::default(),
+    };
+    net::start(card, &virtio::network::ARRIVAL, &settings, info.memory);
+    Ok(())
 }
 
 /// What the launcher says, or else the command line, put into effect as far as it concerns the machine.

@@ -1,15 +1,17 @@
 //! What serde doesn't check of a message by itself.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::marker::PhantomData;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-use super::Network;
 use super::base64;
 
 const MAX_COUNT: u64 = (1 << 53) - 1;
@@ -82,9 +84,44 @@ pub fn address<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     if is_address { Ok(text) } else { Err(Error::custom("no address with a network")) }
 }
 
+/// What is written as an object: serde would take a list of its members' values as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        from.deserialize_map(Members(PhantomData)).map(Object)
+    }
+}
+
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Object::deserialize(from).map(|Object(object)| object)
+}
+
+pub fn boxed_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Box<T>, D::Error> {
+    object(from).map(Box::new)
+}
+
 /// Must be there, if only as null.
-pub fn network<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Network>, D::Error> {
-    Option::deserialize(from)
+pub fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(from)?.map(|Object(object)| object))
+}
+
+pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Ok(Vec::<Object<T>>::deserialize(from)?.into_iter().map(|Object(object)| object).collect())
 }
 
 /// Texts by their names, none of which is there twice.

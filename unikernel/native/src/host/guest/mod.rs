@@ -9,3 +9,6 @@ pub use data::{Data, Limits};
 pub use ended::{Ended, Exit, Mistake};
 pub use link::{Hosts, linker};
 pub use program::{Program, Running};
+
+#[cfg(all(test, feature = "compiler"))]
+mod tests;
