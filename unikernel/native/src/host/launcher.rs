@@ -55,7 +55,7 @@ impl Launcher {
         Arc::new(Launcher { sent })
     }
 
-    /// Sends a message. Where there is no channel, mistakes go to the log, and nothing else is said.
+    /// Sends a message. Where there is no channel, mistakes and where it serves go to the log, and nothing else is said.
     pub fn say(&self, said: &Said<'_>) {
         match (&self.sent, said) {
             (Some(output), said) => {
@@ -70,6 +70,7 @@ impl Launcher {
                     log::line(&format!("slight-py: error: {line}"));
                 }
             }
+            (None, Said::Serving { address, .. }) => log::info(&format!("serving at {address}")),
             (None, _) => {}
         }
     }

@@ -97,14 +97,14 @@ async fn start(
     let manifest = Manifest::read(payload.manifest).map_err(failed)?;
     let boot = told(&info, control, launcher, signals).await?;
     devices.add_entropy().await;
-    if manifest.needs_network {
+    let needs_network = manifest.needs_network();
+    if needs_network {
         start_network(&info, &boot, devices).map_err(failed)?;
     }
     let engine = engine::engine().map_err(|error| failed(format!("the engine can't be made: {error}")))?;
     engine::start_clock(&engine);
     let module = application::load(&engine, &manifest.app.name, payload.module).map_err(failed)?;
     launcher.say(&Said::Phase(Phase::Loaded));
-    let needs_network = manifest.needs_network;
     let parts = Parts {
         manifest,
         boot,

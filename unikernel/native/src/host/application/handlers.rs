@@ -7,7 +7,6 @@ use alloc::sync::Arc;
 use super::super::control::Said;
 use super::super::guest::{Ended, Program, Running};
 use super::super::launcher::Launcher;
-use super::super::log;
 use super::entry::has_numbers;
 use crate::bindings::http_handler::HandleHttp;
 use crate::bindings::http_types::{HttpError, Request, Response};
@@ -28,7 +27,6 @@ impl Handlers {
 
     /// A server listens.
     pub fn serving(&self, address: &str, port: u16) {
-        log::info(&format!("serving at {address}"));
         self.launcher.say(&Said::Serving { address, port });
     }
 
