@@ -12,13 +12,13 @@ from unikernel.native import SOURCES
 
 
 @functools.cache
-def program(name: str) -> Path:
+def program(name: str, features: str = "std") -> Path:
     """The program of an example, built once for all tests. Raises AssertionError with the compiler's messages."""
     command, environment = cargo()
     target = cache.directory("native-tests")
     options = ["--quiet", "--locked", "--ignore-rust-version", "--target-dir", str(target)]
     done = subprocess.run(
-        [command, "build", "--features", "std", "--example", name, *options],
+        [command, "build", "--features", features, "--example", name, *options],
         cwd=SOURCES,
         env=environment,
         capture_output=True,

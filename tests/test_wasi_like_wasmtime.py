@@ -579,10 +579,12 @@ UNALIGNED: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 
 
-def compared(name: str, call: Scenario, tmp_path: Path, writable: bool = True) -> list[Any]:
+def compared(
+    call: Scenario, tmp_path: Path, writable: bool = True, subjects: tuple[Any, Any] = (ours, wasmtimes)
+) -> list[Any]:
     """What comes of it with us and with wasmtime."""
     found = []
-    for which, subject_of in (("ours", ours), ("them", wasmtimes)):
+    for which, subject_of in zip(("ours", "them"), subjects, strict=True):
         home, outside, second = (tmp_path / which / each for each in ("home", "outside", "given"))
         for each in (home, outside, second):
             each.mkdir(parents=True)
@@ -599,13 +601,13 @@ def compared(name: str, call: Scenario, tmp_path: Path, writable: bool = True) -
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_what_comes_of_calls_is_what_comes_of_them_in_wasmtime(name: str, tmp_path: Path) -> None:
-    mine, theirs = compared(name, SCENARIOS[name], tmp_path)
+    mine, theirs = compared(SCENARIOS[name], tmp_path)
     assert mine == theirs
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_and_in_directories_for_reading_alone(name: str, tmp_path: Path) -> None:
-    mine, theirs = compared(name, SCENARIOS[name], tmp_path, writable=False)
+    mine, theirs = compared(SCENARIOS[name], tmp_path, writable=False)
     assert mine == theirs
 
 
@@ -615,7 +617,7 @@ def test_a_pointer_past_the_memory_ends_the_guest_in_both(name: str, tmp_path: P
         subject.open("file", 0, READ | WRITE)
         return subject.call(name, *POINTERS[name])
 
-    assert compared(name, call, tmp_path) == ["ended", "ended"]
+    assert compared(call, tmp_path) == ["ended", "ended"]
 
 
 @pytest.mark.parametrize("name", UNALIGNED)
@@ -624,7 +626,7 @@ def test_a_pointer_that_is_not_aligned_ends_the_guest_in_both(name: str, tmp_pat
         subject.open("file", 0, READ | WRITE)
         return subject.call(name, *UNALIGNED[name])
 
-    assert compared(name, call, tmp_path) == ["ended", "ended"]
+    assert compared(call, tmp_path) == ["ended", "ended"]
 
 
 def test_every_function_has_the_signature_that_it_has_in_wasmtime() -> None:

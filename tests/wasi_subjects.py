@@ -153,12 +153,17 @@ class Ours(Subject):
         self._program = program
         self.instance = instance
 
-    def call(self, name: str, *args: int) -> Any:
+    def called(self, name: str, *args: int) -> Any:
+        """WASI's error number. Raises what ends the guest."""
+
         async def called() -> Any:
             return await self.instance.call(self._program.info.functions[name], args)
 
+        return self._runner.run(called())
+
+    def call(self, name: str, *args: int) -> Any:
         try:
-            return self._runner.run(called())
+            return self.called(name, *args)
         except (GuestFault, Trap):
             return ENDED
         except Exit as ended:

@@ -224,9 +224,9 @@ _REALTIME, _MONOTONIC = 0, 1
 _CLOCKS = 4
 
 
-def _no_clock(clock: int) -> int:
+def _no_clock(name: str, clock: int) -> int:
     """The processor's time is not the guest's alone, and not told."""
-    _case("clock", "id", clock, _CLOCKS)
+    _case(name, "id", clock, _CLOCKS)
     return EBADF
 
 
@@ -234,7 +234,7 @@ def _no_clock(clock: int) -> int:
 async def clock_res_get(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
     clock, at = args
     if clock > _MONOTONIC:
-        return _no_clock(clock)
+        return _no_clock("clock_res_get", clock)
     memory = _view(guest, "clock_res_get", "resolution", at, 8, 8)
     _U64.pack_into(memory, at, max(1, round(time.get_clock_info(("time", "monotonic")[clock]).resolution * 1e9)))
     return SUCCESS
@@ -244,7 +244,7 @@ async def clock_res_get(_host: Any, guest: Instance, args: tuple[Any, ...]) -> i
 async def clock_time_get(_host: Any, guest: Instance, args: tuple[Any, ...]) -> int:
     clock, _, at = args
     if clock > _MONOTONIC:
-        return _no_clock(clock)
+        return _no_clock("clock_time_get", clock)
     memory = _view(guest, "clock_time_get", "time", at, 8, 8)
     # The guest's own clock begins with it: it isn't told for how long the machine has been running.
     _U64.pack_into(memory, at, time.time_ns() if clock == _REALTIME else time.monotonic_ns() - guest.started)

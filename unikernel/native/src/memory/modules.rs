@@ -48,5 +48,10 @@ fn has(feature: &str) -> Option<bool> {
 pub fn load(engine: &Engine, compiled: NonNull<[u8]>) -> Result<Module> {
     // SAFETY: the image builder put there what wasmtime has compiled, at the beginning of a page, and nothing else refers
     // to it; RAM stays where it is. An image is trusted as a kernel is.
-    unsafe { Module::deserialize_raw(engine, compiled) }
+    #[cfg(target_os = "none")]
+    return unsafe { Module::deserialize_raw(engine, compiled) };
+    // An operating system makes memory of its own executable.
+    // SAFETY: the same, and the bytes are copied.
+    #[cfg(not(target_os = "none"))]
+    return unsafe { Module::deserialize(engine, compiled.as_ref()) };
 }
