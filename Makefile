@@ -180,6 +180,7 @@ setup-test: .venv/test
 	@$(BIN)/python -c 'from examples.build import find_rustc; find_rustc()' 2>/dev/null || \
 		$(call apt,rustc cargo libstd-rust-dev-wasm32 lld,Rust for wasm)
 	@$(BIN)/python -m tests.rust_toolchain
+	@$(BIN)/python -m unikernel.native >/dev/null
 	@$(BIN)/python -m tests.component_toolchain
 	@$(BIN)/python -c 'from slight_py.javascript import engine; engine.objects(None, print)'
 	$(call need,npm,npm)

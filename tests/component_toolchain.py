@@ -17,13 +17,10 @@ from pathlib import Path
 
 from slight_py import cache
 from slight_py.new import FOLDER
-from slight_py.toolchains import said
 from tests.command import SOURCES, guest
-from unikernel.native.toolchain import UnpackError, libraries, unpack
+from unikernel.native import toolchain
 
 TARGET = "wasm32-wasip2"
-
-PACKAGES = ("rustc-web", "cargo-web", "rust-web-src")
 
 LIBC = Path("/usr/lib/rustlib/wasm32-wasi/lib/self-contained")
 """Where Debian's libstd-rust-dev-wasm32 has its C library."""
@@ -32,17 +29,6 @@ START_SECONDS = 180.0
 """How long a component may take to be compiled that has a whole interpreter in it, on a machine that has more to do."""
 
 COMPONENTIZE_JS = "@bytecodealliance/componentize-js@0.23.0"
-
-PROGRAM = """[package]
-name = "empty"
-version = "0.1.0"
-edition = "2021"
-"""
-
-
-def unpacked() -> Path:
-    """Where Debian's packages are unpacked, and the standard library is."""
-    return cache.directory("rust-wasip2")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -58,16 +44,15 @@ def rust() -> dict[str, str]:
     """
     ours = {"CARGO_TARGET_DIR": str(cache.directory("components-in-rust"))}
     for folder in os.get_exec_path():
-        if Path(folder, "cargo").exists() and _has_target(Path(folder, "rustc")):
-            return environment(PATH=f"{folder}:{os.environ['PATH']}", RUSTC=str(Path(folder, "rustc")), **ours)
-    programs = unpacked() / "usr" / "bin"
-    assert programs.exists(), "python -m tests.component_toolchain was not run"
-    path = f"{programs}:{os.environ['PATH']}"
-    return environment(PATH=path, RUSTC=str(programs / "rustc"), **libraries(unpacked()), **ours)
-
-
-def _has_target(rustc: Path) -> bool:
-    return rustc.exists() and Path(said(rustc, "--print", "target-libdir", "--target", TARGET) or "/none").is_dir()
+        rustc = Path(folder, "rustc")
+        if Path(folder, "cargo").exists() and rustc.exists() and toolchain.has_library(rustc, environment(), TARGET):
+            return environment(PATH=f"{folder}:{os.environ['PATH']}", RUSTC=str(rustc), **ours)
+    programs = toolchain.unpacked() / "usr" / "bin"
+    unpacked = toolchain.libraries(toolchain.unpacked())
+    rustc = programs / "rustc"
+    built = toolchain.has_library(rustc, environment(**unpacked), TARGET)
+    assert built, "python -m tests.component_toolchain was not run"
+    return environment(PATH=f"{programs}:{os.environ['PATH']}", RUSTC=str(rustc), **unpacked, **ours)
 
 
 def javascript() -> dict[str, str]:
@@ -112,32 +97,20 @@ def prepare() -> None:
         rust()
     except AssertionError:
         try:
-            unpack(unpacked(), PACKAGES, _build)
-        except UnpackError as error:
+            _build()
+        except toolchain.ToolchainError as error:
             raise AssertionError(str(error)) from None
         rust.cache_clear()
         rust()
 
 
-def _build(root: Path) -> None:
-    """Builds the standard library from its sources, and puts it where the compiler looks for it."""
-    library = root / "usr" / "lib" / "rustlib" / TARGET / "lib"
-    shutil.copytree(LIBC, library / "self-contained")
-    program = root / "empty"
-    (program / "src").mkdir(parents=True)
-    (program / "src" / "lib.rs").touch()
-    (program / "Cargo.toml").write_text(PROGRAM)
-    cargo = root / "usr" / "bin" / "cargo"
-    command = [cargo, "build", "--quiet", "--release", "--target", TARGET, "-Z", "build-std=std,panic_abort"]
+def _build() -> None:
+    """Unpacks Debian's Rust and builds the standard library from its sources. Raises ToolchainError."""
+    toolchain.unpack(print)
     # The C library is not looked for before the target has a standard library.
-    flags = {"RUSTFLAGS": f"-L native={library / 'self-contained'}", "RUSTC_BOOTSTRAP": "1"}
-    env = environment(RUSTC=str(cargo.with_name("rustc")), **libraries(root), **flags)
-    subprocess.run(command, cwd=program, env=env, check=True)
-    for built in (program / "target" / TARGET / "release" / "deps").glob("*.rlib"):
-        if not built.name.startswith("libempty-"):
-            shutil.copy(built, library)
-    shutil.rmtree(program)
-    shutil.rmtree(root / "usr" / "src")
+    libc = toolchain.unpacked() / "usr" / "lib" / "rustlib" / TARGET / "lib" / "self-contained"
+    shutil.copytree(LIBC, libc, dirs_exist_ok=True)
+    toolchain.add_library(TARGET, "std,panic_abort", print, flags=f"-L native={libc}")
 
 
 if __name__ == "__main__":

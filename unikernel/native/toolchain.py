@@ -2,8 +2,8 @@
 
 It is the first on PATH that is new enough and has the target (`rustup target add x86_64-unknown-none`). Else it is
 Debian's `-web` packages, which browsers are built with: they conflict with the `rustc` that the example guests need, so
-they are unpacked into the user's cache and not installed. They have no library for the target, but its sources: it is
-built once, beside them.
+they are unpacked into the user's cache and not installed. They come with a library for their own machine; for other
+targets it is built from its sources, once, beside them.
 """
 
 from __future__ import annotations
@@ -24,52 +24,64 @@ TARGET = "x86_64-unknown-none"
 MINIMUM = (1, 95)
 """wasmtime 50 declares 1.97, and compiles with this."""
 
-PACKAGES = ("rustc-web", "cargo-web", "rust-web-src")
+PACKAGES = ("rustc-web", "cargo-web", "rust-web-src", "lld")
 
 SECONDS = 1800.0
-"""To download the packages, or to build the library, on any connection and machine that can be worked with."""
+"""To download the packages, or to build a library, on any connection and machine that can be worked with."""
 
 _PROGRAM = '[package]\nname = "empty"\nversion = "0.1.0"\nedition = "2021"\n'
 
 
-class UnpackError(Exception):
-    """Debian's packages can't be had here; str() says why."""
+class ToolchainError(Exception):
+    """There is no Rust to be had; str() says why."""
+
+
+def unpacked() -> Path:
+    """Where Debian's packages are unpacked. Raises OSError for a user without a home."""
+    return directory("rust-web")
 
 
 def obtain(progress: Callable[[str], None]) -> tuple[Path, dict[str, str]]:
-    """A cargo, and the environment that it is to run in. Raises UsageError where there is none, and OSError."""
-    if found := _find():
+    """A cargo for the kernel's target, and the environment that it is to run in. Raises UsageError where there is none,
+    and OSError."""
+    if found := find(TARGET):
         return found
-    folder = directory("rust-none")
-    progress("getting a Rust that is new enough, which takes a few minutes, once")
     try:
-        unpack(folder, PACKAGES, _build_library)
-    except (UnpackError, subprocess.SubprocessError) as error:
+        unpack(progress)
+        add_library(TARGET, "core,alloc", progress, ["-Z", "build-std-features=compiler-builtins-mem"])
+    except ToolchainError as error:
         raise UsageError(
             f"the kernel of native images takes Rust {MINIMUM[0]}.{MINIMUM[1]} or newer with the target {TARGET}: "
             f"{error}; type: rustup toolchain install stable && rustup target add {TARGET}"
         ) from None
-    if found := _find():
+    if found := find(TARGET):
         return found
-    raise UsageError(f"{folder}: this Rust doesn't work; remove the folder, or install Rust with rustup")
+    raise UsageError(f"{unpacked()}: this Rust doesn't work; remove the folder, or install Rust with rustup")
 
 
-def _find() -> tuple[Path, dict[str, str]] | None:
-    ours = directory("rust-none")
-    for folder in [*map(Path, os.get_exec_path()), ours / "usr" / "bin"]:
+def find(target: str | None = None) -> tuple[Path, dict[str, str]] | None:
+    """The first cargo that is new enough, on PATH or unpacked, with a library for the target; and the environment that
+    it is to run in. Raises OSError."""
+    for folder in [*map(Path, os.get_exec_path()), unpacked() / "usr" / "bin"]:
         rustc, cargo = folder / "rustc", folder / "cargo"
         if rustc.exists() and cargo.exists():
-            environment = _environment(folder, ours)
-            if _version(rustc, environment) >= MINIMUM and _has_target(rustc, environment):
+            environment = _environment(folder)
+            if _version(rustc, environment) >= MINIMUM and (target is None or has_library(rustc, environment, target)):
                 return cargo, environment
     return None
 
 
-def _environment(folder: Path, unpacked: Path) -> dict[str, str]:
-    """In which the Rust of a folder finds itself: first on PATH, with its own libraries."""
+def _environment(folder: Path) -> dict[str, str]:
+    """In which the Rust of a folder finds itself: first on PATH, with its own libraries and linker."""
     path = f"{folder}:{os.environ.get('PATH', os.defpath)}"
     environment = {**os.environ, "PATH": path, "RUSTC": str(folder / "rustc"), "RUSTC_BOOTSTRAP": "1"}
-    return environment | libraries(unpacked) if folder.is_relative_to(unpacked) else environment
+    if not folder.is_relative_to(unpacked()):
+        return environment
+    environment |= libraries(unpacked())
+    # Debian's Rust has no linker of its own.
+    if linker := shutil.which("ld.lld", path=path):
+        environment[f"CARGO_TARGET_{TARGET.upper().replace('-', '_')}_LINKER"] = linker
+    return environment
 
 
 def libraries(root: Path) -> dict[str, str]:
@@ -82,53 +94,78 @@ def _version(rustc: Path, environment: dict[str, str]) -> tuple[int, ...]:
     return tuple(map(int, numbers.groups())) if numbers else (0, 0)
 
 
-def _has_target(rustc: Path, environment: dict[str, str]) -> bool:
-    folder = said(rustc, "--print", "target-libdir", "--target", TARGET, environment=environment)
+def has_library(rustc: Path, environment: dict[str, str], target: str) -> bool:
+    """Whether a compiler has Rust's library for a target."""
+    folder = said(rustc, "--print", "target-libdir", "--target", target, environment=environment)
     return bool(folder) and any(Path(folder).glob("libcore-*.rlib"))
 
 
-def unpack(folder: Path, packages: Sequence[str], finish: Callable[[Path], None] = lambda root: None) -> None:
-    """Unpacks Debian's packages, and the libraries that are missing for them, into a folder, which is there when all of
-    it is: `finish` is called with it before. Raises UnpackError where they can't be had."""
+def unpack(progress: Callable[[str], None]) -> None:
+    """Unpacks Debian's packages, and the libraries that are missing for them, into the cache, unless they are there.
+    Raises ToolchainError where they can't be had, and OSError."""
+    folder = unpacked()
+    if (folder / "usr" / "bin" / "cargo").exists():
+        return
     if shutil.which("apt-get") is None:
-        raise UnpackError("Debian's packages can't be had here")
+        raise ToolchainError("Debian's packages can't be had here")
+    progress("getting a Rust that is new enough, which takes a few minutes, once")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         Path(scratch, "partial").mkdir()
-        if _download(scratch, packages):  # the lists of packages may be missing, or old
-            subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False, timeout=SECONDS)
-            if _download(scratch, packages):
-                raise UnpackError(f"Debian's packages {', '.join(packages)} can't be had here")
+        if _download(scratch):  # the lists of packages may be missing, or old
+            _run(["apt-get", "-qq", "update"])
+            if _download(scratch):
+                raise ToolchainError(f"Debian's packages {', '.join(PACKAGES)} can't be had here")
         root = Path(scratch, "root")
         for package in Path(scratch).glob("*.deb"):
-            subprocess.run(["dpkg", "-x", package, root], check=True, timeout=SECONDS)
-        finish(root)
+            if _run(["dpkg", "-x", str(package), str(root)]):
+                raise ToolchainError(f"{package.name} can't be unpacked")
         shutil.rmtree(folder, ignore_errors=True)
         root.rename(folder)
 
 
-def _download(place: str, packages: Sequence[str]) -> int:
+def _download(place: str) -> int:
     """Downloads the packages and the libraries that are missing for them; returns apt-get's exit code."""
     options = ["--download-only", "-qq", "-y", "-o", f"Dir::Cache::archives={place}", "-o", "Debug::NoLocking=1"]
-    command = ["apt-get", "install", *options, *packages]
-    return subprocess.run(command, capture_output=True, check=False, timeout=SECONDS).returncode
+    return _run(["apt-get", "install", *options, *PACKAGES])
 
 
-def _build_library(root: Path) -> None:
-    """Builds `core` and `alloc` for the target from their sources, and puts them where the compiler looks for them."""
-    library = root / "usr" / "lib" / "rustlib" / TARGET / "lib"
-    library.mkdir(parents=True)
-    program = root / "empty"
-    (program / "src").mkdir(parents=True)
-    (program / "src" / "lib.rs").write_text("#![no_std]\n")
-    (program / "Cargo.toml").write_text(_PROGRAM)
-    cargo = root / "usr" / "bin" / "cargo"
-    command = [str(cargo), "build", "--quiet", "--release", "--target", TARGET]
-    command += ["-Z", "build-std=core,alloc", "-Z", "build-std-features=compiler-builtins-mem"]
-    environment = _environment(cargo.parent, root)
-    subprocess.run(command, cwd=program, env=environment, check=True, capture_output=True, timeout=SECONDS)
-    for built in (program / "target" / TARGET / "release" / "deps").glob("*.rlib"):
-        if not built.name.startswith("libempty-"):
-            shutil.copy(built, library)
-    shutil.rmtree(program)
-    shutil.rmtree(root / "usr" / "src")
+def _run(command: Sequence[str]) -> int:
+    """The exit code of a command. Raises ToolchainError for one that goes on for ever."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        raise ToolchainError(f"`{command[0]}` was not done within {SECONDS:g} s") from None
+
+
+def add_library(
+    target: str, crates: str, progress: Callable[[str], None], options: Sequence[str] = (), flags: str = ""
+) -> None:
+    """Builds these crates of Rust's library for a target from the sources that are unpacked, and puts them where the
+    compiler looks for them, unless they are there. `flags` are rustc's. Raises ToolchainError, and OSError."""
+    programs = unpacked() / "usr" / "bin"
+    place = unpacked() / "usr" / "lib" / "rustlib" / target / "lib"
+    environment = _environment(programs) | {"RUSTFLAGS": flags}
+    if has_library(programs / "rustc", environment, target):
+        return
+    progress(f"building Rust's library for {target}, which takes a minute, once")
+    with tempfile.TemporaryDirectory(dir=unpacked().parent) as scratch:
+        program = Path(scratch)
+        (program / "src").mkdir()
+        (program / "src" / "lib.rs").write_text("#![no_std]\n")
+        (program / "Cargo.toml").write_text(_PROGRAM)
+        command = [str(programs / "cargo"), "build", "--quiet", "--release", "--target", target]
+        command += ["-Z", f"build-std={crates}", *options]
+        try:
+            subprocess.run(
+                command, cwd=program, env=environment, check=True, capture_output=True, text=True, timeout=SECONDS
+            )
+        except subprocess.CalledProcessError as error:
+            raise ToolchainError(f"Rust's library for {target} can't be built: {error.stderr.strip()}") from None
+        except subprocess.TimeoutExpired:
+            raise ToolchainError(f"Rust's library for {target} was not built within {SECONDS:g} s") from None
+        place.mkdir(parents=True, exist_ok=True)
+        built = [path for path in program.glob(f"target/{target}/release/deps/*.rlib") if "libempty-" not in path.name]
+        # What `_has_target` looks for comes last.
+        for path in sorted(built, key=lambda path: path.name.startswith("libcore-")):
+            shutil.copy(path, place)
