@@ -25,6 +25,7 @@ from tests.command import EMULATED, ROOT, SECONDS, Server, environment, running,
 from tests.guests import example
 from tests.redis_server import RedisServer
 from tests.servers import free_port
+from unikernel import uhyve
 
 FOLDERS = (
     "wit",
@@ -100,6 +101,8 @@ class Reader:
     stack: ExitStack
     port: int = field(default_factory=free_port)
     server: Server | None = None
+    native: bool = False
+    """Whether its images are native."""
 
     def type(self, line: str) -> None:
         words = shlex.split(line)
@@ -112,6 +115,11 @@ class Reader:
                 self.make(options)
             case ["pip", "install", target]:
                 install(target)
+            case ["cargo", "install", *_]:
+                assert line == uhyve.INSTALL
+            case ["slight-py", *options] if "uhyve" in options:
+                # It takes a processor that the KVM of few machines of tests gives: the words alone are tried.
+                cli._parser(options).parse_args(options)
             case ["slight-py", *options]:
                 self.slight_py(options, env)
             case ["qemu-system-x86_64", *options]:
@@ -152,7 +160,8 @@ class Reader:
             address = f"127.0.0.1:{self.port}"
             listen = [] if image else ["--listen", address]
             options = [*options[:at], "--env", f"ADDRESS={address}", *listen, *options[at:]]
-            options = [each.replace("8080:3000", f"{self.port}:{self.port}") for each in options]
+            ports = {"8080:3000": f"{self.port}:{self.port}", "3000": str(self.port)}
+            options = [ports.get(each, each) for each in options]
         env = {"REDIS_ADDRESS": self.redis.address, "TMPDIR": str(self.directory), **env}
         self.server = self.stack.enter_context(running(*options, env=env, cwd=self.directory))
         self.server.port = self.port
@@ -170,7 +179,8 @@ class Reader:
     def build_image(self, name: str, env: dict[str, str]) -> None:
         """What an earlier block has built."""
         if not (self.directory / name).exists():
-            self.slight_py(["image", "build", "app.wasm", "-c", "slightfile.toml", "-o", name], env)
+            flavour = ["--native"] if self.native else []
+            self.slight_py(["image", "build", "app.wasm", "-c", "slightfile.toml", *flavour, "-o", name], env)
 
     def qemu(self, options: list[str]) -> None:
         """Boots the image that an earlier block has built, and asks it for a page."""
@@ -227,7 +237,7 @@ def directory(tmp_path: Path) -> Path:
 def test_the_commands_of_the_documents_work(block: Block, directory: Path, shared_redis: RedisServer) -> None:
     (directory / "slightfile.toml").write_text(shown_slightfile(block))
     with ExitStack() as stack:
-        reader = Reader(directory, shared_redis, stack)
+        reader = Reader(directory, shared_redis, stack, native=block.document.name == "native.md")
         for command in block.commands:
             reader.type(command)
         reader.stop()

@@ -179,10 +179,12 @@ def _end_with_parent() -> None:
 
 
 def _why(said: bytes, code: int) -> str:
-    """Why uhyve made no machine: there is no KVM, which it says in no words of ours, or what it says last, or how it
+    """Why uhyve made no machine: there is no KVM, which it says in no words of ours, or what it says first, or how it
     ended."""
     if not os.access(KVM, os.R_OK | os.W_OK):
         return f"{KVM} is missing, or not for you to use"
     lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
     lines = [line for line in lines if line and not line.startswith(("note:", "thread ", "stack backtrace"))]
-    return printable(lines[-1])[:300] if lines else f"it was ended by signal {-code}" if code < 0 else "it panicked"
+    if b"kvm_cpu.rs" in said and lines:
+        return f"KVM stopped the machine: {printable(lines[0])[:300]}"
+    return printable(lines[0])[:300] if lines else f"it was ended by signal {-code}" if code < 0 else "it panicked"

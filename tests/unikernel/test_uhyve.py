@@ -103,10 +103,12 @@ def test_a_uhyve_that_panics_is_a_failure(built: Image, tmp_path: Path) -> None:
     assert re.search(r"uhyve: .+; --vmm qemu boots the image as well", done.err)
 
 
-def test_what_uhyve_says_last_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_uhyve_says_first_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uhyve, "KVM", tmp_path)
     said = b"thread 'main' panicked at vm.rs:1:\nError: no such \x1b[2J thing\nnote: run with `RUST_BACKTRACE=1`\n"
     assert uhyve._why(said, 101) == r"Error: no such \x1b[2J thing"
+    stopped = b"thread '<unnamed>' panicked at src/linux/x86_64/kvm_cpu.rs:623:25:\nInternalError\nthread 'main' ...\n"
+    assert uhyve._why(stopped, 101) == "KVM stopped the machine: InternalError"
     assert uhyve._why(b"", -9) == "it was ended by signal 9"
 
 
