@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slight_py.doctor import Finding, apt, program
-from unikernel import kernel
+from slight_py.errors import UsageError
+from slight_py.toolchains import said
+from unikernel import kernel, native, uhyve
 from unikernel.acceleration import TRIAL
+from unikernel.native import toolchain
 
 _KVM = Path("/dev/kvm")
 
@@ -22,6 +25,8 @@ def examine() -> Iterator[Finding]:
     yield qemu
     yield program("image", "qemu-img", "--version", "there is no --format qcow2", "qemu-utils")
     yield _kernel()
+    yield _native_kernel()
+    yield _uhyve()
     yield _kvm(Path(shutil.which("qemu-system-x86_64") or ""), qemu.ready)
 
 
@@ -32,6 +37,22 @@ def _kernel() -> Finding:
         return Finding("image", "kernel", False, "it can't be built", apt(*packages))
     built = kernel.kept() is not None
     return Finding("image", "kernel", True, "built" if built else "is built with the first image, in some minutes")
+
+
+def _native_kernel() -> Finding:
+    """The kernel of native images, or what builds it."""
+    if native.kept() is not None:
+        return Finding("image", "native kernel", True, "built")
+    if toolchain.can_be_had():
+        return Finding("image", "native kernel", True, "is built with the first native image, in some minutes")
+    return Finding("image", "native kernel", False, "it can't be built", toolchain.INSTALL)
+
+
+def _uhyve() -> Finding:
+    try:
+        return Finding("image", "uhyve", True, said(uhyve.find(), "--version"))
+    except UsageError:
+        return Finding("image", "uhyve", False, "there is no --vmm uhyve", uhyve.INSTALL)
 
 
 def _kvm(qemu: Path, installed: bool) -> Finding:

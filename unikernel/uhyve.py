@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slight_py import cache
+from slight_py import cache, limits
 from slight_py.errors import UsageError
 from unikernel import volumes
 from unikernel.control import printable
@@ -78,7 +78,9 @@ def _check(image: Image, options: RunOptions) -> None:
             "build it with --native, or leave --vmm out"
         )
     image.flavour.check_run(image, options)
+    changed = (option for option in (*limits.RUNNING, limits.ACCESS_LOG) if option.of(options.limits) != option.default)
     refused = {
+        **{option.flag: (True, "a machine under uhyve has the usual limits") for option in changed},
         "-p": (bool(options.ports), "uhyve forwards no ports: connect the machine with --tap"),
         "--channel": (options.channel is not None, "uhyve has no channels"),
         "--snapshot": (options.snapshot is not None, "uhyve takes no snapshots"),

@@ -160,6 +160,8 @@ def test_where_there_is_no_kvm_it_is_named(tmp_path: Path, monkeypatch: pytest.M
         (["--snapshot", "file"], "--snapshot: uhyve takes no snapshots"),
         (["--restore", "file"], "--restore: uhyve takes no snapshots"),
         (["--accel", "tcg"], "--accel tcg: uhyve emulates no processor"),
+        (["--max-body", "1M"], "--max-body: a machine under uhyve has the usual limits"),
+        (["--access-log", "json"], "--access-log: a machine under uhyve has the usual limits"),
         (["--memory", "15M"], "--memory: under uhyve a machine has a multiple of 2M, and at least 16M"),
         (["--cpus", "2"], "--cpus: a native image uses one processor"),
         (["--on-demand", "-p", "1:1"], "--on-demand takes QEMU"),

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from slight_py.cache import directory
@@ -25,6 +26,8 @@ MINIMUM = (1, 95)
 """wasmtime 50 declares 1.97, and compiles with this."""
 
 PACKAGES = ("rustc-web", "cargo-web", "rust-web-src", "lld")
+
+INSTALL = f"rustup toolchain install stable && rustup target add {TARGET}"
 
 SECONDS = 1800.0
 """To download the packages, or to build a library, on any connection and machine that can be worked with."""
@@ -52,11 +55,18 @@ def obtain(progress: Callable[[str], None]) -> tuple[Path, dict[str, str]]:
     except ToolchainError as error:
         raise UsageError(
             f"the kernel of native images takes Rust {MINIMUM[0]}.{MINIMUM[1]} or newer with the target {TARGET}: "
-            f"{error}; type: rustup toolchain install stable && rustup target add {TARGET}"
+            f"{error}; type: {INSTALL}"
         ) from None
     if found := find(TARGET):
         return found
     raise UsageError(f"{unpacked()}: this Rust doesn't work; remove the folder, or install Rust with rustup")
+
+
+def can_be_had() -> bool:
+    """Whether there is a Rust, or Debian's packages to unpack one from."""
+    with suppress(OSError):
+        return find(TARGET) is not None or shutil.which("apt-get") is not None
+    return False
 
 
 def find(target: str | None = None) -> tuple[Path, dict[str, str]] | None:
