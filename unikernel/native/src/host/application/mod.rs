@@ -205,3 +205,6 @@ pub fn load(engine: &Engine, name: &str, compiled: core::ptr::NonNull<[u8]>) -> 
         format!("{name}: this machine doesn't run it as it was compiled: {error}; build the image again")
     })
 }
+
+#[cfg(all(test, feature = "compiler"))]
+mod tests;

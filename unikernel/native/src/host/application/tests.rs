@@ -1,0 +1,142 @@
+//! With modules in WebAssembly's text form, and nobody but the test as the launcher.
+
+use alloc::format;
+
+use super::*;
+use crate::host::engine::{engine, start_clock};
+use crate::host::executor::{block_on, sleep, spawn, timeout};
+use crate::host::output::Sink;
+use crate::host::signals::Signals;
+use crate::host::sync::Mutex;
+use core::time::Duration;
+
+const MANIFEST: &str = r#"{
+    "flavour": "native", "slight_py": "1.0", "python": null, "wasmtime": "50.0.1", "cpu": "portable",
+    "app": {"name": "app.wasm", "sha256": "00", "size": 8, "entry": "_start", "serves": false},
+    "slightfile": "slightfile.toml", "specversion": "0.2", "grants": [GRANTS], "packages": {}, "needs_network": false
+}"#;
+
+const MEMORY: u64 = 64 << 20;
+
+fn application(wat: &str, grants: &str) -> Result<Application, Mistakes> {
+    let engine = engine().unwrap();
+    start_clock(&engine);
+    let boot = Boot { args: ["one".into()].into(), ..Boot::default() };
+    let streams = Streams { stdin: None, stdout: Arc::default(), stderr: Arc::default() };
+    Application::new(Parts {
+        manifest: Manifest::read(MANIFEST.replace("GRANTS", grants).as_bytes()).unwrap(),
+        boot,
+        module: Module::new(&engine, wat).unwrap(),
+        streams,
+        directories: Vec::new(),
+        launcher: Launcher::new(None),
+        memory: MEMORY,
+    })
+}
+
+/// What a module with these fields ends with.
+fn outcome(fields: &str) -> Result<u8, Mistakes> {
+    let wat = format!(
+        r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 1) {fields})"#
+    );
+    let application = application(&wat, "")?;
+    let signals = Signals::default();
+    block_on(async { timeout(Duration::from_secs(10), run(&application, &signals)).await.expect("it ends") })
+}
+
+fn mistake(text: &str) -> Result<u8, Mistakes> {
+    Err(vec![text.into()])
+}
+
+#[test]
+fn the_exit_code_is_the_guests() {
+    assert_eq!(outcome(r#"(func (export "_start"))"#), Ok(0));
+    assert_eq!(outcome(r#"(func (export "_start") (call $exit (i32.const 7)))"#), Ok(7));
+    assert_eq!(outcome(r#"(func (export "main") (param i32 i32) (result i32) (i32.const 300))"#), Ok(44));
+}
+
+#[test]
+fn a_trap_ends_with_1() {
+    assert_eq!(outcome(r#"(func (export "_start") unreachable)"#), Ok(1));
+}
+
+#[test]
+fn what_can_not_begin_is_a_mistake_that_is_named() {
+    let signature = "app.wasm: the exported function main has another signature than an entry point";
+    assert_eq!(outcome(r#"(func (export "main"))"#), mistake(signature));
+    let none = "app.wasm: exports none of on-server-init, _start, main; build it as a program, not as a library";
+    assert_eq!(outcome(r#"(func (export "run"))"#), mistake(none));
+}
+
+const KEYVALUE: &str = r#"{"resource": "keyvalue.memory", "family": "keyvalue", "name": "a", "line": 1, "configs": {}}"#;
+const IMPORTS: &str = r#"(module (import "keyvalue" "keyvalue::open" (func (param i32 i32 i32)))
+                         (memory (export "memory") 1) (func (export "_start")))"#;
+
+#[test]
+fn what_is_not_granted_can_not_be_imported() {
+    let line = "app.wasm: imports keyvalue (keyvalue::open), which nothing provides; build the image again";
+    assert_eq!(application(IMPORTS, "").err(), Some(vec![line.into()]));
+    assert!(application(IMPORTS, KEYVALUE).is_ok());
+}
+
+#[test]
+fn servers_are_for_those_that_http_is_granted_to() {
+    let wat = r#"(module (import "http-server" "router::new" (func (param i32))) (memory (export "memory") 1)
+                 (func (export "_start")))"#;
+    let line = "app.wasm: imports http-server (router::new), which nothing provides; build the image again";
+    assert_eq!(application(wat, KEYVALUE).err(), Some(vec![line.into()]));
+    let http = KEYVALUE.replace("keyvalue.memory", "http").replace(r#""keyvalue""#, r#""http""#);
+    assert!(application(wat, &http).is_ok());
+}
+
+#[test]
+fn a_signal_ends_a_guest_that_computes_for_ever() {
+    let wat = r#"(module (func (export "_start") (loop $again (br $again))))"#;
+    let application = application(wat, "").unwrap();
+    let signals = Arc::new(Signals::default());
+    block_on(async {
+        let raised = signals.clone();
+        let _task = spawn(async move {
+            sleep(Duration::from_millis(20)).await;
+            raised.raise(15);
+        });
+        assert_eq!(timeout(Duration::from_secs(10), run(&application, &signals)).await, Ok(Ok(128 + 15)));
+    });
+}
+
+/// Keeps what is printed, once it may.
+struct Held(Arc<Mutex<(bool, Vec<u8>)>>);
+
+impl Sink for Held {
+    async fn write(&mut self, bytes: &[u8]) -> bool {
+        while !self.0.lock().0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.0.lock().1.extend_from_slice(bytes);
+        true
+    }
+}
+
+#[test]
+fn a_program_has_ended_when_what_it_printed_is_out() {
+    let wat = r#"(module
+        (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start")
+            (drop (call $args (i32.const 0) (i32.const 16)))
+            (i32.store (i32.const 64) (i32.const 16))
+            (i32.store (i32.const 68) (i32.const 13))
+            (drop (call $write (i32.const 1) (i32.const 64) (i32.const 1) (i32.const 80)))))"#;
+    let application = application(wat, "").unwrap();
+    let held = Arc::new(Mutex::new((false, Vec::new())));
+    let signals = Signals::default();
+    block_on(async {
+        let _pump = spawn(application.streams.stdout.clone().pump(Held(held.clone())));
+        assert!(timeout(Duration::from_millis(20), run(&application, &signals)).await.is_err());
+        held.lock().0 = true;
+        timeout(Duration::from_secs(10), application.streams.stdout.out()).await.unwrap();
+        assert_eq!(held.lock().1, b"app.wasm\0one\0");
+    });
+}
