@@ -1,5 +1,6 @@
 //! Clocks, random numbers, idling and the console: of the machine, or of an ordinary program for tests.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
 use super::random::Random;
@@ -31,18 +32,33 @@ pub fn set_wall(since_epoch: Duration) {
 
 static RANDOM: Mutex<Random> = Mutex::new(Random::new());
 
-/// Fills in random bytes that nobody can guess.
+/// Whether enough was mixed into it that nobody can guess.
+static SEEDED: AtomicBool = AtomicBool::new(false);
+
+/// Bytes of random data that are enough.
+const ENOUGH: usize = 16;
+
+/// Fills in random bytes that nobody can guess, where `is_random` says so.
 pub fn random(into: &mut [u8]) {
     let mut seed = [0; 32];
-    below::fresh_seed(&mut seed);
-    let mut random = RANDOM.lock();
-    random.mix(&seed);
-    random.fill(into);
+    if below::fresh_seed(&mut seed) {
+        add_entropy(&seed);
+    }
+    RANDOM.lock().fill(into);
 }
 
 /// Mixes random data in, of a device or the launcher.
 pub fn add_entropy(seed: &[u8]) {
     RANDOM.lock().mix(seed);
+    if seed.len() >= ENOUGH {
+        SEEDED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether there was a source of random numbers: the processor, a device, or the launcher.
+pub fn is_random() -> bool {
+    random(&mut []);
+    SEEDED.load(Ordering::Relaxed)
 }
 
 /// Waits for an interrupt, or until that moment since boot at most. Returns at once where a `Signal` is raised.
@@ -69,11 +85,9 @@ mod machine {
         Duration::ZERO
     }
 
-    /// Where the processor has no random numbers, the seed is the launcher's or a device's (`add_entropy`).
-    pub(super) fn fresh_seed(into: &mut [u8]) {
-        if !cpu::random::fill(into) {
-            into.fill(0);
-        }
+    /// False where the processor has no random numbers.
+    pub(super) fn fresh_seed(into: &mut [u8]) -> bool {
+        cpu::random::fill(into)
     }
 
     pub(super) fn idle(until: Option<Duration>) {
@@ -100,9 +114,10 @@ mod program {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
-    pub(super) fn fresh_seed(into: &mut [u8]) {
+    pub(super) fn fresh_seed(into: &mut [u8]) -> bool {
         let mut file = std::fs::File::open("/dev/urandom").expect("/dev/urandom opens");
         file.read_exact(into).expect("/dev/urandom reads");
+        true
     }
 
     pub(super) fn idle(until: Option<Duration>) {

@@ -47,13 +47,14 @@ async fn run(mut info: BootInfo) -> u8 {
         return MISTAKE;
     };
     let mut devices = virtio::start(&info.command_line);
-    let ports = Ports::new();
+    let ports = ports(&devices).await;
     let streams = streams(&ports);
     let control = ports.get(control::CONTROL).cloned();
     let launcher = Launcher::new(control.clone());
     let signals = Arc::new(Signals::default());
     launcher.say(&Said::Hello { at: began.as_secs_f64() });
     launcher.say(&Said::Phase(Phase::Imported));
+    let has_launcher = control.is_some();
     let code = match start(info, payload, &mut devices, control, &launcher, &signals, &streams).await {
         Ok(application) => application::run(&application, &signals).await.unwrap_or_else(|mistakes| {
             launcher.say(&Said::Errors(&mistakes));
@@ -71,6 +72,11 @@ async fn run(mut info: BootInfo) -> u8 {
         launcher.out().await;
     })
     .await;
+    if has_launcher {
+        // What was written is the launcher's to fetch, and the end of the machine would take it away: it is the launcher
+        // who ends the machine.
+        executor::sleep(FLUSH).await;
+    }
     code
 }
 
@@ -97,6 +103,12 @@ async fn start(
     let manifest = Manifest::read(payload.manifest).map_err(failed)?;
     let boot = told(&info, control, launcher, signals).await?;
     devices.add_entropy().await;
+    if !platform::is_random() {
+        return Err(failed(
+            "the machine has no source of random numbers; give it a virtio-rng device, or a processor with RDRAND"
+                .into(),
+        ));
+    }
     let needs_network = manifest.needs_network();
     if needs_network {
         start_network(&info, &boot, devices).map_err(failed)?;
@@ -159,6 +171,17 @@ async fn told(
     platform::add_entropy(&boot.seed);
     spawn(reader.obey(launcher.clone(), signals.clone())).detach();
     Ok(boot)
+}
+
+/// The launcher's channels. A device that doesn't name the first of them, the control channel, has none for us.
+async fn ports(devices: &Devices) -> Ports {
+    let mut ports = Ports::new();
+    let Some(console) = &devices.console else { return ports };
+    for name in [control::CONTROL, control::STDIN, control::STDIO, control::STDERR] {
+        let Some(port) = console.port(name).await else { break };
+        ports.insert(String::from(name), Arc::new(port));
+    }
+    ports
 }
 
 /// Standard streams: on the launcher's ports, or else on the console.
