@@ -108,6 +108,7 @@ def test_a_stack_that_overflows_is_called_that(kernel: Path, trial: str) -> None
         ("execute-constant", "0x11"),  # there, fetched
         ("execute-heap", "0x11"),
         ("publish", "0x3"),
+        ("beyond-a-guest", "0x2"),  # not there, written to
     ],
 )
 def test_memory_is_used_only_as_it_is_meant(kernel: Path, trial: str, error: str) -> None:
@@ -131,10 +132,12 @@ def test_a_stack_gets_pages_as_it_grows_and_a_lack_of_memory_is_an_error(kernel:
     assert lines[5:] == ["more than 100 stacks: true"]
 
 
-def test_a_guests_memory_is_zeros_stays_where_it_is_and_can_lack(kernel: Path) -> None:
+def test_a_guests_memory_is_zeros_takes_what_is_touched_stays_where_it_is_and_can_lack(kernel: Path) -> None:
     lines = run(kernel, "guests")
-    assert lines[:3] == [
-        "zeros: true",
+    found = re.fullmatch(r"16 MiB: zeros true, took (\d+) KiB", lines[0])
+    assert found
+    assert 128 <= int(found[1]) <= 128 + 16  # with page tables
+    assert lines[1:3] == [
         "grown: at the same address true, kept true, zeros true",
         "again: at the same address true, zeros true",
     ]
@@ -142,6 +145,15 @@ def test_a_guests_memory_is_zeros_stays_where_it_is_and_can_lack(kernel: Path) -
     assert lines[4] == "nothing was lost: true"
     assert lines[5].startswith("at the end: out of memory: an instance needs 64 KiB: ")
     assert lines[6:] == ["more than 50: true, as many again: true", "what was kept went to the heap: true"]
+
+
+def test_an_instance_that_uses_more_than_there_is_ends_with_a_line(kernel: Path) -> None:
+    (line,) = run(kernel, "touch-too-much")
+    assert re.fullmatch(
+        r"out of memory: an instance uses more than there is; \d+ of the machine's \d+ KiB are free; "
+        r"--memory gives it more",
+        line,
+    )
 
 
 def test_the_heap_gives_memory_back_and_says_when_there_is_none(kernel: Path) -> None:

@@ -1,5 +1,8 @@
-//! Guests' linear memories. Each has 4 GiB of addresses, the most that one can grow to, and frames for what it has grown
-//! to: so nothing is copied when it grows.
+//! Guests' linear memories. Each has 4 GiB of addresses, the most that one can grow to, so nothing is copied when it
+//! grows, and gets a frame for each page when it's first touched: guests declare far more than they use.
+//!
+//! So memory may lack when it's too late for an error. Two things are to keep that from happening: an instance begins only
+//! when there is as much as the last one used, and a memory grows only when there is what it grows by.
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -9,22 +12,43 @@ use wasmtime::{Error, LinearMemory, MemoryCreator, MemoryType, Result};
 use super::frames::PAGE;
 use super::ram::{self, Ram};
 use super::slots::{Idle, Slots};
+use super::tables::NoFrame;
 
 const BASE: u64 = 1 << 40;
 const SLOT_BYTES: u64 = 4 << 30;
 /// A multiple of 64.
-const COUNT: usize = 4096;
+const COUNT: usize = 2048;
 /// How many memories are kept for the next instances. Only those of their pages that were written to are zeroed.
 const KEPT_MEMORIES: usize = 32;
+/// How many pages the first instance is expected to touch, and each at least.
+const LEAST_EXPECTED: usize = 32;
 
 /// What is known of all memories.
 pub(super) struct Guests {
     slots: Slots<{ COUNT / 64 }, KEPT_MEMORIES>,
+    /// Of each memory: how many pages it has. 0 where there is none.
+    limits: [u32; COUNT],
+    /// Of each memory: how many pages it was promised and has not touched.
+    promises: [u32; COUNT],
+    /// The sum of all promises.
+    promised: usize,
+    /// How many pages the next instance is promised: as many as the last one touched.
+    expected: usize,
 }
 
 impl Guests {
     pub const fn new() -> Self {
-        Guests { slots: Slots::new() }
+        Guests { slots: Slots::new(), limits: [0; COUNT], promises: [0; COUNT], promised: 0, expected: LEAST_EXPECTED }
+    }
+
+    /// How many frames are promised.
+    pub fn promised(&self) -> usize {
+        self.promised
+    }
+
+    fn promise(&mut self, slot: usize, pages: usize) {
+        self.promises[slot] += pages as u32;
+        self.promised += pages;
     }
 }
 
@@ -34,80 +58,104 @@ pub struct Creator;
 struct Guest {
     slot: usize,
     bytes: usize,
-    /// How many pages are mapped: those of `bytes`, or more. All beyond `bytes` are zeros.
-    pages: usize,
-    /// How many pages an instance begins with.
-    minimum: usize,
+}
+
+/// Whether an address is within the range of memories.
+pub(super) fn contains(address: u64) -> bool {
+    (BASE..BASE + COUNT as u64 * SLOT_BYTES).contains(&address)
 }
 
 fn start(slot: usize) -> u64 {
     BASE + slot as u64 * SLOT_BYTES
 }
 
-fn page(slot: usize, number: usize) -> u64 {
-    start(slot) + number as u64 * PAGE
-}
-
 fn pages(bytes: usize) -> usize {
     bytes.div_ceil(PAGE as usize)
 }
 
+/// Frames for the page tables of so many pages: each maps 512 pages, and there are some above them.
+fn with_tables(pages: usize) -> usize {
+    pages + pages / 512 + 3
+}
+
 impl Ram {
     fn new_guest(&mut self, bytes: usize) -> Option<Guest> {
-        let mut guest = match self.guests.slots.take_idle() {
-            Some(Idle { slot, pages }) => {
-                (0..pages).for_each(|number| self.zero_if_dirty(page(slot, number)));
-                Guest { slot, bytes, pages, minimum: self::pages(bytes) }
-            }
-            None => Guest { slot: self.guests.slots.take()?, bytes, pages: 0, minimum: self::pages(bytes) },
-        };
-        let mapped = self.map_guest(&mut guest, bytes);
-        if !mapped {
-            self.give_up_guest(guest.slot, guest.pages);
-            core::mem::forget(guest); // it isn't one
+        let idle = self.guests.slots.take_idle();
+        let there = idle.map_or(0, |idle| idle.pages);
+        let promise = self.guests.expected.min(pages(bytes)).saturating_sub(there);
+        if !self.has(with_tables(promise)) {
+            idle.into_iter().for_each(|idle| self.give_up_guest(idle.slot));
             return None;
         }
-        Some(guest)
+        let slot = match idle {
+            Some(Idle { slot, .. }) => {
+                self.each_page(slot, Ram::zero_if_dirty);
+                slot
+            }
+            None => self.guests.slots.take()?,
+        };
+        self.guests.limits[slot] = pages(bytes) as u32;
+        self.guests.promise(slot, promise);
+        Some(Guest { slot, bytes })
     }
 
-    /// Maps what isn't yet of so many bytes. False where memory is short.
-    fn map_guest(&mut self, guest: &mut Guest, bytes: usize) -> bool {
-        let more = pages(bytes).saturating_sub(guest.pages);
-        // With page tables, of which each maps 512 pages, and those above them.
-        let enough = more == 0 || self.has(more + more / 512 + 3);
-        while enough && guest.pages < pages(bytes) {
-            if self.map_zeros(page(guest.slot, guest.pages)).is_err() {
-                return false;
-            }
-            guest.pages += 1;
+    /// Lets a memory grow by so many pages. False where there is no memory for them.
+    fn grow_guest(&mut self, slot: usize, more: usize) -> bool {
+        let enough = more == 0 || self.has(with_tables(more));
+        if enough {
+            self.guests.limits[slot] += more as u32;
+            self.guests.promise(slot, more);
         }
         enough
     }
 
-    fn drop_guest(&mut self, guest: &Guest) {
-        self.empty_guest(guest.slot, guest.minimum, guest.pages);
-        let pages = guest.pages.min(guest.minimum);
-        if !self.guests.slots.keep(Idle { slot: guest.slot, pages }) {
-            self.give_up_guest(guest.slot, pages);
+    /// Maps the page at an address of a memory. Returns false for one that no memory has.
+    pub(super) fn touch_guest(&mut self, address: u64) -> core::result::Result<bool, NoFrame> {
+        let slot = ((address - BASE) / SLOT_BYTES) as usize;
+        if (address - start(slot)) / PAGE >= self.guests.limits[slot].into() {
+            return Ok(false);
+        }
+        self.map_zeros_at_last(address / PAGE * PAGE)?;
+        if self.guests.promises[slot] > 0 {
+            self.guests.promises[slot] -= 1;
+            self.guests.promised -= 1;
+        }
+        Ok(true)
+    }
+
+    fn drop_guest(&mut self, slot: usize) {
+        let mut touched = 0;
+        self.each_page(slot, |_, _| touched += 1);
+        self.guests.expected = touched.max(LEAST_EXPECTED);
+        self.guests.promised -= self.guests.promises[slot] as usize;
+        self.guests.promises[slot] = 0;
+        self.guests.limits[slot] = 0;
+        if !self.guests.slots.keep(Idle { slot, pages: touched }) {
+            self.give_up_guest(slot);
         }
     }
 
     pub(super) fn give_up_kept_guests(&mut self) {
-        while let Some(Idle { slot, pages }) = self.guests.slots.take_idle() {
-            self.give_up_guest(slot, pages);
+        while let Some(Idle { slot, .. }) = self.guests.slots.take_idle() {
+            self.give_up_guest(slot);
         }
     }
 
     /// Gives a memory back with all that it took.
-    fn give_up_guest(&mut self, slot: usize, pages: usize) {
-        self.empty_guest(slot, 0, pages);
+    fn give_up_guest(&mut self, slot: usize) {
+        self.each_page(slot, Ram::unmap);
         self.tables.prune(&mut self.frames, start(slot), SLOT_BYTES);
         ram::forget_all();
         self.guests.slots.give(slot);
     }
 
-    fn empty_guest(&mut self, slot: usize, from: usize, to: usize) {
-        (from..to).for_each(|number| self.unmap(page(slot, number)));
+    /// Does something with each page of a memory that is mapped.
+    fn each_page(&mut self, slot: usize, mut action: impl FnMut(&mut Ram, u64)) {
+        let (mut address, end) = (start(slot), start(slot) + SLOT_BYTES);
+        while let Some(page) = self.tables.next_mapped(address, end) {
+            action(self, page);
+            address = page + PAGE;
+        }
     }
 }
 
@@ -143,7 +191,8 @@ unsafe impl LinearMemory for Guest {
     }
 
     fn grow_to(&mut self, bytes: usize) -> Result<()> {
-        if bytes as u64 > SLOT_BYTES || !ram::with(|ram| ram.map_guest(self, bytes)) {
+        let more = pages(bytes) - pages(self.bytes);
+        if bytes as u64 > SLOT_BYTES || !ram::with(|ram| ram.grow_guest(self.slot, more)) {
             return Err(Error::msg(format!(
                 "out of memory: an instance grows to {} KiB: {}",
                 bytes >> 10,
@@ -161,6 +210,6 @@ unsafe impl LinearMemory for Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        ram::with(|ram| ram.drop_guest(self));
+        ram::with(|ram| ram.drop_guest(self.slot));
     }
 }

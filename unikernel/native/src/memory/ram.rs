@@ -185,20 +185,25 @@ pub fn explain() -> impl fmt::Display {
     with(|ram| Explained(ram.frames.free() as u64 * PAGE, ram.frames.total() as u64 * PAGE))
 }
 
-/// Gives a task's stack the page that it has reached. False where that isn't what the page fault at this address means.
+/// Gives a stack or a guest's memory the page that it has reached. False where that isn't what the page fault at this
+/// address means.
 pub fn page_fault(address: u64, error: u64) -> bool {
     /// Of the error code: the page is there, or the fault was in fetching an instruction.
     const OTHER: u64 = 1 | 1 << 4;
-    if error & OTHER != 0 || IN_USE.load(Ordering::Relaxed) || !super::stacks::contains(address) {
+    if error & OTHER != 0 || IN_USE.load(Ordering::Relaxed) {
         return false;
     }
-    match with(|ram| ram.touch_stack(address)) {
-        Ok(grown) => grown,
-        Err(NoFrame) => {
-            cpu::console::line(format_args!("out of memory: a stack has no page to grow into; {}", explain()));
-            cpu::shutdown(cpu::PANIC_CODE)
-        }
-    }
+    let (touched, what) = if super::stacks::contains(address) {
+        (with(|ram| ram.touch_stack(address)), "a stack")
+    } else if super::guests::contains(address) {
+        (with(|ram| ram.touch_guest(address)), "an instance")
+    } else {
+        return false;
+    };
+    touched.unwrap_or_else(|NoFrame| {
+        cpu::console::line(format_args!("out of memory: {what} uses more than there is; {}", explain()));
+        cpu::shutdown(cpu::PANIC_CODE)
+    })
 }
 
 /// Whether an address is of a page below a stack.
@@ -210,7 +215,7 @@ pub fn is_stack_guard(address: u64) -> bool {
 impl Ram {
     /// Whether so many frames may be taken for a guest or a new stack, when what is kept has been given up if need be.
     pub fn has(&mut self, frames: usize) -> bool {
-        let needed = frames + self.reserve;
+        let needed = frames + self.reserve + self.guests.promised();
         if self.frames.free() < needed {
             self.give_up_kept();
         }
@@ -234,6 +239,16 @@ impl Ram {
             self.frames.give(frame, 1);
         }
         mapped
+    }
+
+    /// The same for a page that must be there: what is kept is given up for it.
+    pub fn map_zeros_at_last(&mut self, address: u64) -> Result<(), NoFrame> {
+        /// One for the page, and for the tables above it.
+        const MOST: usize = 4;
+        if self.frames.free() < MOST {
+            self.give_up_kept();
+        }
+        self.map_zeros(address)
     }
 
     /// Takes the page at an address out, and gives its frame back.

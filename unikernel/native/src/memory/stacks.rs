@@ -15,7 +15,7 @@ const BASE: u64 = 1 << 39;
 const SLOT_BYTES: u64 = 1 << 20;
 const SLOT_PAGES: usize = (SLOT_BYTES / PAGE) as usize;
 /// A multiple of 64.
-const COUNT: usize = 4096;
+const COUNT: usize = 2048;
 
 /// How many pages a stack has from the start, and keeps for the next one. Most guests need no more.
 const KEPT_PAGES: usize = 6;
@@ -95,10 +95,7 @@ impl Ram {
             return Ok(false);
         }
         let address = page(slot, number);
-        if self.frames.free() < 4 {
-            self.give_up_kept();
-        }
-        self.map_zeros(address)?;
+        self.map_zeros_at_last(address)?;
         self.stacks.touched[slot] = self.stacks.touched[slot].max(number as u8 + 1);
         Ok(true)
     }

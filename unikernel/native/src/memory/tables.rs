@@ -157,6 +157,24 @@ impl Tables {
         Some((*entry & ADDRESS & !(size - 1) | address & (size - 1), access))
     }
 
+    /// The next page from an address on that is mapped, as a small page, below `end`. Ranges without tables cost little.
+    pub fn next_mapped(&self, mut address: u64, end: u64) -> Option<u64> {
+        'search: while address < end {
+            let mut at = self.root;
+            for level in (1..=4).rev() {
+                let entry = *entry_of(at, address, level);
+                if entry & PRESENT == 0 {
+                    let bytes = 1 << shift(level);
+                    address = address / bytes * bytes + bytes;
+                    continue 'search;
+                }
+                at = entry & ADDRESS;
+            }
+            return Some(address);
+        }
+        None
+    }
+
     /// Whether a page has been written to since it was mapped or this was last asked. Returns its physical address then.
     pub fn take_dirty(&mut self, address: u64) -> Option<u64> {
         let (entry, _) = self.find(address)?;
@@ -311,6 +329,22 @@ mod tests {
             let bits = access.bits();
             assert!(bits & super::WRITABLE == 0 || bits & super::NO_EXECUTE != 0, "{access:?}");
         }
+    }
+
+    #[test]
+    fn the_next_mapped_page_is_found_across_missing_tables() {
+        let mut memory = Memory::new(20);
+        let mut tables = Tables::new(&mut memory).unwrap();
+        let pages = [AT, AT + 3 * PAGE, AT + 5 * LARGE_PAGE, AT + (1 << 31)];
+        for page in pages {
+            tables.map(&mut memory, page, 0x7000, PAGE, Access::ReadWrite, false).unwrap();
+        }
+        let end = AT + (2 << 30);
+        let next = |address: Option<u64>| tables.next_mapped(address.map_or(0, |address| address + PAGE), end);
+        let found: Vec<u64> = core::iter::successors(next(None), |&address| next(Some(address))).collect();
+        assert_eq!(found, pages[..3]);
+        assert_eq!(tables.next_mapped(AT, AT + (3 << 30)), Some(AT));
+        assert_eq!(tables.next_mapped(AT + 6 * LARGE_PAGE, u64::MAX >> 17), Some(pages[3]));
     }
 
     #[test]

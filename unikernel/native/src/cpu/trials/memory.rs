@@ -109,18 +109,20 @@ fn bytes(memory: &dyn LinearMemory) -> &mut [u8] {
     unsafe { core::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
 }
 
-/// A guest's memory is zeros, also where another one was; it stays where it is when it grows; a lack of memory is an
-/// error of its own, and what was taken is there again afterwards.
+/// A guest's memory is zeros, also where another one was; it takes what is touched; it stays where it is when it grows; a
+/// lack of memory is an error of its own, and what was taken is there again afterwards.
 pub fn guests() {
-    let mut memory = guest(2 * WASM_PAGE).expect("there is memory");
+    let before = free();
+    let mut memory = guest(256 * WASM_PAGE).expect("16 MiB that aren't touched take nothing");
     let at = memory.as_ptr();
-    say(format_args!("zeros: {}", bytes(&*memory).iter().all(|&byte| byte == 0)));
-    bytes(&*memory).fill(0xaa);
-    memory.grow_to(5 * WASM_PAGE).expect("there is memory");
+    let zeros = bytes(&*memory)[..2 * WASM_PAGE].iter().all(|&byte| byte == 0);
+    say(format_args!("16 MiB: zeros {zeros}, took {} KiB", (before - free()) >> 10));
+    bytes(&*memory)[..2 * WASM_PAGE].fill(0xaa);
+    memory.grow_to(260 * WASM_PAGE).expect("there is memory");
     let kept = bytes(&*memory)[..2 * WASM_PAGE].iter().all(|&byte| byte == 0xaa);
-    let zeros = bytes(&*memory)[2 * WASM_PAGE..].iter().all(|&byte| byte == 0);
+    let zeros = bytes(&*memory)[256 * WASM_PAGE..].iter().all(|&byte| byte == 0);
     say(format_args!("grown: at the same address {}, kept {kept}, zeros {zeros}", memory.as_ptr() == at));
-    bytes(&*memory).fill(0xbb);
+    bytes(&*memory)[256 * WASM_PAGE..].fill(0xbb);
     drop(memory);
     let mut memory = guest(WASM_PAGE).expect("there is memory");
     memory.grow_to(6 * WASM_PAGE).expect("there is memory");
@@ -130,23 +132,40 @@ pub fn guests() {
     let error = memory.grow_to(4 << 30).expect_err("there is no such memory");
     say(format_args!("growing to 4 GiB: {error}"));
     say(format_args!("nothing was lost: {}", before == free()));
+    drop(memory);
     let mut all = Vec::with_capacity(10_000);
-    let error = loop {
+    let fill = |all: &mut Vec<Box<dyn LinearMemory>>| loop {
         match guest(WASM_PAGE) {
-            Ok(memory) => all.push(memory),
+            Ok(memory) => {
+                bytes(&*memory).fill(1);
+                all.push(memory);
+            }
             Err(error) => break error,
         }
     };
+    let error = fill(&mut all);
     say(format_args!("at the end: {error}"));
     let count = all.len();
     all.clear();
-    while let Ok(memory) = guest(WASM_PAGE) {
-        all.push(memory);
-    }
+    fill(&mut all);
     say(format_args!("more than 50: {}, as many again: {}", count > 50, count == all.len()));
     all.clear();
     let large = Vec::<u8>::with_capacity(free() as usize / 2);
     say(format_args!("what was kept went to the heap: {}", large.capacity() > 0));
+}
+
+/// Touches more than there is of what a memory has from the start.
+pub fn touch_too_much() {
+    let memory = guest(512 * WASM_PAGE).expect("32 MiB that aren't touched take nothing");
+    bytes(&*memory).fill(1);
+}
+
+/// Touches what a memory doesn't have.
+pub fn beyond_a_guest() {
+    let memory = guest(WASM_PAGE).expect("there is memory");
+    write(memory.as_ptr() as usize + WASM_PAGE - 1);
+    say(format_args!("the last byte of the memory was written"));
+    write(memory.as_ptr() as usize + WASM_PAGE);
 }
 
 /// The heap gives back what isn't used any more.

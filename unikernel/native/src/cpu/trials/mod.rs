@@ -35,6 +35,8 @@ pub fn main(info: &BootInfo) -> u8 {
         "stacks" => memory::stacks(),
         "guard" => memory::guard(),
         "guests" => memory::guests(),
+        "touch-too-much" => memory::touch_too_much(),
+        "beyond-a-guest" => memory::beyond_a_guest(),
         "heap" => memory::heap(),
         _ => say(format_args!("no trial {name:?}")),
     }
