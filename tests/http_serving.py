@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
+
+import pytest
 
 from capabilities.bindings.http_types import Request, Response
 from capabilities.http.access import AccessRecord
@@ -16,6 +18,13 @@ from capabilities.http.server import HttpService
 from capabilities.http.service import Service
 from capabilities.http.settings import HttpSettings
 from capabilities.http.streaming import StreamingService
+from tests.native_http import native_service
+
+native = False
+"""Whether `serving` has the native machine's server in place of the one in Python; the fixture `server` sets it."""
+
+both_servers = pytest.mark.usefixtures("server")
+"""For tests that are the same for the server in Python and for that of the native machine."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -101,15 +110,31 @@ async def serving(
     settings: HttpSettings | None = None,
     on_access: Callable[[AccessRecord], None] | None = None,
 ) -> AsyncIterator[Serving]:
+    routes = routes or (("GET", "/", "hello"),)
+    if native:
+        async with native_service(functions, routes, settings or HttpSettings(), on_access) as (service, port):
+            yield Serving(cast(Service, service), functions, port)
+        return
+    async with _python_service(functions, routes, settings, on_access) as (python, port):
+        yield Serving(python, functions, port)
+
+
+@asynccontextmanager
+async def _python_service(
+    functions: Functions,
+    routes: Sequence[tuple[str, str, str]],
+    settings: HttpSettings | None,
+    on_access: Callable[[AccessRecord], None] | None,
+) -> AsyncIterator[tuple[HttpService, int]]:
     table = RouteTable()
-    for method, route, handler in routes or (("GET", "/", "hello"),):
+    for method, route, handler in routes:
         table = table.add(method, route, handler)
     service = HttpService(functions, settings, on_access)
     sockets = bind("127.0.0.1:0")
     port = sockets[0].getsockname()[1]
     await service.start(sockets, table)
     try:
-        yield Serving(service, functions, port)
+        yield service, port
     finally:
         await service.stop()
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from capabilities.bindings.http_types import Request, Response
 from capabilities.http import connection as connection_module
-from tests.http_serving import Functions, echo, hello, serving
+from tests.http_serving import Functions, both_servers, echo, hello, serving
 
 GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: a\r\n"
@@ -67,6 +67,7 @@ GARBAGE = [
 ]
 
 
+@both_servers
 @loops
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
@@ -93,6 +94,7 @@ def test_what_comes_before_garbage_is_answered_however_it_is_cut(
     run(main())
 
 
+@both_servers
 @pytest.mark.parametrize("behind", [b"", GET + b"\r\n", b"garbage\r\n\r\n", b"\0"])
 @pytest.mark.parametrize("pause", [0, 0.02])
 def test_a_request_that_is_the_last_is_answered_and_what_follows_is_ignored(behind: bytes, pause: float) -> None:
@@ -103,6 +105,7 @@ def test_a_request_that_is_the_last_is_answered_and_what_follows_is_ignored(behi
         assert b"Connection: close\r\n" in answer
 
 
+@both_servers
 @loops
 def test_a_client_that_sends_on_behind_its_last_request_gets_to_read_all_answers(run: Callable[..., Any]) -> None:
     # To close a connection while something comes is to reset it, and what the client hasn't read by then is lost.
@@ -120,6 +123,7 @@ def test_a_client_that_sends_on_behind_its_last_request_gets_to_read_all_answers
     run(main())
 
 
+@both_servers
 def test_a_body_that_is_not_read_on_loses_nothing_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "READ_AHEAD", 1024)
     long = POST + b"Content-Length: 100000\r\n\r\n" + b"\r\n\r\n" * 25_000
@@ -128,10 +132,12 @@ def test_a_body_that_is_not_read_on_loses_nothing_that_follows(monkeypatch: pyte
     assert answer.count(b"\r\n\r\n") == 50_000 + 5
 
 
+@both_servers
 def test_many_requests_before_garbage_are_answered() -> None:
     assert statuses(ask((GET + b"\r\n") * 100 + b"garbage")) == [200] * 100 + [400]
 
 
+@both_servers
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
@@ -189,6 +195,7 @@ def test_a_request_gets_the_status_that_says_what_is_wrong(request_: bytes, stat
         assert asyncio.run(main()) in ([status], [100])
 
 
+@both_servers
 def test_the_host_of_a_full_url_is_the_host_that_a_handler_sees() -> None:
     async def main() -> None:
         functions = Functions(echo=echo)
@@ -205,6 +212,7 @@ def test_the_host_of_a_full_url_is_the_host_that_a_handler_sees() -> None:
     asyncio.run(main())
 
 
+@both_servers
 def test_no_trailer_becomes_a_header_of_the_next_request() -> None:
     async def main() -> list[list[str]]:
         functions = Functions(hello=hello, echo=plain_echo)
