@@ -7,6 +7,7 @@ mod device;
 mod hal;
 #[cfg(target_os = "none")]
 pub mod network;
+pub mod p9;
 #[cfg(target_os = "none")]
 mod pci;
 #[cfg(target_os = "none")]
@@ -23,6 +24,7 @@ mod machine {
     use super::console::Console;
     use super::device::{self, Device};
     use super::network::Card;
+    use super::p9::Volumes;
     use super::random;
     use crate::boot::command_line;
     use crate::host::platform;
@@ -37,12 +39,15 @@ mod machine {
         pub network: Option<Box<dyn Link>>,
         /// Channels to the launcher, where it has made some.
         pub console: Option<Console>,
+        /// What the launcher shares over 9P.
+        pub volumes: Volumes,
         sources_of_entropy: Vec<Device>,
     }
 
     /// Finds and sets up the devices, which lie where the command line says or else on the PCI bus.
     pub fn start(line: &str) -> Devices {
-        let mut devices = Devices { network: None, console: None, sources_of_entropy: Vec::new() };
+        let mut devices =
+            Devices { network: None, console: None, volumes: Volumes::default(), sources_of_entropy: Vec::new() };
         for mut device in device::find(command_line::words(line).iter()) {
             match device.kind() {
                 DeviceType::Network if devices.network.is_none() => match Card::new(device) {
@@ -53,10 +58,16 @@ mod machine {
                     Ok(console) => devices.console = Some(console),
                     Err(_) => platform::console(b"slight-machine: the virtio console can't be used\n"),
                 },
+                DeviceType::_9P => {
+                    if devices.volumes.add(device).is_err() {
+                        platform::console(b"slight-machine: a virtio-9p device can't be used\n");
+                    }
+                }
                 DeviceType::EntropySource => devices.sources_of_entropy.push(device),
                 _ => {}
             }
         }
+        devices.volumes.start();
         devices
     }
 

@@ -7,7 +7,7 @@
 mod call;
 mod descriptors;
 mod environment;
-mod errno;
+pub mod errno;
 mod files;
 mod paths;
 mod poll;

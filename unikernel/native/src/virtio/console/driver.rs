@@ -197,7 +197,7 @@ impl State {
         let count = part.len().min(into.len());
         into[..count].copy_from_slice(&buffer[part.start..part.start + count]);
         part.start += count;
-        if part.is_empty() {
+        if part.start >= part.end {
             let (buffer, _) = channel.rest.take()?;
             // There is room: the buffer has come out of the queue.
             let _ = channel.receive.add(Buffers { reads: None, writes: Some(buffer) });
