@@ -87,8 +87,13 @@ impl Device {
     /// Lets the device begin, and has its interrupts call `handler`, in the interrupt.
     pub(super) fn finish(&mut self, handler: fn()) -> Result<(), Broken> {
         interrupts::register(self.line, handler).map_err(|_| Broken)?;
-        transport!(self, transport => transport.finish_init());
+        self.finish_silent();
         Ok(())
+    }
+
+    /// Lets a device begin that never interrupts, as none of its queues wants it to.
+    pub(super) fn finish_silent(&mut self) {
+        transport!(self, transport => transport.finish_init());
     }
 
     /// Tells the device of what was added to a queue, where it wants to know.

@@ -37,7 +37,8 @@ pub(super) async fn add_entropy(mut device: Device) -> bool {
 fn begin(device: &mut Device) -> Result<Ring<2>, Broken> {
     device.begin(0)?;
     let mut ring = device.ring(QUEUE)?;
-    device.finish(|| {})?;
+    ring.set_interrupts(false);
+    device.finish_silent();
     ring.add(Buffers { reads: None, writes: Some(vec![0; BYTES].into()) }).map_err(|_| Broken)?;
     device.notify(QUEUE, &mut ring);
     Ok(ring)
