@@ -99,7 +99,7 @@ impl<H: Handler, L: Log> http_server::Host for HttpHost<H, L> {
 }
 
 /// The resource `router`.
-struct Router<H> {
+pub(super) struct Router<H> {
     handler: Arc<H>,
     table: RouteTable,
 }
@@ -131,7 +131,7 @@ impl<H: Handler> HostRouter for Router<H> {
 }
 
 /// The resource `server`.
-struct Running<H, L> {
+pub(super) struct Running<H, L> {
     server: Arc<Server<H, L>>,
     servers: Servers<H, L>,
 }

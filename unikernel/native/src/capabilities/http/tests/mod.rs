@@ -5,5 +5,8 @@ mod access;
 mod body;
 mod cors;
 mod head;
+mod host;
 mod response;
 mod routes;
+mod server;
+mod serving;
