@@ -27,7 +27,7 @@ define need
 @command -v $(1) >/dev/null || $(call apt,$(2),$(1))
 endef
 
-.PHONY: run known-backend test test-pythons fuzz bench bindings setup-run setup-test clean
+.PHONY: run known-backend test test-pythons fuzz bench wheel bindings setup-run setup-test clean
 
 run: known-backend setup-run
 	@$(BIN)/python examples/build.py keyvalue-demo-c
@@ -91,6 +91,11 @@ bench: setup-test
 	else echo 'not measured, as there is no wasmtime on PATH: components beside `wasmtime serve` (see bench/README.md)'; fi
 	$(BIN)/python -m bench.profile $(SAVED)
 	$(BIN)/python -m bench.image $(SAVED)
+
+# The package in dist/, with the kernel of native images in it: who installs it needs no Rust.
+wheel: setup-run
+	$(BIN)/python -m unikernel.native unikernel/native/kernel.elf
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 # With SAVE=1, numbers, plots and tables go into docs/.
 SAVED := $(if $(SAVE),--save)
