@@ -4,7 +4,7 @@ use super::client::{Carrier, attach};
 use super::messages::is_name;
 use crate::host::executor::block_on;
 use crate::host::wasi::errno::Errno;
-use crate::host::wasi::volume::{Kind, Node, Pending};
+use crate::host::wasi::volume::{Kind, Pending};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

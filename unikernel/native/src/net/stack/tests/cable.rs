@@ -59,7 +59,7 @@ impl End {
         Stranger(self.outgoing.clone())
     }
 
-    fn put(&self, frame: Vec<u8>) {
+    pub fn put(&self, frame: Vec<u8>) {
         self.stranger().put(frame);
     }
 

@@ -1,7 +1,10 @@
 //! Two stacks, joined by a cable in memory.
 
+mod addressing;
 mod cable;
 mod connections;
+mod names;
+mod neighbour;
 mod strangers;
 
 use super::{NetError, Settings, Sizes, Stack};
