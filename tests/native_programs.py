@@ -12,18 +12,27 @@ from unikernel.native import SOURCES
 
 
 @functools.cache
-def program(name: str, features: str = "std") -> Path:
+def program(name: str) -> Path:
     """The program of an example, built once for all tests. Raises AssertionError with the compiler's messages."""
-    command, environment = cargo()
-    target = cache.directory("native-tests")
-    options = ["--quiet", "--locked", "--ignore-rust-version", "--target-dir", str(target)]
-    done = subprocess.run(
-        [command, "build", "--features", features, "--example", name, *options],
+    done = run_cargo("build", "--example", name)
+    assert done.returncode == 0, done.stderr
+    return _target() / "debug" / "examples" / name
+
+
+def run_cargo(command: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of cargo's on the native machine, as a program of this system: always with the same features, so
+    that everything is compiled once."""
+    program, own = cargo()
+    always = ["--quiet", "--locked", "--ignore-rust-version", "--features", "guests", "--target-dir", str(_target())]
+    return subprocess.run(
+        [program, command, *always, *options],
         cwd=SOURCES,
-        env=environment,
+        env={**own, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return target / "debug" / "examples" / name
+
+
+def _target() -> Path:
+    return cache.directory("native-tests")

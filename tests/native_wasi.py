@@ -62,7 +62,7 @@ def native(settings: WasiSettings) -> Iterator[Native]:
     arguments += [f"dir={each.guest}={each.host}" for each in settings.directories]
     with tempfile.NamedTemporaryFile(suffix=".cwasm") as module:
         Path(module.name).write_bytes(_compiled())
-        command = [str(program("wasi_line", "guests")), module.name, *arguments]
+        command = [str(program("wasi_line")), module.name, *arguments]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdin is not None
             assert process.stdout is not None

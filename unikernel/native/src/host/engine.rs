@@ -29,12 +29,6 @@ pub fn engine() -> Result<Engine> {
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK)
         .async_stack_size(GUEST_STACK + HOST_STACK);
-    #[cfg(feature = "compiler")]
-    {
-        use wasmtime::WasmFeatures;
-        let lacking = WasmFeatures::THREADS | WasmFeatures::MEMORY64 | WasmFeatures::MULTI_MEMORY;
-        config.wasm_features(lacking, false);
-    }
     modules::prepare(&mut config);
     Engine::new(&config)
 }

@@ -6,6 +6,8 @@ pub mod control;
 pub mod engine;
 pub mod executor;
 pub mod guest;
+#[cfg(all(test, feature = "guests"))]
+mod guests_for_tests;
 pub mod input;
 pub mod launcher;
 mod log;

@@ -206,5 +206,5 @@ pub fn load(engine: &Engine, name: &str, compiled: core::ptr::NonNull<[u8]>) -> 
     })
 }
 
-#[cfg(all(test, feature = "compiler"))]
+#[cfg(all(test, feature = "guests"))]
 mod tests;

@@ -1,9 +1,8 @@
-//! With modules in WebAssembly's text form, and nobody but the test as the launcher.
-
-use alloc::format;
+//! With the guests in tests/guests, and nobody but the test as the launcher.
 
 use super::*;
 use crate::host::engine::{engine, start_clock};
+use crate::host::guests_for_tests::module;
 use crate::host::executor::{block_on, sleep, spawn, timeout};
 use crate::host::output::Sink;
 use crate::host::signals::Signals;
@@ -18,7 +17,7 @@ const MANIFEST: &str = r#"{
 
 const MEMORY: u64 = 64 << 20;
 
-fn application(wat: &str, grants: &str) -> Result<Application, Mistakes> {
+fn application(guest: &str, grants: &str) -> Result<Application, Mistakes> {
     let engine = engine().unwrap();
     start_clock(&engine);
     let boot = Boot { args: ["one".into()].into(), ..Boot::default() };
@@ -26,7 +25,7 @@ fn application(wat: &str, grants: &str) -> Result<Application, Mistakes> {
     Application::new(Parts {
         manifest: Manifest::read(MANIFEST.replace("GRANTS", grants).as_bytes()).unwrap(),
         boot,
-        module: Module::new(&engine, wat).unwrap(),
+        module: module(&engine, guest),
         streams,
         directories: Vec::new(),
         launcher: Launcher::new(None),
@@ -34,13 +33,8 @@ fn application(wat: &str, grants: &str) -> Result<Application, Mistakes> {
     })
 }
 
-/// What a module with these fields ends with.
-fn outcome(fields: &str) -> Result<u8, Mistakes> {
-    let wat = format!(
-        r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-            (memory (export "memory") 1) {fields})"#
-    );
-    let application = application(&wat, "")?;
+fn outcome(guest: &str) -> Result<u8, Mistakes> {
+    let application = application(guest, "")?;
     let signals = Signals::default();
     block_on(async { timeout(Duration::from_secs(10), run(&application, &signals)).await.expect("it ends") })
 }
@@ -51,49 +45,44 @@ fn mistake(text: &str) -> Result<u8, Mistakes> {
 
 #[test]
 fn the_exit_code_is_the_guests() {
-    assert_eq!(outcome(r#"(func (export "_start"))"#), Ok(0));
-    assert_eq!(outcome(r#"(func (export "_start") (call $exit (i32.const 7)))"#), Ok(7));
-    assert_eq!(outcome(r#"(func (export "main") (param i32 i32) (result i32) (i32.const 300))"#), Ok(44));
+    assert_eq!(outcome("start"), Ok(0));
+    assert_eq!(outcome("exit"), Ok(7));
+    assert_eq!(outcome("main"), Ok(44));
 }
 
 #[test]
 fn a_trap_ends_with_1() {
-    assert_eq!(outcome(r#"(func (export "_start") unreachable)"#), Ok(1));
+    assert_eq!(outcome("trap"), Ok(1));
 }
 
 #[test]
 fn what_can_not_begin_is_a_mistake_that_is_named() {
     let signature = "app.wasm: the exported function main has another signature than an entry point";
-    assert_eq!(outcome(r#"(func (export "main"))"#), mistake(signature));
+    assert_eq!(outcome("other-main"), mistake(signature));
     let none = "app.wasm: exports none of on-server-init, _start, main; build it as a program, not as a library";
-    assert_eq!(outcome(r#"(func (export "run"))"#), mistake(none));
+    assert_eq!(outcome("library"), mistake(none));
 }
 
 const KEYVALUE: &str = r#"{"resource": "keyvalue.memory", "family": "keyvalue", "name": "a", "line": 1, "configs": {}}"#;
-const IMPORTS: &str = r#"(module (import "keyvalue" "keyvalue::open" (func (param i32 i32 i32)))
-                         (memory (export "memory") 1) (func (export "_start")))"#;
 
 #[test]
 fn what_is_not_granted_can_not_be_imported() {
     let line = "app.wasm: imports keyvalue (keyvalue::open), which nothing provides; build the image again";
-    assert_eq!(application(IMPORTS, "").err(), Some(vec![line.into()]));
-    assert!(application(IMPORTS, KEYVALUE).is_ok());
+    assert_eq!(application("keyvalue", "").err(), Some(vec![line.into()]));
+    assert!(application("keyvalue", KEYVALUE).is_ok());
 }
 
 #[test]
 fn servers_are_for_those_that_http_is_granted_to() {
-    let wat = r#"(module (import "http-server" "router::new" (func (param i32))) (memory (export "memory") 1)
-                 (func (export "_start")))"#;
     let line = "app.wasm: imports http-server (router::new), which nothing provides; build the image again";
-    assert_eq!(application(wat, KEYVALUE).err(), Some(vec![line.into()]));
+    assert_eq!(application("server", KEYVALUE).err(), Some(vec![line.into()]));
     let http = KEYVALUE.replace("keyvalue.memory", "http").replace(r#""keyvalue""#, r#""http""#);
-    assert!(application(wat, &http).is_ok());
+    assert!(application("server", &http).is_ok());
 }
 
 #[test]
 fn a_signal_ends_a_guest_that_computes_for_ever() {
-    let wat = r#"(module (func (export "_start") (loop $again (br $again))))"#;
-    let application = application(wat, "").unwrap();
+    let application = application("endless", "").unwrap();
     let signals = Arc::new(Signals::default());
     block_on(async {
         let raised = signals.clone();
@@ -120,16 +109,7 @@ impl Sink for Held {
 
 #[test]
 fn a_program_has_ended_when_what_it_printed_is_out() {
-    let wat = r#"(module
-        (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
-        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-        (memory (export "memory") 1)
-        (func (export "_start")
-            (drop (call $args (i32.const 0) (i32.const 16)))
-            (i32.store (i32.const 64) (i32.const 16))
-            (i32.store (i32.const 68) (i32.const 13))
-            (drop (call $write (i32.const 1) (i32.const 64) (i32.const 1) (i32.const 80)))))"#;
-    let application = application(wat, "").unwrap();
+    let application = application("arguments", "").unwrap();
     let held = Arc::new(Mutex::new((false, Vec::new())));
     let signals = Signals::default();
     block_on(async {

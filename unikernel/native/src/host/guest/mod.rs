@@ -10,5 +10,5 @@ pub use ended::{Ended, Exit, Mistake};
 pub use link::{Hosts, linker};
 pub use program::{Program, Running};
 
-#[cfg(all(test, feature = "compiler"))]
+#[cfg(all(test, feature = "guests"))]
 mod tests;

@@ -1,0 +1,17 @@
+;; Functions that end in many ways.
+(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (table 1 1000000 funcref)
+  (func $recurse (call $recurse) (call $recurse))
+  (func (export "unreachable") (result i32) unreachable)
+  (func (export "divide-by-zero") (result i32) (i32.div_u (i32.const 1) (i32.const 0)))
+  (func (export "load-past-the-end") (result i32) (i32.load (i32.const 65536)))
+  (func (export "recurse") (result i32) (call $recurse) (i32.const 0))
+  (func (export "exit-125") (result i32) (call $exit (i32.const 125)) (i32.const 0))
+  (func (export "exit-126") (result i32) (call $exit (i32.const 126)) (i32.const 0))
+  (func (export "grow-by-1-page") (result i32) (memory.grow (i32.const 1)))
+  (func (export "grow-by-2-pages") (result i32) (memory.grow (i32.const 2)))
+  (func (export "grow-by-99-elements") (result i32) (table.grow (ref.null func) (i32.const 99)))
+  (func (export "grow-by-100-elements") (result i32) (table.grow (ref.null func) (i32.const 100)))
+  (func (export "five") (result i32) (i32.const 5)))

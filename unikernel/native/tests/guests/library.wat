@@ -1,0 +1,2 @@
+;; Has no entry point.
+(module (func (export "run")))

@@ -1,0 +1,2 @@
+;; Has an entry point of another signature.
+(module (func (export "main")))
