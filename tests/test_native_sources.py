@@ -1,4 +1,4 @@
-"""The tests that the native machine has in Rust: of all that knows nothing of the machine, as a program of this system."""
+"""The native machine's tests in Rust: of all that knows nothing of the machine, as a program of this system."""
 
 from __future__ import annotations
 

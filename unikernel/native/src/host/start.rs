@@ -16,6 +16,8 @@ use super::launcher::{self, Launcher, Pending, Port, Reader};
 use super::manifest::Manifest;
 use super::output::{Console, Output};
 use super::signals::Signals;
+use super::wasi::Errno;
+use super::wasi::volume::Granted;
 use super::{engine, log, platform};
 use crate::boot::{BootInfo, Payload, command_line};
 use crate::capabilities::notices;
@@ -117,12 +119,13 @@ async fn start(
     engine::start_clock(&engine);
     let module = application::load(&engine, &manifest.app.name, payload.module).map_err(failed)?;
     launcher.say(&Said::Phase(Phase::Loaded));
+    let directories = directories(&boot, devices).await.map_err(|line| mistakes(vec![line]))?;
     let parts = Parts {
         manifest,
         boot,
         module,
         streams: streams.clone(),
-        directories: Vec::new(),
+        directories,
         launcher: launcher.clone(),
         memory: info.memory,
     };
@@ -153,6 +156,19 @@ fn start_network(info: &BootInfo, boot: &Boot, devices: &mut Devices) -> Result<
     };
     net::start(card, &virtio::network::ARRIVAL, &settings, info.memory);
     Ok(())
+}
+
+/// The directories of the host, as the module sees them.
+async fn directories(boot: &Boot, devices: &Devices) -> Result<Vec<Granted>, String> {
+    let mut directories = Vec::new();
+    for volume in &boot.volumes {
+        let root = devices.volumes.attach(&volume.tag).await.map_err(|Errno(number)| {
+            format!("--volume: {} can't be mounted: error {number} of WASI", volume.path)
+        })?;
+        directories.push(Granted { name: volume.path.clone().into_bytes(), root });
+    }
+    directories.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(directories)
 }
 
 /// What the launcher says, or else the command line, put into effect as far as it concerns the machine.
