@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from slight_py import cache
@@ -32,13 +33,19 @@ def kernel() -> Path:
 
 
 def boot(
-    command_line: str, *, board: str = "microvm,acpi=off", memory: str = "16M", processor: str = "max", kernel: Path
+    command_line: str,
+    *,
+    board: str = "microvm,acpi=off",
+    memory: str = "16M",
+    processor: str = "max",
+    more: Sequence[str] = (),
+    kernel: Path,
 ) -> list[str]:
     """What a machine with this command line writes to its serial port, without what begins each line. Raises
     AssertionError for one that doesn't end by itself."""
     command = ["qemu-system-x86_64", "-M", board, "-cpu", processor, "-accel", "tcg", "-m", memory, "-no-reboot"]
     command += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]
-    command += ["-kernel", str(kernel), "-append", command_line]
+    command += ["-kernel", str(kernel), "-append", command_line, *more]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:

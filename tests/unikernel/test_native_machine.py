@@ -6,6 +6,8 @@ What runs in it is unikernel/native/src/cpu/trials: each trial says what it has 
 from __future__ import annotations
 
 import re
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,27 @@ def panic(lines: list[str]) -> str:
 @pytest.mark.parametrize("board", BOARDS)
 def test_a_machine_boots_by_pvh_and_knows_its_command_line(kernel: Path, board: str) -> None:
     lines = native_trials.boot("trial=boot 'a b'", board=board, kernel=kernel)
-    assert lines == ['Pvh with 15 MiB, words ["trial=boot", "a b"]', "wall None"]
+    assert lines[0] == 'Pvh with 15 MiB, words ["trial=boot", "a b"]'
+
+
+def test_the_time_is_that_of_the_machines_clock(kernel: Path) -> None:
+    before = int(time.time())
+    (line,) = [line for line in run(kernel, "boot") if line.startswith("wall")]
+    found = re.fullmatch(r"wall Some\((\d+)\)", line)
+    assert found
+    assert before - 1 <= int(found[1]) <= time.time() + 1
+
+
+@pytest.mark.parametrize("date", ["2000-02-29T12:00:01", "2024-02-29T23:59:58", "2040-12-31T11:59:59"])
+def test_dates_are_those_of_the_calendar(kernel: Path, date: str) -> None:
+    """QEMU's clock begins at that date."""
+    expected = int(datetime.fromisoformat(f"{date}+00:00").timestamp())
+    lines = native_trials.boot("trial=boot", kernel=kernel, more=("-rtc", f"base={date}"))
+    assert lines[1] in {f"wall Some({expected + seconds})" for seconds in range(3)}
+
+
+def test_a_machine_without_a_clock_has_no_time(kernel: Path) -> None:
+    assert run(kernel, "boot", board="microvm,acpi=off,rtc=off")[1] == "wall None"
 
 
 def test_a_machine_boots_through_hermits_entry_in_the_state_that_uhyve_leaves(kernel: Path) -> None:

@@ -6,7 +6,7 @@
 //! - Hermit's entry, version 4 (uhyve, Hermit's loader): 64-bit mode on the loader's page tables, the address of the boot
 //!   information in rdi. The crate `hermit-entry` is the specification.
 //!
-//! Both go on with page tables that map the first 4 GiB where they are, for as long as [`crate::memory`] has none of its own.
+//! Both go on with page tables that map the first GiB where it is, for as long as [`crate::memory`] has none of its own.
 //! Only general registers are used before [`crate::cpu::init`]: code for this target has no others.
 use core::arch::global_asm;
 
@@ -103,11 +103,11 @@ boot_pml4:
     .quad boot_pdpt + 3                                 // present, writable
     .fill 511, 8, 0
 boot_pdpt:
-    .quad boot_pd + 0x3, boot_pd + 0x1003, boot_pd + 0x2003, boot_pd + 0x3003
-    .fill 508, 8, 0
+    .quad boot_pd + 3
+    .fill 511, 8, 0
 boot_pd:
     .set page, 0
-    .rept 2048
+    .rept 512
     .quad page + 0x83                                   // present, writable, of 2 MiB
     .set page, page + 0x200000
     .endr

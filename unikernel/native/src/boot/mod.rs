@@ -34,7 +34,7 @@ pub struct BootInfo {
     pub vmm: Vmm,
     /// Bytes of RAM.
     pub memory: u64,
-    /// The time since the epoch at the start, where the loader tells it.
+    /// The time since 1970 (UTC) at the start, where the loader or a clock of the machine tells it.
     pub wall: Option<Duration>,
     /// The application, where one was put behind the kernel.
     pub payload: Option<Payload>,

@@ -57,5 +57,5 @@ pub extern "C" fn start(info: *const StartInfo) -> ! {
     let Ok(command_line) = command_line.to_str() else { cpu::give_up("the command line is not UTF-8") };
     #[cfg(feature = "trials")]
     cpu::trials::enter_if_asked(command_line);
-    run(Loaded { command_line, vmm: Vmm::Pvh, regions: &regions[..count], tsc_khz: None, wall: None })
+    run(Loaded { command_line, vmm: Vmm::Pvh, regions: &regions[..count], tsc_khz: None, wall: cpu::rtc::read() })
 }

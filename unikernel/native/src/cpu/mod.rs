@@ -9,6 +9,7 @@ pub mod interrupts;
 mod panic;
 pub mod port;
 pub mod random;
+pub mod rtc;
 mod segments;
 mod shutdown;
 #[cfg(feature = "trials")]

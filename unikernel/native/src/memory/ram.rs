@@ -17,8 +17,8 @@ use crate::boot::Region;
 use crate::cpu;
 use crate::cpu::unshared::Unshared;
 
-/// Where the first 4 GiB end, which are all that is mapped while the machine is set up.
-const BOOT_MAP_END: u64 = 4 << 30;
+/// Where the memory ends that is mapped while the machine is set up.
+const BOOT_MAP_END: u64 = 1 << 30;
 /// Below it lie a PC's firmware and what a loader has left for us.
 const LOW_MEMORY_END: u64 = 1 << 20;
 /// Addresses below this one are physical ones, where they're mapped at all.

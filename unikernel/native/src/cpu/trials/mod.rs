@@ -122,16 +122,13 @@ fn device() {
         port::write_u8(MODEM_CONTROL, OUT2);
         port::write_u8(INTERRUPT_ENABLE, CAN_SEND);
     }
-    let count = || COUNT.load(Ordering::Relaxed);
-    let wait = || {
-        let (before, limit) = (count(), clock::now() + Duration::from_millis(200));
-        clock::idle(Some(limit), || count() > before);
-        clock::now() < limit
+    let reaches = |wanted| {
+        clock::idle(Some(clock::now() + Duration::from_millis(200)), || COUNT.load(Ordering::Relaxed) >= wanted);
+        COUNT.load(Ordering::Relaxed) == wanted
     };
-    say(format_args!("the first: {}, another one: {}", count() == 1 || wait(), wait()));
-    let before = count();
+    say(format_args!("the first: {}, another one: {}", reaches(1), reaches(2)));
     interrupts::open(LINE);
-    say(format_args!("opened again: {}", count() > before || wait()));
+    say(format_args!("opened again: {}", reaches(2)));
 }
 
 fn invalid_instruction() {
