@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 
 from slight_py import limits
+from unikernel import checks
+from unikernel.checks import LIMIT, ControlError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +27,6 @@ COMMAND, DATA = "slight.command", "slight.data"
 COMMAND_VSOCK, DATA_VSOCK = 1, 2
 """The same as vsock ports, where a launcher has vsock and no virtio-serial; the guest listens."""
 
-LIMIT = 1 << 20
-"""Bytes in a line, its end included."""
-
 PHASES = ("imported", "loaded", "entered")
 
 SEED_BYTES = 64
@@ -35,10 +34,6 @@ SEED_BYTES = 64
 
 OPTIONS = {option.name: option for option in limits.ALL}
 """What `boot` may say under `options`."""
-
-
-class ControlError(Exception):
-    """What arrived is no message; str() says why, in printable text without what was sent."""
 
 
 class Message:
@@ -68,7 +63,7 @@ class Lines:
             lines[0] = bytes(self._rest) + lines[0]
             self._rest.clear()
         self._rest += rest
-        if len(self._rest) >= LIMIT or any(len(each) >= LIMIT for each in lines):
+        if len(self._rest) >= LIMIT or any(len(line) >= LIMIT for line in lines):
             self._rest.clear()
             raise ControlError(f"a line is longer than {LIMIT} bytes")
         return lines
@@ -135,6 +130,12 @@ def ping(number: int) -> bytes:
     return encode("ping", number)
 
 
+def _base64(content: bytes) -> str:
+    import binascii
+
+    return binascii.b2a_base64(content, newline=False).decode()
+
+
 # Reading.
 
 
@@ -156,52 +157,39 @@ def _parse(line: bytes, kinds: Mapping[str, Callable[[Any], Any]], timed: bool) 
     if len(line) > LIMIT:
         raise ControlError(f"a line is longer than {LIMIT} bytes")
     try:
-        message = json.loads(line.decode(), object_pairs_hook=_object)
+        message = json.loads(line.decode(), object_pairs_hook=checks.unrepeated)
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError among them
         raise ControlError("a line is not JSON") from None
     if not isinstance(message, dict):
         raise ControlError("a message is not an object")
-    at = message.pop("at", None) if timed else None
+    is_timed = timed and "at" in message
+    at = message.pop("at") if is_timed else None
     if len(message) != 1:
         raise ControlError("a message has not one kind")
     ((kind, value),) = message.items()
     if kind not in kinds:
         raise ControlError(f"there is no message {printable(kind)[:40]!r}")
     try:
-        return Message(kind, kinds[kind](value), None if at is None else _seconds(at))
+        return Message(kind, kinds[kind](value), checks.seconds(at) if is_timed else None)
     except ControlError as error:
         raise ControlError(f"in the message {kind!r}: {error}") from None
 
 
-def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) != len(members):
-        raise ControlError("an object has a member twice")
-    return found
-
-
-def printable(text: str) -> str:
-    """A text without what would move a terminal's cursor or can't be encoded."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-# Checks, each of which gives the value or raises ControlError.
+# The value of each kind of message, checked.
 
 
 def _hello(value: Any) -> dict[str, float]:
-    fields = _fields(value, ("at",))
-    return {"at": _seconds(fields["at"])}
+    fields = checks.fields(value, ("at",))
+    return {"at": checks.seconds(fields["at"])}
 
 
 def _serving(value: Any) -> dict[str, Any]:
-    fields = _fields(value, ("address", "port"))
-    return {"address": printable(_text(fields["address"], 300)), "port": _number(fields["port"], 1, 65535)}
+    fields = checks.fields(value, ("address", "port"))
+    return {"address": printable(checks.text(fields["address"], 300)), "port": checks.number(fields["port"], 1, 65535)}
 
 
 def _errors(value: Any) -> list[str]:
-    return [printable(_text(each)) for each in _list(value)]
+    return [printable(checks.text(line)) for line in checks.items(value)]
 
 
 def _phase(value: Any) -> str:
@@ -211,55 +199,32 @@ def _phase(value: Any) -> str:
 
 
 def _exit(value: Any) -> int:
-    return _number(value, 0, 255)
-
-
-def _count(value: Any) -> int:
-    return _number(value, 0, (1 << 53) - 1)
+    return checks.number(value, 0, 255)
 
 
 def _boot(value: Any) -> dict[str, Any]:
     names = ("env", "args", "values", "volumes", "network", "time", "seed", "options", "channel")
-    fields = _fields(value, names)
+    fields = checks.fields(value, names)
     return {
-        "env": _texts(fields["env"]),
-        "args": [_whole_text(each) for each in _list(fields["args"])],
-        "values": _texts(fields["values"]),
-        "volumes": [_volume(each) for each in _list(fields["volumes"])],
-        "network": _network(fields["network"]),
-        "time": _count_of_ns(fields["time"]),
-        "seed": _seed(fields["seed"]),
+        "env": checks.table(fields["env"]),
+        "args": [checks.whole_text(arg) for arg in checks.items(fields["args"])],
+        "values": checks.table(fields["values"]),
+        "volumes": [_volume(volume) for volume in checks.items(fields["volumes"])],
+        "network": checks.network(fields["network"]),
+        "time": checks.nanoseconds(fields["time"]),
+        "seed": checks.seed(fields["seed"]),
         "options": _options(fields["options"]),
-        "channel": _flag(fields["channel"]),
+        "channel": checks.flag(fields["channel"]),
     }
 
 
 def _volume(value: Any) -> dict[str, Any]:
-    fields = _fields(value, ("tag", "path", "writable"))
+    fields = checks.fields(value, ("tag", "path", "writable"))
     return {
-        "tag": _whole_text(fields["tag"], 31),
-        "path": _whole_text(fields["path"], 4096),
-        "writable": _flag(fields["writable"]),
+        "tag": checks.whole_text(fields["tag"], 31),
+        "path": checks.whole_text(fields["path"], 4096),
+        "writable": checks.flag(fields["writable"]),
     }
-
-
-def _network(value: Any) -> dict[str, str] | None:
-    if value is None:
-        return None
-    fields = _fields(value, ("address", "gateway", "nameserver", "host"))
-    address, slash, bits = _text(fields["address"], 18).partition("/")
-    if not slash or not _is_decimal(bits, 32):
-        raise ControlError("the address has no length of its network, from /0 to /32")
-    for each in (address, fields["gateway"], fields["nameserver"], fields["host"]):
-        parts = _text(each, 15).split(".")
-        if len(parts) != 4 or not all(_is_decimal(part, 255) for part in parts):
-            raise ControlError("an address of the network is not IPv4")
-    return fields
-
-
-def _is_decimal(text: str, most: int) -> bool:
-    """Whether it is a number as it is always written, without zeros in front."""
-    return text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= most and text == str(int(text))
 
 
 def _options(value: Any) -> dict[str, Any]:
@@ -285,8 +250,8 @@ def _access_log(value: Any) -> str:
 
 
 def _resume(value: Any) -> dict[str, Any]:
-    fields = _fields(value, ("time", "seed"))
-    return {"time": _count_of_ns(fields["time"]), "seed": _seed(fields["seed"])}
+    fields = checks.fields(value, ("time", "seed"))
+    return {"time": checks.nanoseconds(fields["time"]), "seed": checks.seed(fields["seed"])}
 
 
 def _signal(value: Any) -> int:
@@ -295,89 +260,19 @@ def _signal(value: Any) -> int:
     return value
 
 
-def _fields(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    if not isinstance(value, dict) or value.keys() != set(names):
-        raise ControlError(f"the fields are not {', '.join(names)}")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ControlError("a list is none")
-    return value
-
-
-def _texts(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise ControlError("a table of texts is none")
-    return {_whole_text(key): _whole_text(text) for key, text in value.items()}
-
-
-def _text(value: Any, limit: int = LIMIT) -> str:
-    if not isinstance(value, str) or len(value) > limit:
-        raise ControlError("a text is none, or too long")
-    return value
-
-
-def _whole_text(value: Any, limit: int = LIMIT) -> str:
-    """One that UTF-8 has a form for."""
-    text = _text(value, limit)
-    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise ControlError("a text has half of a surrogate pair")
-    return text
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ControlError("neither true nor false")
-    return value
-
-
-def _number(value: Any, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise ControlError(f"not a number from {least} to {most}")
-    return value
-
-
-def _count_of_ns(value: Any) -> int:
-    return _number(value, 0, (1 << 63) - 1)
-
-
-def _seconds(value: Any) -> float:
-    # NaN and infinities, which Python reads as JSON, fail the comparison; `bool` is no time.
-    if type(value) not in (int, float) or not 0 <= value < 1e10:
-        raise ControlError("not a time in seconds")
-    return float(value)
-
-
-def _base64(content: bytes) -> str:
-    import binascii
-
-    return binascii.b2a_base64(content, newline=False).decode()
-
-
-def _seed(value: Any) -> bytes:
-    import binascii
-
-    try:
-        return binascii.a2b_base64(_text(value, 1024), strict_mode=True)
-    except ValueError:
-        raise ControlError("the seed is not base64") from None
-
-
 _OPTION_KINDS: dict[str, Callable[[Any], Any]] = {
-    limits.SIZE: _count,
-    limits.COUNT: _count,
-    limits.SECONDS: _seconds,
+    limits.SIZE: checks.count,
+    limits.COUNT: checks.count,
+    limits.SECONDS: checks.seconds,
     limits.LOG: _access_log,
-    limits.FLAG: _flag,
+    limits.FLAG: checks.flag,
 }
 
 _FROM_GUEST: dict[str, Callable[[Any], Any]] = {
     "hello": _hello,
     "phase": _phase,
     "serving": _serving,
-    "pong": _count,
+    "pong": checks.count,
     "errors": _errors,
     "exit": _exit,
 }
@@ -385,6 +280,6 @@ _FROM_GUEST: dict[str, Callable[[Any], Any]] = {
 _FROM_LAUNCHER: dict[str, Callable[[Any], Any]] = {
     "boot": _boot,
     "signal": _signal,
-    "ping": _count,
+    "ping": checks.count,
     "resume": _resume,
 }

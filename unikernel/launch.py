@@ -14,7 +14,7 @@ from pathlib import Path
 from slight_py.errors import UsageError
 from slight_py.limits import size_text
 from unikernel import channels, control, elf, forwards, machine, snapshot, values, volumes
-from unikernel.control import ControlError
+from unikernel.checks import LIMIT, ControlError
 from unikernel.events import Failure
 from unikernel.image import Image, copy_part
 from unikernel.machine import Machine, Share
@@ -130,7 +130,7 @@ def _boot_message(options: RunOptions, allowed: Mapping[str, str], shares: list[
         )
     except ControlError:
         raise UsageError(
-            f"variables, values and arguments are too long together; {control.LIMIT} bytes are the limit"
+            f"variables, values and arguments are too long together; {LIMIT} bytes are the limit"
         ) from None
 
 

@@ -24,7 +24,8 @@ from typing import IO, Any
 
 from slight_py.errors import UsageError
 from slight_py.limits import size_text
-from unikernel.control import ControlError, Message, from_guest
+from unikernel.checks import ControlError
+from unikernel.control import Message, from_guest
 from unikernel.events import Failure
 from unikernel.image import Image
 from unikernel.machine import Accel, Ram
@@ -82,12 +83,12 @@ def read(path: Path) -> Snapshot:
     if not foot.startswith(_MAGIC):
         raise UsageError(f"{path}: this is not a snapshot that slight-py image run --snapshot made, or not a whole one")
     try:
-        found = _from_json(json.loads(foot[len(_MAGIC) :]))
+        saved = _from_json(json.loads(foot[len(_MAGIC) :]))
     except (ValueError, KeyError, TypeError, RecursionError, ControlError):
         raise UsageError(f"{path}: the snapshot is damaged; take it again with --snapshot") from None
-    if size != found.size or size < found.memory:
-        raise UsageError(f"{path}: the snapshot has {size:,} of {found.size:,} bytes; copy it again")
-    return found
+    if size != saved.size or size < saved.memory:
+        raise UsageError(f"{path}: the snapshot has {size:,} of {saved.size:,} bytes; copy it again")
+    return saved
 
 
 def _from_json(fields: Mapping[str, Any]) -> Snapshot:
@@ -111,21 +112,21 @@ def _from_json(fields: Mapping[str, Any]) -> Snapshot:
     )
 
 
-def check(path: Path, taken: Snapshot, image: Image, memory: int, cpus: int, accel: str, channel: bool) -> None:
+def check(path: Path, saved: Snapshot, image: Image, memory: int, cpus: int, accel: str, channel: bool) -> None:
     """Raises UsageError where the machine that is asked for is not the one that a snapshot was taken of."""
     manifest = image.manifest
     errors: list[str] = []
-    if (taken.kernel, taken.root) != (manifest.kernel.sha256, manifest.root.sha256):
+    if (saved.kernel, saved.root) != (manifest.kernel.sha256, manifest.root.sha256):
         errors.append(f"{path}: the snapshot is of another image than {image.path}; take it again with --snapshot")
-    if taken.memory != memory:
-        errors.append(f"{path}: the snapshot is of a machine with --memory {size_text(taken.memory)}; give the same")
-    if taken.cpus != cpus:
-        errors.append(f"{path}: the snapshot is of a machine with --cpus {taken.cpus}; give the same")
-    if accel not in ("auto", taken.accel):
+    if saved.memory != memory:
+        errors.append(f"{path}: the snapshot is of a machine with --memory {size_text(saved.memory)}; give the same")
+    if saved.cpus != cpus:
+        errors.append(f"{path}: the snapshot is of a machine with --cpus {saved.cpus}; give the same")
+    if accel not in ("auto", saved.accel):
         errors.append(
-            f"{path}: the snapshot was taken under {taken.accel.upper()} and goes on there alone; leave out --accel"
+            f"{path}: the snapshot was taken under {saved.accel.upper()} and goes on there alone; leave out --accel"
         )
-    if taken.channel != channel:
+    if saved.channel != channel:
         given = "without --channel; leave it out" if channel else "with --channel; give it"
         errors.append(f"{path}: the snapshot was taken {given}")
     if errors:
@@ -160,7 +161,7 @@ def memory_for(path: Path, memory: int) -> Iterator[Path]:
         made.unlink(missing_ok=True)
 
 
-async def save(vm: Vm, memory: Path, path: Path, taken: Snapshot) -> int:
+async def save(vm: Vm, memory: Path, path: Path, saved: Snapshot) -> int:
     """Saves a machine as `path`, once it has nothing more to do, and leaves it stopped.
 
     `memory` is the file that the machine's memory is in. Returns the bytes on the disk. Raises UsageError where the
@@ -169,7 +170,7 @@ async def save(vm: Vm, memory: Path, path: Path, taken: Snapshot) -> int:
     await _settle(vm.process.pid)
     try:
         with memory.open("r+b") as file:
-            await _save(vm.qmp, file, taken)
+            await _save(vm.qmp, file, saved)
             size = os.fstat(file.fileno()).st_blocks * 512
         os.replace(memory, path)
     except OSError as error:
@@ -177,8 +178,8 @@ async def save(vm: Vm, memory: Path, path: Path, taken: Snapshot) -> int:
     return size
 
 
-async def _save(qmp: Qmp, file: IO[bytes], taken: Snapshot) -> None:
-    os.lseek(file.fileno(), taken.memory, os.SEEK_SET)
+async def _save(qmp: Qmp, file: IO[bytes], saved: Snapshot) -> None:
+    os.lseek(file.fileno(), saved.memory, os.SEEK_SET)
     try:
         await qmp.execute("stop")
         await qmp.execute("getfd", {"fdname": "snapshot"}, fds=(file.fileno(),))
@@ -188,21 +189,21 @@ async def _save(qmp: Qmp, file: IO[bytes], taken: Snapshot) -> None:
     except QmpError as error:
         raise Failure(f"the snapshot can't be taken: QEMU: {error}") from None
     end = os.fstat(file.fileno()).st_size
-    foot = _MAGIC + json.dumps(asdict(taken) | {"size": end + _FOOT}).encode()
+    foot = _MAGIC + json.dumps(asdict(saved) | {"size": end + _FOOT}).encode()
     os.pwrite(file.fileno(), foot.ljust(_FOOT), end)
 
 
-async def restore(qmp: Qmp, file: IO[bytes], taken: Snapshot) -> None:
+async def restore(qmp: Qmp, file: IO[bytes], saved: Snapshot) -> None:
     """Brings a machine back that waits for it (`-incoming defer`), and leaves it stopped.
 
     `file` is a snapshot that QEMU was given at its start. Raises UsageError where it is another QEMU's, and Failure.
     """
-    if qmp.version != taken.qemu:
+    if qmp.version != saved.qemu:
         raise UsageError(
-            f"{file.name}: the snapshot was taken with QEMU {taken.qemu}, and this is {qmp.version}; "
+            f"{file.name}: the snapshot was taken with QEMU {saved.qemu}, and this is {qmp.version}; "
             "take it again with --snapshot"
         )
-    os.lseek(file.fileno(), taken.memory, os.SEEK_SET)
+    os.lseek(file.fileno(), saved.memory, os.SEEK_SET)
     try:
         await qmp.execute("migrate-set-capabilities", _WITHOUT_MEMORY)
         await qmp.execute("migrate-incoming", {"uri": f"fd:{file.fileno()}"})

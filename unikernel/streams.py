@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from unikernel.control import printable
+from unikernel.checks import printable
 
 log = logging.getLogger("slight_py")
 

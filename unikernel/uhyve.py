@@ -24,7 +24,7 @@ from pathlib import Path
 from slight_py import cache, limits
 from slight_py.errors import UsageError
 from unikernel import volumes
-from unikernel.control import printable
+from unikernel.checks import printable
 from unikernel.guest import network
 from unikernel.image import Image
 from unikernel.options import RunOptions

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from unikernel import machine
-from unikernel.control import CONTROL, STDERR, STDIN, STDIO, ControlError, Lines, from_guest, printable
+from unikernel.checks import ControlError, printable
+from unikernel.control import CONTROL, STDERR, STDIN, STDIO, Lines, from_guest
 from unikernel.events import Broke, Down, Failure, Gone, Said
 from unikernel.forwards import Forward
 from unikernel.machine import Machine

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.command import ROOT
 from unikernel import control
-from unikernel.control import ControlError, Lines, from_guest, from_launcher
+from unikernel.checks import LIMIT, ControlError
+from unikernel.control import Lines, from_guest, from_launcher
 
 SEED = bytes(range(64))
 
@@ -175,7 +176,7 @@ def test_lines_come_whole_however_they_are_cut() -> None:
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
     lines, part = Lines(), b"a" * 65536
-    for _ in range(control.LIMIT // len(part) - 1):
+    for _ in range(LIMIT // len(part) - 1):
         assert lines.feed(part) == []
     with pytest.raises(ControlError, match="longer than"):
         lines.feed(part)
@@ -183,7 +184,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
 
 def test_a_message_past_the_limit_is_not_sent() -> None:
     with pytest.raises(ControlError, match="1048576 is the limit"):
-        boot(args=["a" * control.LIMIT])
+        boot(args=["a" * LIMIT])
 
 
 def test_process_1_imports_it_without_what_is_slow_to_import() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from tests.command import ROOT
 from unikernel import control
-from unikernel.control import ControlError, Message
+from unikernel.checks import ControlError
+from unikernel.control import Message
 
 VECTORS: Mapping[str, Any] = json.loads((ROOT / "unikernel/control_vectors.json").read_text())
 

@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 
-from unikernel import control
+from unikernel.checks import ControlError
 from unikernel.guest import launcher as launchers
 from unikernel.guest import memory, mounts, network, ports, power, renewal
 from unikernel.guest.launcher import Launcher, LauncherGone
@@ -81,7 +81,7 @@ def _run(launcher: Launcher) -> int:
     except MemoryError:
         launcher.send("errors", ["not enough memory for the runtime and the application; give more with --memory"])
         return 1
-    except control.ControlError as error:
+    except ControlError as error:
         launcher.send("errors", [f"the launcher and the image don't understand each other: {error}; build it again"])
         return 1
 
@@ -110,7 +110,7 @@ def _boot(launcher: Launcher) -> dict[str, Any]:
         return _boot_of_environment()
     message = launcher.receive()
     if message.kind != "boot":
-        raise control.ControlError(f"a message {message.kind!r} where 'boot' belongs")
+        raise ControlError(f"a message {message.kind!r} where 'boot' belongs")
     boot: dict[str, Any] = message.value
     renewal.renew(boot["time"], boot["seed"])
     return boot
@@ -174,5 +174,5 @@ def _finish(launcher: Launcher, code: int) -> None:
     launcher.send("exit", code & 0xFF)
     # What was written is the launcher's to fetch, and a reset would take it away: the launcher ends the machine.
     while launcher.file is not None:
-        with suppress(control.ControlError):
+        with suppress(ControlError):
             launcher.read()

@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Callable
 
 from unikernel import control
+from unikernel.checks import ControlError
 from unikernel.guest import power, renewal
 from unikernel.guest.launcher import Launcher, LauncherGone
 
@@ -42,7 +43,7 @@ def _obey(launcher: Launcher, lines: list[bytes]) -> None:
     for line in lines:
         try:
             message = control.from_launcher(line)
-        except control.ControlError as error:
+        except ControlError as error:
             log.warning("the launcher said what can't be understood: %s", error)
             continue
         if message.kind == "signal":

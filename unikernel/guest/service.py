@@ -33,7 +33,7 @@ from bindgen.runtime import GuestFault
 from slight_py import wasi
 from slight_py.compilation import Compilation, CompileLimits
 from slight_py.engine import Engine, Exit, Instance, InvalidModule, ModuleInfo, Program, Trap, describe
-from unikernel.control import printable
+from unikernel.checks import printable
 
 T = TypeVar("T")
 
