@@ -29,6 +29,7 @@ HTTP = ("canonical_abi", "http_types", "http_server", "http_handler")
 USED_BINDINGS = {
     "server": HTTP,
     "blobs": (*HTTP, "blob_types", "blob_store"),
+    "keyvalue_line": ("canonical_abi", "keyvalue"),
     "messenger": (*HTTP, "messaging"),
 }
 """The bindings that guests in tests/guests_src are built with."""

@@ -23,8 +23,9 @@ from capabilities.keyvalue.redis import RedisBackend
 from tests.azurite_server import AzuriteServer
 from tests.dapr_server import DaprServer
 from tests.moto_server import MotoServer
-from tests.native_keyvalue import native_stores
+from tests.native_keyvalue import image_in_memory, image_in_redis, machine_stores, native_stores
 from tests.redis_server import RedisServer
+from tests.servers import HOST
 
 KEYS = [
     "",
@@ -162,7 +163,13 @@ ANY_NAME = ["memory", "remote memory", "filesystem", "redis"]
 SERVICES = ["dynamodb", "azblob", "dapr"]
 
 NATIVE = ["native memory", "native redis"]
-"""Those of the native machine. Any text is the name of a store there, too."""
+"""Those of the native machine, in an ordinary program. Any text is the name of a store there, too."""
+
+MACHINE = ["machine memory", "machine redis"]
+"""The same as a guest in a machine sees them."""
+
+_MACHINE_VALUE = 8 << 20
+"""How long values are there at most, in bytes: longer ones take a while on an emulated processor."""
 
 _numbers = itertools.count()
 
@@ -184,6 +191,11 @@ def subject(kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypat
         case "native redis":
             address = emptied(request).address
             return Subject(lambda: native_stores("redis", address))
+        case "machine memory":
+            return Subject(lambda: machine_stores(image_in_memory()), value_limit=_MACHINE_VALUE)
+        case "machine redis":
+            address = emptied(request).address.replace(HOST, "host.localhost")
+            return Subject(lambda: machine_stores(image_in_redis(), REDIS_ADDRESS=address), value_limit=_MACHINE_VALUE)
     monkeypatch.setattr(dynamodb, "SCAN_ITEMS", 50)
     monkeypatch.setattr(azblob, "LIST_BLOBS", 50)
     monkeypatch.setattr(dapr, "PAGE_KEYS", 50)

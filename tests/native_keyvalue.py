@@ -1,19 +1,27 @@
 """The key/value stores of the native machine, as backends for the tests that all backends pass.
 
 The program `keyvalue_line` has them, built as an ordinary one (unikernel/native/examples/keyvalue_line.rs, which
-describes what goes over the pipe).
+describes what goes over the pipe). A guest that answers the same (tests/guests_src/keyvalue_line.c) has them in a
+machine.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from capabilities import keyvalue
+from tests.command import COMMAND, build_guest, environment, guest, scratch, slight_py
 from tests.native_programs import program
+from unikernel.native import BUILD_SECONDS
+
+MACHINE = "400M"
+"""The machine's memory: the longest value lies in it several times, on its way."""
 
 _CASES: dict[str, type[keyvalue.StoreError]] = {
     "key-not-found": keyvalue.KeyNotFound,
@@ -33,6 +41,40 @@ async def native_stores(*arguments: str) -> AsyncIterator[NativeStores]:
     stores = NativeStores(process)
     yield stores
     await stores.close()
+
+
+@asynccontextmanager
+async def machine_stores(image: Path, **values: str) -> AsyncIterator[NativeStores]:
+    """The stores of a machine that runs `image`, of the guest `keyvalue_line`, for as long as the block."""
+    granted = ["--net", *(f"--pass={name}" for name in values)] if values else []
+    command = [*COMMAND, "image", "run", "--accel", "tcg", "--memory", MACHINE, *granted, str(image)]
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environment(**values))
+    stores = NativeStores(process)
+    yield stores
+    await stores.close()
+
+
+@functools.cache
+def image_in_memory() -> Path:
+    """An image of the guest, whose stores are in memory."""
+    return _image("memory", 'resource = "keyvalue.memory"\nname = "*"')
+
+
+@functools.cache
+def image_in_redis() -> Path:
+    """An image of the guest, whose stores are in the Redis at REDIS_ADDRESS."""
+    address = 'REDIS_ADDRESS = "${envvars.REDIS_ADDRESS}"'
+    return _image("redis", f'resource = "keyvalue.redis"\nname = "*"\n    [capability.configs]\n    {address}')
+
+
+def _image(name: str, capability: str) -> Path:
+    build_guest("keyvalue_line")
+    slightfile, image = scratch() / f"keyvalue-{name}.toml", scratch() / f"keyvalue-{name}.img"
+    slightfile.write_text(f'specversion = "0.2"\n\n[[capability]]\n{capability}\n')
+    command = ["image", "build", str(guest("keyvalue_line")), "-c", str(slightfile), "--native", "-o", str(image)]
+    done = slight_py(*command, seconds=BUILD_SECONDS)
+    assert done.code == 0, done.err
+    return image
 
 
 class NativeStores:
