@@ -44,7 +44,8 @@ pub fn answered(answer: Answer) -> Result<u32> {
 /// A call of the function `name`: for as long as nothing is awaited, as memory may grow and move meanwhile.
 pub struct Call<'a> {
     name: &'static str,
-    pub memory: &'a mut [u8],
+    /// None where the guest exports none.
+    memory: Option<&'a mut [u8]>,
     pub wasi: &'a mut Wasi,
 }
 
@@ -58,10 +59,10 @@ impl<'a> Call<'a> {
     /// The same after something was awaited.
     pub fn resume(caller: &'a mut Caller<'_, Data>, name: &'static str) -> Result<Self> {
         let Some(memory) = caller.get_export("memory").and_then(Extern::into_memory) else {
-            return Err(Fault("the guest exports no memory".into()).into());
+            return Ok(Call { name, memory: None, wasi: &mut caller.data_mut().wasi });
         };
         let (memory, data) = memory.data_and_store_mut(caller);
-        Ok(Call { name, memory, wasi: &mut data.wasi })
+        Ok(Call { name, memory: Some(memory), wasi: &mut data.wasi })
     }
 
     /// Ends the guest for what is wrong with `what`.
@@ -71,14 +72,18 @@ impl<'a> Call<'a> {
 
     /// `size` bytes at an address that is a multiple of `align`.
     pub fn bytes(&mut self, what: &str, at: u32, size: u64, align: u32) -> Result<&mut [u8]> {
-        let end = self.memory.len();
-        let Some(range) = u64::from(at).checked_add(size).filter(|past| *past <= end as u64) else {
+        let Some(memory) = &self.memory else {
+            return Err(Fault("the guest exports no memory".into()).into());
+        };
+        let end = memory.len();
+        let Some(past) = u64::from(at).checked_add(size).filter(|past| *past <= end as u64) else {
             return self.fault(what, format_args!("{size} bytes at {at:#x} reach past the end of memory, {end:#x}"));
         };
         if at % align != 0 {
             return self.fault(what, format_args!("{at:#x} is not a multiple of {align}"));
         }
-        Ok(&mut self.memory[at as usize..range as usize])
+        let range = at as usize..past as usize;
+        Ok(self.memory.as_mut().map_or(&mut [], |memory| &mut memory[range]))
     }
 
     pub fn check(&mut self, what: &str, at: u32, size: u64, align: u32) -> Result<()> {

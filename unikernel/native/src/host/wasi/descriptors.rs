@@ -2,12 +2,12 @@
 
 use alloc::boxed::Box;
 
-use wasmtime::{Caller, Linker, Result};
+use wasmtime::Caller;
 
 use super::super::guest::Data;
-use super::MODULE;
-use super::call::{Answer, Call, answered};
+use super::call::{Answer, Call};
 use super::errno::Errno;
+use super::import::{Args, Import, later, now, words};
 use super::table::Entry;
 use super::volume::{Kind, Status};
 
@@ -32,114 +32,58 @@ const OF_GRANTED: u64 = 0x7fe00 | 1 << 20 | 1 << 21 | 1 << 23 | 1 << 24 | 1 << 2
 /// and, for what is opened there, all that files have
 const INHERITED: u64 = OF_GRANTED | 0x1ff | 1 << 22 | 1 << 27;
 
-pub fn add_to_linker(linker: &mut Linker<Data>) -> Result<()> {
-    linker.func_wrap(MODULE, "fd_close", |mut caller: Caller<'_, Data>, number: u32| {
-        let call = Call::begin(&mut caller, "fd_close")?;
-        answered(call.wasi.table().remove(number).map_err(Into::into))
-    })?;
-    linker.func_wrap(MODULE, "fd_renumber", |mut caller: Caller<'_, Data>, number: u32, to: u32| {
-        let call = Call::begin(&mut caller, "fd_renumber")?;
-        answered(call.wasi.table().renumber(number, to).map_err(Into::into))
-    })?;
-    linker.func_wrap(MODULE, "fd_fdstat_get", |mut caller: Caller<'_, Data>, number: u32, at: u32| {
-        answered(fdstat(&mut Call::begin(&mut caller, "fd_fdstat_get")?, number, at))
-    })?;
-    linker.func_wrap(MODULE, "fd_fdstat_set_flags", |mut caller: Caller<'_, Data>, number: u32, flags: u32| {
-        answered(set_flags(&mut Call::begin(&mut caller, "fd_fdstat_set_flags")?, number, flags))
-    })?;
-    linker.func_wrap(
-        MODULE,
-        "fd_fdstat_set_rights",
-        |mut caller: Caller<'_, Data>, number: u32, rights: u64, inherited: u64| {
-            let call = &mut Call::begin(&mut caller, "fd_fdstat_set_rights")?;
-            call.flags("rights", rights, RIGHTS)?;
-            call.flags("rights", inherited, RIGHTS)?;
-            answered(match call.wasi.table().get(number) {
-                Ok(Entry::File(_) | Entry::Directory(_)) => Err(Errno::NOTSUP.into()),
-                _ => Err(Errno::BADF.into()),
-            })
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "fd_advise",
-        |mut caller: Caller<'_, Data>, number: u32, offset: u64, size: u64, advice: u32| {
-            let call = &mut Call::begin(&mut caller, "fd_advise")?;
-            call.case("advice", advice, ADVICE)?;
-            answered(match call.wasi.table().file(number) {
-                Err(errno) => Err(errno.into()),
-                Ok(_) if (offset | size) >> 63 != 0 => Err(Errno::INVAL.into()),
-                Ok(_) => Ok(()),
-            })
-        },
-    )?;
-    linker.func_wrap(MODULE, "fd_allocate", |mut caller: Caller<'_, Data>, number: u32, _: u64, _: u64| {
-        let call = Call::begin(&mut caller, "fd_allocate")?;
-        answered(call.wasi.table().file(number).and(Err(Errno::NOTSUP)).map_err(Into::into))
-    })?;
-    for name in ["fd_datasync", "fd_sync"] {
-        linker.func_wrap(MODULE, name, move |mut caller: Caller<'_, Data>, number: u32| {
-            let call = Call::begin(&mut caller, name)?;
-            answered(call.wasi.table().file(number).map(|_| ()).map_err(Into::into))
-        })?;
-    }
-    linker.func_wrap_async(MODULE, "fd_filestat_get", |mut caller: Caller<'_, Data>, (number, at): (u32, u32)| {
-        Box::new(async move { answered(filestat(&mut caller, number, at).await) })
-    })?;
-    linker.func_wrap(MODULE, "fd_filestat_set_size", |mut caller: Caller<'_, Data>, number: u32, _: u64| {
-        let call = Call::begin(&mut caller, "fd_filestat_set_size")?;
-        answered(call.wasi.table().file(number).and(Err(Errno::PERM)).map_err(Into::into))
-    })?;
-    linker.func_wrap(
-        MODULE,
-        "fd_filestat_set_times",
-        |mut caller: Caller<'_, Data>, number: u32, _: u64, _: u64, flags: u32| {
-            answered(set_times(&mut Call::begin(&mut caller, "fd_filestat_set_times")?, number, flags))
-        },
-    )?;
-    linker.func_wrap(MODULE, "fd_prestat_get", |mut caller: Caller<'_, Data>, number: u32, at: u32| {
-        answered(prestat(&mut Call::begin(&mut caller, "fd_prestat_get")?, number, at))
-    })?;
-    linker.func_wrap(
-        MODULE,
-        "fd_prestat_dir_name",
-        |mut caller: Caller<'_, Data>, number: u32, at: u32, size: u32| {
-            answered(prestat_name(&mut Call::begin(&mut caller, "fd_prestat_dir_name")?, number, at, size))
-        },
-    )?;
-    add_sockets(linker)
-}
+pub static IMPORTS: [Import; 18] = [
+    now("fd_close", "i", |call, args| Ok(call.wasi.table().remove(words(args)[0])?)),
+    now("fd_renumber", "ii", |call, args| Ok(call.wasi.table().renumber(words(args)[0], words(args)[1])?)),
+    now("fd_fdstat_get", "ii", fdstat),
+    now("fd_fdstat_set_flags", "ii", set_flags),
+    now("fd_fdstat_set_rights", "iII", set_rights),
+    now("fd_advise", "iIIi", advise),
+    now("fd_allocate", "iII", |call, args| with_file(call, args, Err(Errno::NOTSUP))),
+    now("fd_datasync", "i", |call, args| with_file(call, args, Ok(()))),
+    now("fd_sync", "i", |call, args| with_file(call, args, Ok(()))),
+    later("fd_filestat_get", "ii", |caller, args| Box::pin(filestat(caller, args))),
+    now("fd_filestat_set_size", "iI", |call, args| with_file(call, args, Err(Errno::PERM))),
+    now("fd_filestat_set_times", "iIIi", set_times),
+    now("fd_prestat_get", "ii", prestat),
+    now("fd_prestat_dir_name", "iii", prestat_name),
+    now("sock_accept", "iii", no_socket),
+    now("sock_recv", "iiiiii", no_socket),
+    now("sock_send", "iiiii", no_socket),
+    now("sock_shutdown", "ii", no_socket),
+];
 
 /// There are none.
-fn add_sockets(linker: &mut Linker<Data>) -> Result<()> {
-    fn no_socket(caller: &mut Caller<'_, Data>, name: &'static str, number: u32) -> Result<u32> {
-        let call = Call::begin(caller, name)?;
-        answered(call.wasi.table().get(number).and(Err(Errno::NOTSOCK)).map_err(Into::into))
-    }
-    linker.func_wrap(MODULE, "sock_accept", |mut caller: Caller<'_, Data>, number: u32, _: u32, _: u32| {
-        no_socket(&mut caller, "sock_accept", number)
-    })?;
-    linker.func_wrap(
-        MODULE,
-        "sock_recv",
-        |mut caller: Caller<'_, Data>, number: u32, _: u32, _: u32, _: u32, _: u32, _: u32| {
-            no_socket(&mut caller, "sock_recv", number)
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "sock_send",
-        |mut caller: Caller<'_, Data>, number: u32, _: u32, _: u32, _: u32, _: u32| {
-            no_socket(&mut caller, "sock_send", number)
-        },
-    )?;
-    linker.func_wrap(MODULE, "sock_shutdown", |mut caller: Caller<'_, Data>, number: u32, _: u32| {
-        no_socket(&mut caller, "sock_shutdown", number)
-    })?;
-    Ok(())
+fn no_socket(call: &mut Call<'_>, args: Args) -> Answer {
+    call.wasi.table().get(words(args)[0])?;
+    Err(Errno::NOTSOCK.into())
 }
 
-fn fdstat(call: &mut Call<'_>, number: u32, at: u32) -> Answer {
+/// The answer where the descriptor is a file's.
+fn with_file(call: &mut Call<'_>, args: Args, answer: Result<(), Errno>) -> Answer {
+    call.wasi.table().file(words(args)[0])?;
+    Ok(answer?)
+}
+
+fn set_rights(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, rights, inherited, ..] = args;
+    call.flags("rights", rights, RIGHTS)?;
+    call.flags("rights", inherited, RIGHTS)?;
+    match call.wasi.table().get(number as u32)? {
+        Entry::File(_) | Entry::Directory(_) => Err(Errno::NOTSUP.into()),
+        Entry::Input(_) | Entry::Output(_) => Err(Errno::BADF.into()),
+    }
+}
+
+fn advise(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, offset, size, advice, ..] = args;
+    call.case("advice", advice as u32, ADVICE)?;
+    call.wasi.table().file(number as u32)?;
+    if (offset | size) >> 63 != 0 { Err(Errno::INVAL.into()) } else { Ok(()) }
+}
+
+fn fdstat(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, at, ..] = words(args);
     let entry = call.wasi.table().get(number)?.clone();
     let mut flags = 0;
     let (kind, rights, inherited) = match entry {
@@ -166,7 +110,8 @@ fn fdstat(call: &mut Call<'_>, number: u32, at: u32) -> Answer {
     Ok(())
 }
 
-fn set_flags(call: &mut Call<'_>, number: u32, flags: u32) -> Answer {
+fn set_flags(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, flags, ..] = words(args);
     call.flags("flags", flags.into(), FLAGS)?;
     let file = call.wasi.table().file(number)?;
     if flags & SYNCHRONOUS != 0 {
@@ -184,7 +129,8 @@ pub fn check_times(call: &Call<'_>, flags: u32) -> Answer {
     if flags & 3 == 3 || flags & 12 == 12 { Err(Errno::INVAL.into()) } else { Ok(()) }
 }
 
-fn set_times(call: &mut Call<'_>, number: u32, flags: u32) -> Answer {
+fn set_times(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, _accessed, _modified, flags, ..] = words(args);
     check_times(call, flags)?;
     match call.wasi.table().get(number)? {
         Entry::File(_) | Entry::Directory(_) => Err(Errno::PERM.into()),
@@ -192,7 +138,8 @@ fn set_times(call: &mut Call<'_>, number: u32, flags: u32) -> Answer {
     }
 }
 
-async fn filestat(caller: &mut Caller<'_, Data>, number: u32, at: u32) -> Answer {
+async fn filestat(caller: &mut Caller<'_, Data>, args: Args) -> Answer {
+    let [number, at, ..] = words(args);
     let entry = Call::begin(caller, "fd_filestat_get")?.wasi.table().get(number)?.clone();
     let (status, device) = match entry {
         Entry::Input(_) | Entry::Output(_) => (Status::default(), 0),
@@ -225,7 +172,8 @@ pub fn put_status(call: &mut Call<'_>, at: u32, status: &Status, device: u64) ->
     Ok(())
 }
 
-fn prestat(call: &mut Call<'_>, number: u32, at: u32) -> Answer {
+fn prestat(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, at, ..] = words(args);
     let Entry::Directory(directory) = call.wasi.table().get(number)?.clone() else {
         return Err(Errno::BADF.into());
     };
@@ -236,7 +184,8 @@ fn prestat(call: &mut Call<'_>, number: u32, at: u32) -> Answer {
     Ok(())
 }
 
-fn prestat_name(call: &mut Call<'_>, number: u32, at: u32, size: u32) -> Answer {
+fn prestat_name(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, at, size, ..] = words(args);
     let Entry::Directory(directory) = call.wasi.table().get(number)?.clone() else {
         return Err(Errno::NOTDIR.into());
     };

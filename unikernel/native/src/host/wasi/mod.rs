@@ -9,6 +9,7 @@ mod descriptors;
 mod environment;
 pub mod errno;
 mod files;
+mod import;
 mod paths;
 mod poll;
 mod reading;
@@ -30,6 +31,7 @@ use super::output::Output;
 use super::platform;
 use environment::Texts;
 pub use errno::Errno;
+use import::Import;
 use table::Table;
 use volume::Granted;
 
@@ -82,9 +84,7 @@ impl Wasi {
 
 /// Links all functions.
 pub fn add_to_linker(linker: &mut Linker<Data>) -> Result<()> {
-    environment::add_to_linker(linker)?;
-    descriptors::add_to_linker(linker)?;
-    reading::add_to_linker(linker)?;
-    paths::add_to_linker(linker)?;
-    poll::add_to_linker(linker)
+    let folders: [&[Import]; 5] =
+        [&environment::IMPORTS, &descriptors::IMPORTS, &reading::IMPORTS, &paths::IMPORTS, &poll::IMPORTS];
+    folders.into_iter().flatten().try_for_each(|import| import.link(linker))
 }

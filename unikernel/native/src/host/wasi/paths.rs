@@ -6,14 +6,14 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use wasmtime::{Caller, Linker, Result};
+use wasmtime::Caller;
 
 use super::super::guest::Data;
 use super::super::sync::Mutex;
-use super::MODULE;
-use super::call::{Answer, Call, Failure, answered};
+use super::call::{Answer, Call, Failure};
 use super::descriptors::{FILESTAT, FLAGS, FD_WRITE, RIGHTS, SYNCHRONOUS, check_times, put_status};
 use super::errno::Errno;
+use super::import::{Args, Import, later, now, words};
 use super::table::{Directory, Entry, File, FileState};
 use super::volume::{Kind, Node};
 
@@ -26,86 +26,54 @@ const MAX_DEPTH: usize = 256;
 /// Bytes of a path, as in Linux.
 const MAX_PATH: u32 = 4096;
 
-pub fn add_to_linker(linker: &mut Linker<Data>) -> Result<()> {
-    linker.func_wrap_async(MODULE, "path_open", |mut caller: Caller<'_, Data>, params: Opening| {
-        Box::new(async move { answered(open(&mut caller, params).await) })
-    })?;
-    linker.func_wrap_async(
-        MODULE,
-        "path_filestat_get",
-        |mut caller: Caller<'_, Data>, (number, lookup, path, size, at): (u32, u32, u32, u32, u32)| {
-            Box::new(async move { answered(status(&mut caller, number, lookup, (path, size), at).await) })
-        },
-    )?;
-    linker.func_wrap_async(
-        MODULE,
-        "path_readlink",
-        |mut caller: Caller<'_, Data>, (number, path, path_size, buffer, size, at): (u32, u32, u32, u32, u32, u32)| {
-            Box::new(async move { answered(read_link(&mut caller, number, (path, path_size), buffer, size, at).await) })
-        },
-    )?;
-    add_changes(linker)
+pub static IMPORTS: [Import; 10] = [
+    later("path_open", "iiiiiIIii", |caller, args| Box::pin(open(caller, args))),
+    later("path_filestat_get", "iiiii", |caller, args| Box::pin(status(caller, args))),
+    later("path_readlink", "iiiiii", |caller, args| Box::pin(read_link(caller, args))),
+    // What would change something: refused, as files are read only.
+    now("path_create_directory", "iii", change),
+    now("path_remove_directory", "iii", change),
+    now("path_unlink_file", "iii", change),
+    now("path_filestat_set_times", "iiiiIIi", set_times),
+    now("path_link", "iiiiiii", link),
+    now("path_rename", "iiiiii", rename),
+    now("path_symlink", "iiiii", link_symbolically),
+];
+
+fn change(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, path, size, ..] = words(args);
+    path_at(call, "path", path, size)?;
+    refuse(call, &[number])
 }
 
-/// What would change something: refused, as files are read only.
-fn add_changes(linker: &mut Linker<Data>) -> Result<()> {
-    for name in ["path_create_directory", "path_remove_directory", "path_unlink_file"] {
-        linker.func_wrap(MODULE, name, move |mut caller: Caller<'_, Data>, number: u32, path: u32, size: u32| {
-            let mut call = Call::begin(&mut caller, name)?;
-            answered(path_at(&mut call, "path", path, size).and_then(|_| refuse(&mut call, &[number])))
-        })?;
-    }
-    linker.func_wrap(
-        MODULE,
-        "path_filestat_set_times",
-        |mut caller: Caller<'_, Data>, number: u32, lookup: u32, path: u32, size: u32, _: u64, _: u64, flags: u32| {
-            let call = &mut Call::begin(&mut caller, "path_filestat_set_times")?;
-            call.flags("lookup flags", lookup.into(), 1)?;
-            answered(
-                check_times(call, flags)
-                    .and_then(|()| path_at(call, "path", path, size))
-                    .and_then(|_| refuse(call, &[number])),
-            )
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "path_link",
-        |mut caller: Caller<'_, Data>, number: u32, lookup: u32, path: u32, size: u32, to: u32, new: u32, length: u32| {
-            let call = &mut Call::begin(&mut caller, "path_link")?;
-            call.flags("lookup flags", lookup.into(), 1)?;
-            answered(
-                path_at(call, "path", path, size)
-                    .and_then(|_| path_at(call, "new path", new, length))
-                    .and_then(|_| refuse(call, &[number, to])),
-            )
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "path_rename",
-        |mut caller: Caller<'_, Data>, number: u32, path: u32, size: u32, to: u32, new: u32, length: u32| {
-            let call = &mut Call::begin(&mut caller, "path_rename")?;
-            answered(
-                path_at(call, "path", path, size)
-                    .and_then(|_| path_at(call, "new path", new, length))
-                    .and_then(|_| refuse(call, &[number, to])),
-            )
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "path_symlink",
-        |mut caller: Caller<'_, Data>, target: u32, length: u32, number: u32, path: u32, size: u32| {
-            let call = &mut Call::begin(&mut caller, "path_symlink")?;
-            answered(
-                path_at(call, "target", target, length)
-                    .and_then(|_| path_at(call, "path", path, size))
-                    .and_then(|_| refuse(call, &[number])),
-            )
-        },
-    )?;
-    Ok(())
+fn set_times(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, lookup, path, size, _accessed, _modified, flags, ..] = words(args);
+    call.flags("lookup flags", lookup.into(), 1)?;
+    check_times(call, flags)?;
+    path_at(call, "path", path, size)?;
+    refuse(call, &[number])
+}
+
+fn link(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, lookup, path, size, to, new, length, ..] = words(args);
+    call.flags("lookup flags", lookup.into(), 1)?;
+    path_at(call, "path", path, size)?;
+    path_at(call, "new path", new, length)?;
+    refuse(call, &[number, to])
+}
+
+fn rename(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, path, size, to, new, length, ..] = words(args);
+    path_at(call, "path", path, size)?;
+    path_at(call, "new path", new, length)?;
+    refuse(call, &[number, to])
+}
+
+fn link_symbolically(call: &mut Call<'_>, args: Args) -> Answer {
+    let [target, length, number, path, size, ..] = words(args);
+    path_at(call, "target", target, length)?;
+    path_at(call, "path", path, size)?;
+    refuse(call, &[number])
 }
 
 /// `PERM` for directories, in which nothing may be changed; `BADF` for what is none.
@@ -117,7 +85,7 @@ fn refuse(call: &mut Call<'_>, numbers: &[u32]) -> Answer {
 }
 
 /// A path that the guest hands over. `ILSEQ` where it is not UTF-8; one that is too long isn't copied to be refused.
-fn path_at(call: &mut Call<'_>, what: &str, at: u32, size: u32) -> core::result::Result<Vec<u8>, Failure> {
+fn path_at(call: &mut Call<'_>, what: &str, at: u32, size: u32) -> Result<Vec<u8>, Failure> {
     let bytes = call.bytes(what, at, size.into(), 1)?;
     if size >= MAX_PATH {
         return Ok(vec![b'x'; MAX_PATH as usize]);
@@ -138,7 +106,7 @@ struct Place {
 }
 
 impl Place {
-    async fn node(&self) -> core::result::Result<Arc<dyn Node>, Errno> {
+    async fn node(&self) -> Result<Arc<dyn Node>, Errno> {
         match &self.name {
             None => Ok(self.directory.clone()),
             Some(name) => self.directory.child(name).await,
@@ -146,7 +114,7 @@ impl Place {
     }
 
     /// The same, but `NOTDIR` where the path ends in a slash and leads to anything but a directory.
-    async fn node_of_kind(&self) -> core::result::Result<Arc<dyn Node>, Errno> {
+    async fn node_of_kind(&self) -> Result<Arc<dyn Node>, Errno> {
         let node = self.node().await?;
         if self.slash && node.kind() != Kind::Directory { Err(Errno::NOTDIR) } else { Ok(node) }
     }
@@ -155,7 +123,7 @@ impl Place {
 /// Where a path leads from a directory. With `follow`, a symbolic link at its end is followed.
 ///
 /// `PERM` for a path that leads out of the directory.
-async fn walk(start: &Arc<dyn Node>, path: &[u8], follow: bool) -> core::result::Result<Place, Errno> {
+async fn walk(start: &Arc<dyn Node>, path: &[u8], follow: bool) -> Result<Place, Errno> {
     if path.is_empty() {
         return Err(Errno::NOENT);
     }
@@ -206,7 +174,7 @@ async fn walk(start: &Arc<dyn Node>, path: &[u8], follow: bool) -> core::result:
 }
 
 /// The components of a path, the first last; those that mean nothing are left out. `PERM` for an absolute path.
-fn components(path: &[u8]) -> core::result::Result<Vec<Vec<u8>>, Errno> {
+fn components(path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
     if path.starts_with(b"/") {
         return Err(Errno::PERM);
     }
@@ -214,8 +182,6 @@ fn components(path: &[u8]) -> core::result::Result<Vec<Vec<u8>>, Errno> {
     found.reverse();
     Ok(if found.is_empty() { vec![b".".to_vec()] } else { found })
 }
-
-type Opening = (u32, u32, u32, u32, u32, u64, u64, u32, u32);
 
 const CREATE: u32 = 1;
 const DIRECTORY: u32 = 2;
@@ -225,9 +191,10 @@ const FOLLOW: u32 = 1;
 const APPEND: u32 = 1;
 const NONBLOCK: u32 = 4;
 
-async fn open(caller: &mut Caller<'_, Data>, params: Opening) -> Answer {
+async fn open(caller: &mut Caller<'_, Data>, args: Args) -> Answer {
     const NAME: &str = "path_open";
-    let (number, lookup, path, size, wanted, rights, inherited, flags, at) = params;
+    let [number, lookup, path, size, wanted, _, _, flags, at] = words(args);
+    let [_, _, _, _, _, rights, inherited, ..] = args;
     let (directory, path) = {
         let mut call = Call::begin(caller, NAME)?;
         call.flags("lookup flags", lookup.into(), 1)?;
@@ -272,14 +239,9 @@ async fn open(caller: &mut Caller<'_, Data>, params: Opening) -> Answer {
     Ok(call.put_u32("fd", at, number)?)
 }
 
-async fn status(
-    caller: &mut Caller<'_, Data>,
-    number: u32,
-    lookup: u32,
-    (path, size): (u32, u32),
-    at: u32,
-) -> Answer {
+async fn status(caller: &mut Caller<'_, Data>, args: Args) -> Answer {
     const NAME: &str = "path_filestat_get";
+    let [number, lookup, path, size, at, ..] = words(args);
     let (directory, path) = {
         let mut call = Call::begin(caller, NAME)?;
         call.flags("lookup flags", lookup.into(), 1)?;
@@ -292,15 +254,9 @@ async fn status(
     put_status(&mut Call::resume(caller, NAME)?, at, &found, 1)
 }
 
-async fn read_link(
-    caller: &mut Caller<'_, Data>,
-    number: u32,
-    (path, path_size): (u32, u32),
-    buffer: u32,
-    size: u32,
-    at: u32,
-) -> Answer {
+async fn read_link(caller: &mut Caller<'_, Data>, args: Args) -> Answer {
     const NAME: &str = "path_readlink";
+    let [number, path, path_size, buffer, size, at, ..] = words(args);
     let (directory, path) = {
         let mut call = Call::begin(caller, NAME)?;
         let path = path_at(&mut call, "path", path, path_size)?;

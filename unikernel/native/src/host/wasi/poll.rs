@@ -8,16 +8,16 @@ use core::pin::Pin;
 use core::task::Poll;
 use core::time::Duration;
 
-use wasmtime::{Caller, Linker, Result};
+use wasmtime::Caller;
 
 use super::super::executor::sleep;
 use super::super::guest::Data;
 use super::super::input::Input;
 use super::super::output::Output;
-use super::MODULE;
-use super::call::{Answer, Call, Failure, answered, u32_in, u64_in};
+use super::call::{Answer, Call, Failure, u32_in, u64_in};
 use super::environment::{MONOTONIC, time_of};
 use super::errno::Errno;
+use super::import::{Args, Import, later, words};
 use super::table::Entry;
 
 const SUBSCRIPTION: usize = 48;
@@ -30,16 +30,7 @@ const ABSOLUTE: u16 = 1;
 /// Subscriptions in one call.
 const MOST: u32 = 4096;
 
-pub fn add_to_linker(linker: &mut Linker<Data>) -> Result<()> {
-    linker.func_wrap_async(
-        MODULE,
-        "poll_oneoff",
-        |mut caller: Caller<'_, Data>, (subscriptions, events, count, at): (u32, u32, u32, u32)| {
-            Box::new(async move { answered(poll(&mut caller, subscriptions, events, count, at).await) })
-        },
-    )?;
-    Ok(())
-}
+pub static IMPORTS: [Import; 1] = [later("poll_oneoff", "iiii", |caller, args| Box::pin(poll(caller, args)))];
 
 /// What a subscription waits for.
 enum Wait {
@@ -57,8 +48,9 @@ struct Subscription {
 
 /// Waits until the first of the clocks has run out, or one of the descriptors is ready. A file always is, as it is for
 /// poll(2).
-async fn poll(caller: &mut Caller<'_, Data>, subscriptions: u32, events: u32, count: u32, at: u32) -> Answer {
+async fn poll(caller: &mut Caller<'_, Data>, args: Args) -> Answer {
     const NAME: &str = "poll_oneoff";
+    let [subscriptions, events, count, at, ..] = words(args);
     let waits = {
         let mut call = Call::begin(caller, NAME)?;
         if !(1..=MOST).contains(&count) {
@@ -69,7 +61,7 @@ async fn poll(caller: &mut Caller<'_, Data>, subscriptions: u32, events: u32, co
         call.check("events", events, size * EVENT as u64, 8)?;
         call.check("events", at, 4, 4)?;
         let waits = listed.chunks_exact(SUBSCRIPTION).map(|bytes| subscribed(&mut call, bytes));
-        waits.collect::<core::result::Result<Vec<_>, Failure>>()?
+        waits.collect::<Result<Vec<_>, Failure>>()?
     };
     let ready = first(&waits).await;
     let mut call = Call::resume(caller, NAME)?;
@@ -87,7 +79,7 @@ async fn poll(caller: &mut Caller<'_, Data>, subscriptions: u32, events: u32, co
     Ok(call.put_u32("events", at, number)?)
 }
 
-fn subscribed(call: &mut Call<'_>, bytes: &[u8]) -> core::result::Result<Subscription, Failure> {
+fn subscribed(call: &mut Call<'_>, bytes: &[u8]) -> Result<Subscription, Failure> {
     let (user_data, kind, which) = (u64_in(bytes, 0), bytes[8], u32_in(bytes, 16));
     let (wait, error) = match kind {
         CLOCK if which <= MONOTONIC => {
@@ -104,7 +96,7 @@ fn subscribed(call: &mut Call<'_>, bytes: &[u8]) -> core::result::Result<Subscri
 }
 
 /// What makes a descriptor ready. `BADF` for one that never is.
-fn readiness(entry: &Entry, kind: u8) -> core::result::Result<Wait, Errno> {
+fn readiness(entry: &Entry, kind: u8) -> Result<Wait, Errno> {
     match entry {
         Entry::File(_) => Ok(Wait::For(Duration::ZERO)),
         Entry::Input(input) if kind == READABLE => {

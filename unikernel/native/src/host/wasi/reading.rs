@@ -4,13 +4,13 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use wasmtime::{Caller, Linker, Result};
+use wasmtime::{Caller, Result};
 
 use super::super::guest::Data;
-use super::MODULE;
-use super::call::{Answer, Call, Failure, answered, u32_in};
+use super::call::{Answer, Call, Failure, u32_in};
 use super::errno::Errno;
 use super::files;
+use super::import::{Args, Import, later, now, words};
 use super::table::{Directory, Entry};
 
 /// How many buffers a call may name, as for readv(2) in Linux.
@@ -22,55 +22,15 @@ const SHORT: u64 = 4096;
 const END: u32 = 2;
 const CURRENT: u32 = 1;
 
-pub fn add_to_linker(linker: &mut Linker<Data>) -> Result<()> {
-    linker.func_wrap_async(
-        MODULE,
-        "fd_read",
-        |mut caller: Caller<'_, Data>, (number, buffers, count, at): (u32, u32, u32, u32)| {
-            Box::new(async move { answered(read(&mut caller, number, buffers, count, at).await) })
-        },
-    )?;
-    linker.func_wrap_async(
-        MODULE,
-        "fd_pread",
-        |mut caller: Caller<'_, Data>, (number, buffers, count, position, at): (u32, u32, u32, u64, u32)| {
-            Box::new(async move { answered(read_at(&mut caller, number, buffers, count, position, at).await) })
-        },
-    )?;
-    linker.func_wrap_async(
-        MODULE,
-        "fd_write",
-        |mut caller: Caller<'_, Data>, (number, buffers, count, at): (u32, u32, u32, u32)| {
-            Box::new(async move { answered(write(&mut caller, number, buffers, count, at).await) })
-        },
-    )?;
-    linker.func_wrap(
-        MODULE,
-        "fd_pwrite",
-        |mut caller: Caller<'_, Data>, number: u32, buffers: u32, count: u32, _: u64, at: u32| {
-            answered(write_at(&mut Call::begin(&mut caller, "fd_pwrite")?, number, buffers, count, at))
-        },
-    )?;
-    linker.func_wrap_async(
-        MODULE,
-        "fd_seek",
-        |mut caller: Caller<'_, Data>, (number, offset, whence, at): (u32, u64, u32, u32)| {
-            Box::new(async move { answered(seek(&mut caller, number, offset as i64, whence, at).await) })
-        },
-    )?;
-    linker.func_wrap(MODULE, "fd_tell", |mut caller: Caller<'_, Data>, number: u32, at: u32| {
-        let mut call = Call::begin(&mut caller, "fd_tell")?;
-        answered(tell(&mut call, number, at))
-    })?;
-    linker.func_wrap_async(
-        MODULE,
-        "fd_readdir",
-        |mut caller: Caller<'_, Data>, (number, buffer, size, cookie, at): (u32, u32, u32, u64, u32)| {
-            Box::new(async move { answered(read_directory(&mut caller, number, buffer, size, cookie, at).await) })
-        },
-    )?;
-    Ok(())
-}
+pub static IMPORTS: [Import; 7] = [
+    later("fd_read", "iiii", |caller, args| Box::pin(read(caller, args))),
+    later("fd_pread", "iiiIi", |caller, args| Box::pin(read_at(caller, args))),
+    later("fd_write", "iiii", |caller, args| Box::pin(write(caller, args))),
+    now("fd_pwrite", "iiiIi", write_at),
+    later("fd_seek", "iIii", |caller, args| Box::pin(seek(caller, args))),
+    now("fd_tell", "ii", tell),
+    later("fd_readdir", "iiiIi", |caller, args| Box::pin(read_directory(caller, args))),
+];
 
 /// Address and size of the first buffer with anything in it, which is the one that is read or written: a call may do
 /// less than it is asked for. `INVAL` for too many.
@@ -100,7 +60,8 @@ fn short(call: &mut Call<'_>, at: u32, count: u32) -> Result<Option<Vec<u8>>> {
     Ok(Some(all))
 }
 
-async fn read(caller: &mut Caller<'_, Data>, number: u32, buffers: u32, count: u32, at: u32) -> Answer {
+async fn read(caller: &mut Caller<'_, Data>, args: Args) -> Answer {
+    let [number, buffers, count, at, ..] = words(args);
     let (buffer, size, entry) = {
         let mut call = Call::begin(caller, "fd_read")?;
         let (buffer, size) = first_buffer(&mut call, buffers, count)?;
@@ -126,14 +87,9 @@ async fn read(caller: &mut Caller<'_, Data>, number: u32, buffers: u32, count: u
     Ok(Call::resume(caller, "fd_read")?.put_u32("size", at, done)?)
 }
 
-async fn read_at(
-    caller: &mut Caller<'_, Data>,
-    number: u32,
-    buffers: u32,
-    count: u32,
-    position: u64,
-    at: u32,
-) -> Answer {
+async fn read_at(caller: &mut Caller<'_, Data>, args: Args) -> Answer {
+    let [number, buffers, count, _, at, ..] = words(args);
+    let position = args[3];
     let (buffer, size, entry) = {
         let mut call = Call::begin(caller, "fd_pread")?;
         let (buffer, size) = first_buffer(&mut call, buffers, count)?;
@@ -148,7 +104,8 @@ async fn read_at(
     Ok(Call::resume(caller, "fd_pread")?.put_u32("size", at, done)?)
 }
 
-async fn write(caller: &mut Caller<'_, Data>, number: u32, buffers: u32, count: u32, at: u32) -> Answer {
+async fn write(caller: &mut Caller<'_, Data>, args: Args) -> Answer {
+    let [number, buffers, count, at, ..] = words(args);
     let (buffer, size, output, line) = {
         let mut call = Call::begin(caller, "fd_write")?;
         let (buffer, size) = first_buffer(&mut call, buffers, count)?;
@@ -176,7 +133,8 @@ async fn write(caller: &mut Caller<'_, Data>, number: u32, buffers: u32, count: 
 }
 
 /// Nothing that has positions can be written to.
-fn write_at(call: &mut Call<'_>, number: u32, buffers: u32, count: u32, at: u32) -> Answer {
+fn write_at(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, buffers, count, _position, at, ..] = words(args);
     first_buffer(call, buffers, count)?;
     call.check("size", at, 4, 4)?;
     match call.wasi.table().get(number)? {
@@ -185,7 +143,9 @@ fn write_at(call: &mut Call<'_>, number: u32, buffers: u32, count: u32, at: u32)
     }
 }
 
-async fn seek(caller: &mut Caller<'_, Data>, number: u32, offset: i64, whence: u32, at: u32) -> Answer {
+async fn seek(caller: &mut Caller<'_, Data>, args: Args) -> Answer {
+    let [number, _, whence, at, ..] = words(args);
+    let offset = args[1] as i64;
     let file = {
         let call = Call::begin(caller, "fd_seek")?;
         call.case("whence", whence, END + 1)?;
@@ -202,19 +162,15 @@ async fn seek(caller: &mut Caller<'_, Data>, number: u32, offset: i64, whence: u
     Ok(())
 }
 
-fn tell(call: &mut Call<'_>, number: u32, at: u32) -> Answer {
+fn tell(call: &mut Call<'_>, args: Args) -> Answer {
+    let [number, at, ..] = words(args);
     let position = call.wasi.table().seekable(number)?.state.lock().position;
     Ok(call.put_u64("position", at, position)?)
 }
 
-async fn read_directory(
-    caller: &mut Caller<'_, Data>,
-    number: u32,
-    buffer: u32,
-    size: u32,
-    cookie: u64,
-    at: u32,
-) -> Answer {
+async fn read_directory(caller: &mut Caller<'_, Data>, args: Args) -> Answer {
+    let [number, buffer, size, _, at, ..] = words(args);
+    let cookie = args[3];
     let directory: Arc<Directory> = {
         let mut call = Call::begin(caller, "fd_readdir")?;
         call.check("buf", buffer, size.into(), 1)?;
