@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::head::{MAX_LINE, parse_field};
+use super::head::{MAX_LINE, is_token_byte, parse_field};
 use super::meaning::Framing;
 
 /// How many bytes the sizes, extensions and trailers of the chunks of a body may take.
@@ -95,7 +95,7 @@ enum Next {
     /// The size of a chunk, so many so far; `None` before its first digit.
     Size(Option<u64>),
     /// What may follow the size.
-    Extension(u64),
+    Extension(u64, Extension),
     /// The LF behind the size.
     EndOfSize(u64),
     /// The bytes of a chunk, so many of them.
@@ -139,14 +139,14 @@ impl Chunks {
     fn framing_byte(&mut self, byte: u8) -> Result<Next, BodyError> {
         let next = match (&self.next, byte) {
             (Next::Size(Some(size)), b'\r') => Next::EndOfSize(*size),
-            (Next::Size(Some(size)), b';') => Next::Extension(*size),
+            (Next::Size(Some(size)), b';') => Next::Extension(*size, Extension::NameBegins),
             (Next::Size(size), _) => {
                 let digit = char::from(byte).to_digit(16).ok_or(BodyError::Broken)?;
                 let larger = size.unwrap_or(0).checked_mul(16).ok_or(BodyError::Broken)?;
                 Next::Size(Some(larger + u64::from(digit)))
             }
-            (Next::Extension(size), b'\r') => Next::EndOfSize(*size),
-            (Next::Extension(size), b'\t' | b' '..=b'~' | 0x80..) => Next::Extension(*size),
+            (Next::Extension(size, extension), b'\r') if extension.may_end() => Next::EndOfSize(*size),
+            (Next::Extension(size, extension), _) => Next::Extension(*size, extension.next(byte)?),
             (Next::EndOfSize(0), b'\n') => Next::Trailer,
             (Next::EndOfSize(size), b'\n') => Next::Data(*size),
             (Next::EndOfData, b'\r') => Next::EndOfDataLine,
@@ -167,10 +167,52 @@ impl Chunks {
             return Ok(Next::Nothing);
         }
         self.line.push(b'\n');
-        if !self.line.ends_with(b"\r\n") || parse_field(&self.line).is_none() {
+        if !self.line.ends_with(b"\r\n") {
+            return Err(BodyError::Broken);
+        }
+        let (name, _) = parse_field(&self.line).ok_or(BodyError::Broken)?;
+        // RFC 9110 section 6.5.1 has none of them in a trailer.
+        let frames = |framing: &[u8]| self.line[name.clone()].eq_ignore_ascii_case(framing);
+        if frames(b"content-length") || frames(b"transfer-encoding") {
             return Err(BodyError::Broken);
         }
         self.line.clear();
         Ok(Next::Trailer)
+    }
+}
+
+/// What comes next of the extensions of a chunk, `;name=value;name="value"`: RFC 9112 section 7.1.1. They are checked,
+/// and of no interest.
+#[derive(Clone, Copy, Debug)]
+enum Extension {
+    NameBegins,
+    Name,
+    ValueBegins,
+    Value,
+    Quoted,
+    /// The byte behind a backslash in quotes.
+    Escaped,
+    EndOfQuoted,
+}
+
+impl Extension {
+    /// Whether the line may end here.
+    fn may_end(self) -> bool {
+        matches!(self, Extension::Name | Extension::Value | Extension::EndOfQuoted)
+    }
+
+    fn next(self, byte: u8) -> Result<Extension, BodyError> {
+        let next = match (self, byte) {
+            (Extension::NameBegins | Extension::Name, _) if is_token_byte(byte) => Extension::Name,
+            (Extension::ValueBegins | Extension::Value, _) if is_token_byte(byte) => Extension::Value,
+            (Extension::Name, b'=') => Extension::ValueBegins,
+            (Extension::ValueBegins, b'"') => Extension::Quoted,
+            (Extension::Name | Extension::Value | Extension::EndOfQuoted, b';') => Extension::NameBegins,
+            (Extension::Quoted, b'"') => Extension::EndOfQuoted,
+            (Extension::Quoted, b'\\') => Extension::Escaped,
+            (Extension::Quoted | Extension::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Extension::Quoted,
+            _ => return Err(BodyError::Broken),
+        };
+        Ok(next)
     }
 }

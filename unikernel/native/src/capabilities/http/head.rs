@@ -144,6 +144,10 @@ impl HeadReader {
     /// Takes the bytes of a line, without its LF. Says whether it is the last one.
     fn take_line(&mut self, bytes: &[u8], line: Range<usize>) -> Result<bool, Malformed> {
         self.check_beginning(&bytes[line.clone()])?;
+        if self.request_line.is_none() && line.is_empty() {
+            self.start = self.line; // the LF of an empty line is enough before a request, where nothing depends on it
+            return Ok(false);
+        }
         let end = line.end.checked_sub(1).filter(|&at| at >= line.start && bytes[at] == b'\r');
         let content = line.start..end.ok_or(Malformed::BadRequest)?;
         if self.request_line.is_none() {
@@ -230,10 +234,10 @@ impl RequestLine {
     /// Parses a line without its CR LF, which begins at `base`.
     fn parse(line: &[u8], base: usize) -> Result<RequestLine, Malformed> {
         let mut parts = line.split(|&byte| byte == b' ');
-        let (Some(method), Some(target), Some(version), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Malformed::BadRequest);
+        let (method, target, version) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(method), Some(target), Some(version), None) => (method, target, version),
+            (Some(_), Some([b'/', ..]), None, None) => return Err(Malformed::UnknownVersion), // HTTP/0.9 has no version
+            _ => return Err(Malformed::BadRequest),
         };
         let is_http_11 = match version {
             b"HTTP/1.1" => true,
@@ -244,7 +248,7 @@ impl RequestLine {
             _ => return Err(Malformed::BadRequest),
         };
         // A tunnel has the form of RFC 9112 section 3.2.3. None is made, so it is of no interest.
-        if method != b"CONNECT" && !is_target(target) {
+        if method != b"CONNECT" && !is_target(method, target) {
             return Err(Malformed::BadRequest);
         }
         let target = base + method.len() + 1..base + method.len() + 1 + target.len();
@@ -264,6 +268,7 @@ fn check_request_line(line: &[u8]) -> Result<(), Malformed> {
     let Some(end) = end else { return Ok(()) };
     let rest = &line[end + 1..];
     let end = rest.iter().position(|&byte| byte == b' ');
+    let rest = if end.is_none() { rest.strip_suffix(b"\r").unwrap_or(rest) } else { rest };
     let target = &rest[..end.unwrap_or(rest.len())];
     if target.len() > MAX_LINE {
         return Err(Malformed::TargetTooLong);

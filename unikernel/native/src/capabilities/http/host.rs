@@ -85,8 +85,8 @@ impl<H: Handler, L: Log> http_server::Host for HttpHost<H, L> {
             Err(error) => return Ok(Err(error)),
         };
         // To go on without the server that it asked for is of no use to a guest.
-        let listener = TcpListener::bind(port)
-            .map_err(|error| Mistake(format!("can't listen on {address}: {error}")))?;
+        let listener =
+            TcpListener::bind(port).map_err(|error| Mistake(format!("can't listen on {address}: {error}")))?;
         let port = listener.port();
         let (handler, log) = (self.handler.clone(), self.log.clone());
         let server = Server::start(listener, &router.table, handler, log, self.settings.clone());

@@ -5,16 +5,18 @@ use alloc::string::String;
 
 use super::meaning::is_host;
 
-/// Whether it is a path, a URL with a host, or `*`, in UTF-8.
-pub fn is_target(target: &[u8]) -> bool {
+/// Whether it is a path, a URL with a host, or the `*` of OPTIONS. What isn't ASCII is percent-encoded in all of them.
+pub fn is_target(method: &[u8], target: &[u8]) -> bool {
     let is_form = match target {
-        [b'/', ..] | b"*" => true,
+        [b'/', ..] => true,
+        b"*" => method == b"OPTIONS",
         _ => scheme_end(target).is_some_and(|end| {
-            let host = authority_in(&target[end..]);
-            !host.is_empty() && is_host(host)
+            let whole = user_and_host(&target[end..]);
+            let host = without_user(whole);
+            !host.is_empty() && is_host(host) && target.get(end + whole.len()) != Some(&b'#')
         }),
     };
-    is_form && core::str::from_utf8(target).is_ok()
+    is_form && target.is_ascii()
 }
 
 /// Path and query of a target: a URL's too, and never a fragment. None where it isn't UTF-8.
@@ -31,7 +33,7 @@ pub fn path_and_query(target: &[u8]) -> Option<Cow<'_, str>> {
 
 /// Host and port of a target, where that is a URL: they take the place of the header.
 pub fn authority(target: &[u8]) -> Option<&str> {
-    let host = authority_in(&target[scheme_end(target)?..]);
+    let host = without_user(user_and_host(&target[scheme_end(target)?..]));
     core::str::from_utf8(host).ok().filter(|host| !host.is_empty())
 }
 
@@ -44,8 +46,12 @@ fn scheme_end(target: &[u8]) -> Option<usize> {
     (is_scheme && rest.starts_with(b"://")).then_some(at + 3)
 }
 
-/// Host and port, without a user, of what follows `://`.
-fn authority_in(rest: &[u8]) -> &[u8] {
-    let whole = rest.split(|byte| b"/?#".contains(byte)).next().unwrap_or_default();
+/// What stands between `://` and the path.
+fn user_and_host(rest: &[u8]) -> &[u8] {
+    rest.split(|byte| b"/?#".contains(byte)).next().unwrap_or_default()
+}
+
+/// Host and port.
+fn without_user(whole: &[u8]) -> &[u8] {
     whole.rsplit(|&byte| byte == b'@').next().unwrap_or_default()
 }

@@ -53,7 +53,7 @@ fn chunks_are_put_together() {
         (b"3\r\nabc\r\n4;x=y\r\n\r\n\r\n\r\n0\r\n\r\n", b"abc\r\n\r\n"),
         (b"5\r\nhello\r\n0006;ext=\"1\"\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n", b"hello world"),
         (b"A\r\n0123456789\r\n00\r\n\r\n", b"0123456789"),
-        (b"1;;\r\na\r\n0;last\r\n\r\n", b"a"),
+        (b"1;a=b;c=\"d \\\"\";e\r\na\r\n0;last\r\n\r\n", b"a"),
     ] {
         assert_eq!(chunks(bytes), Ok((true, content.into(), bytes.len())));
         let followed = [bytes, b"GET"].concat();
@@ -82,6 +82,16 @@ fn framing_that_is_broken_is_refused() {
         b"3;a\nb",
         b"3;a\rb",
         b"3;\0\r\n",
+        b"3;\r\n",
+        b"3;;a\r\n",
+        b"3; a\r\n",
+        b"3;a b\r\n",
+        b"3;a=\r\n",
+        b"3;a=\"b\r\n",
+        b"3;a=\"b\"c\r\n",
+        b"3;\x80\r\n",
+        b"0\r\nContent-Length: 5\r\n",
+        b"0\r\ntransfer-encoding: chunked\r\n",
         b"fffffffffffffffff\r\n",
         b"10000000000000000\r\n",
         b"0\r\nX\r\n",
