@@ -81,7 +81,8 @@ impl Device {
 
     /// Sets a queue up.
     pub(super) fn ring<const SIZE: usize>(&mut self, index: u16) -> Result<Ring<SIZE>, Broken> {
-        transport!(self, transport => Ring::new(transport, index))
+        let eager = matches!(&self.transport, Transport::Pci(pci) if pci.is_forgetful());
+        transport!(self, transport => Ring::new(transport, index, eager))
     }
 
     /// Lets the device begin, and has its interrupts call `handler`, in the interrupt.

@@ -15,8 +15,10 @@ const MAC: u64 = 1 << 5;
 const ANY_LAYOUT: u64 = 1 << 27;
 const RECEIVE: u16 = 0;
 const SEND: u16 = 1;
-/// Frames in each direction that the device may have.
-const QUEUE: usize = 64;
+/// The size of the queues: that of all these devices, and uhyve's can't be changed.
+const QUEUE: usize = 256;
+/// Frames in each direction that the device may have. Each has a buffer of its own.
+const FRAMES: usize = 64;
 /// Bytes of `virtio_net_hdr` before version 1, and since.
 const LEGACY_HEADER: usize = 10;
 const HEADER: usize = 12;
@@ -50,11 +52,11 @@ impl Card {
             mac[0] = mac[0] & !1 | 2;
         }
         let header = if features & VERSION_1 != 0 { HEADER } else { LEGACY_HEADER };
-        let (mut receive, mut send) = (device.ring(RECEIVE)?, device.ring(SEND)?);
+        let (mut receive, mut send): (Ring<QUEUE>, Ring<QUEUE>) = (device.ring(RECEIVE)?, device.ring(SEND)?);
         device.finish(|| ARRIVAL.raise())?;
         // What was sent is looked at when there is something to send.
-        Ring::<QUEUE>::set_interrupts(&mut send, false);
-        while Ring::<QUEUE>::has_room(&receive, 1) {
+        send.set_interrupts(false);
+        for _ in 0..FRAMES {
             let writes = Some(vec![0; header + FRAME].into());
             receive.add(Buffers { reads: None, writes }).map_err(|_| Broken)?;
         }
@@ -116,7 +118,7 @@ impl Link for Card {
             self.reclaim();
         }
         // A card that is broken takes all and sends nothing.
-        !self.free.is_empty() || self.made < QUEUE || self.broken
+        !self.free.is_empty() || self.made < FRAMES || self.broken
     }
 
     fn prepare(&mut self, length: usize) -> Frame {
@@ -135,7 +137,7 @@ impl Link for Card {
         if self.broken {
             return;
         }
-        // There is room: there are as many buffers as the queue has.
+        // There is room: there are fewer buffers than the queue takes.
         let _ = self.send.add(Buffers { reads, writes: None });
     }
 

@@ -18,9 +18,12 @@ use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Trans
 use virtio_drivers::{Error, Hal, PhysAddr};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+/// Where the word of the header's type is, and that of the interrupt line.
+const HEADER_TYPE: u8 = 0x0c;
 const INTERRUPT_LINE: u8 = 0x3c;
 /// Where registers go that nobody gave a place: below the IOAPIC, where no RAM is and no firmware puts anything.
 const FREE_PLACE: u64 = 0xfe80_0000;
+const PAGE: u64 = 4096;
 
 /// PCI configuration mechanism 1 (PCI Local Bus Specification 3.0, 3.2.2.3.2).
 struct Ports;
@@ -63,9 +66,16 @@ pub(super) fn find() -> Vec<(Pci, u8)> {
         .enumerate_bus(0)
         .filter(|(_, info)| virtio_device_type(info).is_some())
         .map(|(function, _)| function)
+        .filter(|function| function.function == 0 || has_functions(*function))
         .collect();
     let mut free = FREE_PLACE;
     functions.into_iter().filter_map(|function| Pci::new(&mut root, function, &mut free)).collect()
+}
+
+/// Whether a device has more functions than the first. One that hasn't may answer to the others' numbers as well.
+fn has_functions(of: DeviceFunction) -> bool {
+    let header = Ports.read_word(DeviceFunction { function: 0, ..of }, HEADER_TYPE);
+    header & 1 << 23 != 0
 }
 
 /// Registers of `virtio_pci_common_cfg` (4.1.4.3), by their offset.
@@ -131,7 +141,8 @@ pub(super) struct Pci {
     /// Of length 0 where the device has nothing of its own to configure.
     device: Registers,
     /// The offset in `notify` of each queue that was set up.
-    bells: [usize; QUEUES],
+    bells: [Option<usize>; QUEUES],
+    forgetful: bool,
 }
 
 /// Queues of a device that are used, at most.
@@ -152,7 +163,7 @@ impl Pci {
         .ok()?;
         let capabilities: Vec<_> = root.capabilities(function).take(QUEUES).collect();
         let (mut common, mut notify, mut isr, mut device) = (None, None, None, None);
-        let mut notify_multiplier = 0;
+        let (mut notify_multiplier, mut forgetful) = (0, false);
         for capability in capabilities.into_iter().filter(|capability| capability.id == PCI_CAP_ID_VNDR) {
             let at = capability.offset;
             let wanted = match (capability.private_header >> 8) as u8 {
@@ -171,6 +182,8 @@ impl Pci {
             *wanted = registers(root, function, bar, offset, length, free);
             if (capability.private_header >> 8) as u8 == VIRTIO_PCI_CAP_NOTIFY_CFG {
                 notify_multiplier = config.read_word(function, at + 16) as usize;
+                // By this uhyve is known, which has no name in its registers.
+                forgetful = length == 0;
             }
         }
         root.set_command(function, Command::MEMORY_SPACE | Command::BUS_MASTER);
@@ -178,7 +191,25 @@ impl Pci {
         let common: Registers = common.filter(|common: &Registers| common.length >= common::LENGTH)?;
         let none = Registers { start: NonNull::dangling(), length: 0 };
         let device = device.unwrap_or(none);
-        Some((Pci { kind, common, notify: notify?, notify_multiplier, isr: isr?, device, bells: [0; QUEUES] }, line))
+        Some((
+            Pci {
+                kind,
+                common,
+                notify: notify?,
+                notify_multiplier,
+                isr: isr?,
+                device,
+                bells: [None; QUEUES],
+                forgetful,
+            },
+            line,
+        ))
+    }
+
+    /// Whether the device is uhyve's (0.10): it asks to be told of what is added to a queue, and doesn't look again at
+    /// what was added just before. So it has to be told always.
+    pub(super) fn is_forgetful(&self) -> bool {
+        self.forgetful
     }
 
     fn select(&self, queue: u16) {
@@ -209,14 +240,17 @@ fn registers(
     };
     if address == 0 {
         // No firmware has run.
-        address = free.checked_next_multiple_of(size.max(0x1000))?;
+        address = free.checked_next_multiple_of(size.max(PAGE))?;
         *free = address.checked_add(size)?;
         match address_type {
             MemoryBarType::Width64 => root.set_bar_64(function, bar, address),
             _ => root.set_bar_32(function, bar, u32::try_from(address).ok()?),
         }
     }
-    if u64::from(offset) + u64::from(length) > size {
+    let rest = size.checked_sub(u64::from(offset))?;
+    // uhyve doesn't tell how many registers there are for notifications.
+    let length = if length == 0 { rest.min(PAGE) } else { u64::from(length) };
+    if length > rest {
         return None;
     }
     // SAFETY: the device says that its registers lie there, and they are nobody else's.
@@ -250,7 +284,7 @@ impl Transport for Pci {
     }
 
     fn notify(&mut self, queue: u16) {
-        if let Some(bell) = self.bells.get(usize::from(queue)) {
+        if let Some(Some(bell)) = self.bells.get(usize::from(queue)) {
             self.notify.write(*bell, queue);
         }
     }
@@ -278,12 +312,16 @@ impl Transport for Pci {
         device_area: PhysAddr,
     ) {
         self.select(queue);
-        self.common.write(common::QUEUE_SIZE, size as u16);
+        // uhyve has queues of one size, and none of its registers takes another.
+        if u32::from(self.common.read::<u16>(common::QUEUE_SIZE)) != size {
+            self.common.write(common::QUEUE_SIZE, size as u16);
+        }
         self.write_address(common::QUEUE_DESC, descriptors);
         self.write_address(common::QUEUE_DRIVER, driver_area);
         self.write_address(common::QUEUE_DEVICE, device_area);
         if let Some(bell) = self.bells.get_mut(usize::from(queue)) {
-            *bell = usize::from(self.common.read::<u16>(common::QUEUE_NOTIFY_OFF)) * self.notify_multiplier;
+            let offset = usize::from(self.common.read::<u16>(common::QUEUE_NOTIFY_OFF));
+            *bell = offset.checked_mul(self.notify_multiplier);
         }
         self.common.write(common::QUEUE_ENABLE, 1u16);
     }
@@ -291,8 +329,8 @@ impl Transport for Pci {
     fn queue_unset(&mut self, _: u16) {}
 
     fn queue_used(&mut self, queue: u16) -> bool {
-        self.select(queue);
-        self.common.read::<u16>(common::QUEUE_ENABLE) == 1
+        // The device isn't asked: uhyve has one such register for all queues.
+        self.bells.get(usize::from(queue)).is_none_or(Option::is_some)
     }
 
     fn ack_interrupt(&mut self) -> InterruptStatus {

@@ -4,6 +4,7 @@ use super::hal::Heap;
 use alloc::boxed::Box;
 use core::mem::ManuallyDrop;
 use core::ops::Range;
+use core::sync::atomic::{Ordering, fence};
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::Transport;
 
@@ -26,18 +27,20 @@ pub(super) struct Ring<const SIZE: usize> {
     buffers: ManuallyDrop<Box<[Option<Buffers>]>>,
     /// Whether the device has to be told of what was added.
     pending: bool,
+    /// Whether it has to be told even where it says that it needn't be.
+    eager: bool,
 }
 
 // SAFETY: there is one processor, and the ring's pointers lead to memory that belongs to it.
 unsafe impl<const SIZE: usize> Send for Ring<SIZE> {}
 
 impl<const SIZE: usize> Ring<SIZE> {
-    pub(super) fn new(transport: &mut impl Transport, index: u16) -> Result<Ring<SIZE>, Broken> {
+    pub(super) fn new(transport: &mut impl Transport, index: u16, eager: bool) -> Result<Ring<SIZE>, Broken> {
         // Without indirect descriptors, as no exchange has more than two buffers, and without event indices: flags
         // silence the device just as well, for as long as one likes.
         let queue = VirtQueue::new(transport, index, false, false).map_err(|_| Broken)?;
         let buffers = ManuallyDrop::new((0..SIZE).map(|_| None).collect());
-        Ok(Ring { queue: ManuallyDrop::new(queue), buffers, pending: false })
+        Ok(Ring { queue: ManuallyDrop::new(queue), buffers, pending: false, eager })
     }
 
     /// Whether an exchange of so many buffers can be added.
@@ -56,7 +59,10 @@ impl<const SIZE: usize> Ring<SIZE> {
         match token {
             Ok(token) if usize::from(token) < SIZE => {
                 self.buffers[usize::from(token)] = Some(buffers);
-                self.pending |= self.queue.should_notify();
+                // The device looks at the queue after it has asked to be told, and we look at that after we have added
+                // to the queue: at least one of us sees what the other has written.
+                fence(Ordering::SeqCst);
+                self.pending |= self.eager || self.queue.should_notify();
                 Ok(())
             }
             _ => Err(buffers),
@@ -71,11 +77,12 @@ impl<const SIZE: usize> Ring<SIZE> {
         // SAFETY: these are the buffers that were added when the queue gave this token.
         let length = buffers.lend(|reads, writes| unsafe { self.queue.pop_used(token, reads, writes) });
         let length = length.map_err(|_| Broken)? as usize;
-        let room = buffers.writes.as_ref().map_or(0, |buffer| buffer.len());
-        if length > room {
-            return Err(Broken);
+        match &buffers.writes {
+            Some(buffer) if length > buffer.len() => Err(Broken),
+            Some(_) => Ok(Some((buffers, length))),
+            // uhyve counts what it has read.
+            None => Ok(Some((buffers, 0))),
         }
-        Ok(Some((buffers, length)))
     }
 
     /// Whether `take` has something to give.
@@ -88,9 +95,12 @@ impl<const SIZE: usize> Ring<SIZE> {
         core::mem::take(&mut self.pending)
     }
 
-    /// Whether the device is to interrupt when it is done with an exchange.
+    /// Whether the device is to interrupt when it is done with an exchange. `has_used` tells of those it was done with
+    /// before.
     pub(super) fn set_interrupts(&mut self, wanted: bool) {
         self.queue.set_dev_notify(wanted);
+        // What the device adds before it sees this, `has_used` sees.
+        fence(Ordering::SeqCst);
     }
 }
 

@@ -23,6 +23,8 @@ const LINGER: Duration = Duration::from_secs(10);
 const TIME_WAIT: Duration = Duration::from_millis(100);
 /// How long a link gets whose send queue is full.
 const CONGESTION: Duration = Duration::from_millis(1);
+/// How often a silent peer is asked whether it still is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// How exact timers are.
 const RESOLUTION: Duration = Duration::from_millis(5);
 /// How often the console is told that there are too many connections.
@@ -109,6 +111,8 @@ impl State {
         let mut socket = tcp::Socket::new(buffer(self.sizes.receive), buffer(self.sizes.send));
         // Programs write whole messages; the last part of one must not wait for an acknowledgement.
         socket.set_nagle_enabled(false);
+        // Before the connection: one that is set up asks at once.
+        socket.set_keep_alive(Some(KEEP_ALIVE.into()));
         Some(self.sockets.add(socket))
     }
 

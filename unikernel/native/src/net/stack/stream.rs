@@ -16,8 +16,6 @@ use smoltcp::socket::tcp;
 const FINISH: Duration = Duration::from_secs(10);
 /// How long a peer may leave bytes or questions unanswered.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How often a peer is asked whether it still is there.
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// The ports that outgoing connections come from (RFC 6335).
 const EPHEMERAL: core::ops::RangeInclusive<u16> = 49152..=65535;
 
@@ -55,6 +53,7 @@ impl State {
         }
         let port = self.ephemeral_port(to).ok_or(NetError::TooMany(self.limit()))?;
         let socket = self.open().ok_or(NetError::TooMany(self.limit()))?;
+        self.tcp(socket).set_timeout(Some(SILENCE.into()));
         let context = self.interface.context();
         match self.sockets.get_mut::<tcp::Socket>(socket).connect(context, to, port) {
             Ok(()) => Ok(socket),
@@ -93,7 +92,7 @@ impl TcpStream {
         let peer = {
             let mut state = stack.state.lock();
             let tcp = state.tcp(socket);
-            keep_alive(tcp);
+            tcp.set_timeout(Some(SILENCE.into()));
             tcp.remote_endpoint()
         };
         // A connection that has been reset meanwhile has no peer any more.
@@ -110,10 +109,7 @@ impl TcpStream {
                 Poll::Pending
             }
             tcp::State::Closed => Poll::Ready(Err(NetError::Refused)),
-            _ => {
-                keep_alive(tcp);
-                Poll::Ready(Ok(()))
-            }
+            _ => Poll::Ready(Ok(())),
         }
     }
 
@@ -219,9 +215,4 @@ impl Drop for TcpStream {
         drop(state);
         self.stack.bell.ring();
     }
-}
-
-fn keep_alive(tcp: &mut tcp::Socket) {
-    tcp.set_timeout(Some(SILENCE.into()));
-    tcp.set_keep_alive(Some(KEEP_ALIVE.into()));
 }
