@@ -9,7 +9,6 @@
 
 mod folder;
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, Write, stdin, stdout};
 use std::path::PathBuf;
 use std::ptr::NonNull;
@@ -38,13 +37,13 @@ impl Sink for Nowhere {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let module = arguments.next().expect("the first argument is a module");
-    let (mut args, mut env, mut directories) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let (mut args, mut env, mut directories) = (Vec::new(), Vec::new(), Vec::new());
     for argument in arguments {
         match argument.split_once('=') {
             Some(("arg", text)) => args.push(text.to_string()),
             Some(("env", variable)) => {
                 let (name, value) = variable.split_once('=').expect("a variable has a value");
-                env.insert(name.to_string(), value.to_string());
+                env.push((name.to_string(), value.to_string()));
             }
             Some(("dir", directory)) => {
                 let (name, path) = directory.split_once('=').expect("a directory has a path");

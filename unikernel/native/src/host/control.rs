@@ -42,8 +42,9 @@ pub enum Message {
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Boot {
-    #[serde(deserialize_with = "checks::table")]
-    pub env: BTreeMap<String, String>,
+    /// Names and values, in the order that the module sees them in.
+    #[serde(deserialize_with = "checks::pairs")]
+    pub env: Vec<(String, String)>,
     pub args: Vec<String>,
     /// What the slightfile left out, by the names in the manifest.
     #[serde(deserialize_with = "checks::table")]

@@ -1,7 +1,7 @@
 //! What serde doesn't check of a message by itself.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -147,4 +147,30 @@ pub fn table<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Stri
     }
 
     from.deserialize_map(Table)
+}
+
+/// The same in the order that they are said in.
+pub fn pairs<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
+    struct Pairs;
+
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+            formatter.write_str("an object of texts")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+            let (mut pairs, mut names) = (Vec::new(), BTreeSet::new());
+            while let Some((name, value)) = members.next_entry::<String, String>()? {
+                if !names.insert(name.clone()) {
+                    return Err(Error::custom("a member is there twice"));
+                }
+                pairs.push((name, value));
+            }
+            Ok(pairs)
+        }
+    }
+
+    from.deserialize_map(Pairs)
 }

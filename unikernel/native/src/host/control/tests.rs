@@ -58,8 +58,9 @@ fn meaning(message: &Message) -> (&'static str, Value) {
                     "nameserver": network.nameserver.to_string(), "host": network.host.to_string(),
                 })
             });
+            let env: BTreeMap<_, _> = boot.env.iter().cloned().collect();
             let boot = json!({
-                "env": boot.env, "args": boot.args, "values": boot.values, "volumes": volumes.collect::<Vec<_>>(),
+                "env": env, "args": boot.args, "values": boot.values, "volumes": volumes.collect::<Vec<_>>(),
                 "network": network, "time": nanoseconds(boot.time), "seed": hex(&boot.seed), "options": all,
                 "channel": boot.channel,
             });

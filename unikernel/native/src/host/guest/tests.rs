@@ -3,7 +3,6 @@
 use std::string::ToString;
 use std::time::Instant;
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::time::Duration;
 
@@ -25,7 +24,7 @@ fn program(guest: &str, limits: Limits) -> Program {
     let hosts = Arc::new(Hosts { stores: None, serves: false, servers: None });
     let output = Arc::new(Output::default());
     let args = ["app.wasm".to_string()];
-    let context = Context::new(&args, &BTreeMap::new(), None, [output.clone(), output], alloc::vec::Vec::new());
+    let context = Context::new(&args, &[], None, [output.clone(), output], alloc::vec::Vec::new());
     let linker = linker(&engine, &module, &hosts).unwrap();
     Program::new(&module, &linker, hosts, Arc::new(context), limits).unwrap()
 }

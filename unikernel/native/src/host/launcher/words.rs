@@ -14,7 +14,7 @@ pub fn from_command_line(line: &str) -> Boot {
         if name == "SLIGHT_ARGS" {
             boot.args = command_line::words(value);
         } else if let Some(name) = name.strip_prefix("SLIGHT_ENV_") {
-            boot.env.insert(String::from(name), String::from(value));
+            boot.env.push((String::from(name), String::from(value)));
         }
         boot.values.insert(String::from(name), String::from(value));
     }
@@ -30,7 +30,7 @@ mod tests {
         let line = r#"quiet REDIS_ADDRESS=redis://db:6379 SLIGHT_ENV_NAME="two words" SLIGHT_ARGS="one 'two three'""#;
         let boot = from_command_line(line);
         assert_eq!(boot.args, ["one", "two three"]);
-        assert_eq!(boot.env, [("NAME".into(), "two words".into())].into());
+        assert_eq!(boot.env, [("NAME".into(), "two words".into())]);
         assert_eq!(boot.values.get("REDIS_ADDRESS").map(|value| value.as_str()), Some("redis://db:6379"));
     }
 }

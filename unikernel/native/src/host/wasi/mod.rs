@@ -16,7 +16,6 @@ mod reading;
 mod table;
 pub mod volume;
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -52,7 +51,7 @@ impl Context {
     /// `args` begin with the name of the program. Without `stdin` standard input is at its end.
     pub fn new(
         args: &[String],
-        env: &BTreeMap<String, String>,
+        env: &[(String, String)],
         stdin: Option<Arc<Input>>,
         [stdout, stderr]: [Arc<Output>; 2],
         directories: Vec<Granted>,
