@@ -150,6 +150,21 @@ def test_a_machine_is_booted_for_who_connects() -> None:
         assert server.wait(SECONDS) == 0
 
 
+def test_a_server_goes_on_from_a_snapshot_as_often_as_it_is_asked_to(tmp_path: Path) -> None:
+    port, path = free_port(), tmp_path / "snapshot"
+    done = run(demo(), "--env", f"ADDRESS=127.0.0.1:{port}", "--snapshot", path)
+    assert (done.code, done.out) == (0, "guest starting server\nguest moving on\n")
+    for _ in range(2):
+        with running("image", "run", demo().path, "--restore", path) as server:
+            server.port = port
+            server.wait_for(rf"serving at 127\.0\.0\.1:{port}")
+            assert server.get("/hello")[:2] == (200, b"hello")
+            assert server.request("PUT", "/set", b"kept")[0] == 204
+            assert server.get("/get")[1] == b"kept"
+            server.process.send_signal(signal.SIGTERM)
+            assert server.wait(SECONDS) == 0
+
+
 # What an image is given.
 
 
