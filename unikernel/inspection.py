@@ -53,7 +53,8 @@ def as_text(report: Report) -> str:
     lines += ["", *_grants(manifest)]
     lines += ["", f"handed over at boot: {', '.join(report.handed_over) or 'nothing'}"]
     lines += [f"network: {'reaches the host and beyond' if manifest.needs_network else 'serves, and reaches nothing'}"]
-    lines += ["", "the kernel's command line", f"  {report.command_line}"]
+    if report.command_line:
+        lines += ["", "the kernel's command line", f"  {report.command_line}"]
     return "\n".join(printable(line, len(line)) for line in lines)
 
 

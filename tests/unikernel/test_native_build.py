@@ -119,6 +119,7 @@ def test_inspect_shows_flavour_kernel_and_module(built: Image, kernel: Path) -> 
     module = len(ahead.compile_ahead(example("http-server-demo-c").read_bytes()))
     assert re.search(rf"module +{module:,}\n", text)
     assert "Python" not in text
+    assert "command line" not in text
 
 
 @pytest.mark.parametrize("where", [600, -1])
