@@ -97,6 +97,7 @@ impl<H: Handler, L: Log> Connection<H, L> {
                     return Next::Request(head);
                 }
                 Progress::Malformed(malformed) => return Next::Refused(malformed),
+                Progress::NoRoom => return Next::NoRoom,
                 Progress::More => self.buffer.consume(reader.forget_empty_lines()),
             }
             let now = platform::now();

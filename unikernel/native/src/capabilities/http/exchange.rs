@@ -17,7 +17,7 @@ use super::budget::Charge;
 use super::connection::{Connection, Gone};
 use super::connections::Slot;
 use super::head::{Head, Malformed};
-use super::matcher::{Found, Match};
+use super::matcher::{Found, Match, Unmatched};
 use super::meaning::{Expects, Framing};
 use super::response::{Encoded, Own, encode, plain};
 use super::routes::RouteMethod;
@@ -42,8 +42,11 @@ impl<H: Handler, L: Log> Connection<H, L> {
         let shared = self.shared.clone();
         let mut entry = Entry::new(&shared, &self.slot, head);
         let mut body = Body::new(head.framing(), shared.settings.max_body);
+        // The head is kept while the handler works, and once more as what the handler gets to see.
         let mut charge = shared.received.charge();
+        let has_room = charge.set(2 * head.length()).is_ok();
         let response = match route(&shared, head) {
+            Ok(_) if !has_room => busy(),
             Ok(found) => {
                 entry.handler = Some(found.handler.clone());
                 self.handle(head, found, &mut body, &mut charge).await?
@@ -133,7 +136,7 @@ impl<H: Handler, L: Log> Connection<H, L> {
                 if let Err(error) = self.take_buffered(body) {
                     return Ok(Err(error));
                 }
-                if charge.set(body.bytes.capacity()).is_err() {
+                if charge.set(2 * head.length() + body.bytes.capacity()).is_err() {
                     return Ok(Err(BodyError::NoRoom));
                 }
             }
@@ -253,7 +256,8 @@ fn route<H: Handler, L: Log>(shared: &Shared<H, L>, head: &Head) -> Result<Match
             let status = if method == Method::Options { 204 } else { 405 };
             Err(plain(status, &[("Allow", &allowed)]))
         }
-        Err(_) => Err(plain(400, &[])),
+        Err(Unmatched::NotUtf8) => Err(plain(400, &[])),
+        Err(Unmatched::NoRoom) => Err(busy()),
     }
 }
 

@@ -73,6 +73,11 @@ impl Head {
         self.fields().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
+    /// How many bytes it has.
+    pub fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn framing(&self) -> Framing {
         self.meaning.framing
     }
@@ -93,6 +98,8 @@ pub enum Progress {
     /// It is complete, and takes so many bytes.
     Complete(Head, usize),
     Malformed(Malformed),
+    /// The machine has no memory for it.
+    NoRoom,
 }
 
 /// Reads one head.
@@ -193,7 +200,12 @@ impl HeadReader {
     fn complete(&mut self, bytes: &[u8]) -> Progress {
         let Some(line) = self.request_line.take() else { return Progress::Malformed(Malformed::BadRequest) };
         let fields = core::mem::take(&mut self.fields);
-        let bytes = bytes[self.start..self.seen].to_vec();
+        let came = &bytes[self.start..self.seen];
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(came.len()).is_err() {
+            return Progress::NoRoom;
+        }
+        bytes.extend_from_slice(came);
         match meaning(line.is_http_11, fields_of(&bytes, &fields)) {
             Err(malformed) => Progress::Malformed(malformed),
             Ok(meaning) => {

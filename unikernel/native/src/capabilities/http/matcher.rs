@@ -5,7 +5,6 @@
 //! a `*` takes no more segments than it must. Of two routes of the same form, the one that was registered first answers.
 
 use alloc::borrow::Cow;
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -28,9 +27,14 @@ pub struct Match {
     pub params: Vec<(String, String)>,
 }
 
-/// A segment of the path is not UTF-8 once it's decoded.
+/// Why nothing is known of a path.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NotUtf8;
+pub enum Unmatched {
+    /// A segment is not UTF-8 once it's decoded.
+    NotUtf8,
+    /// The machine has no memory to look for it.
+    NoRoom,
+}
 
 /// Routes made ready for look-up.
 #[derive(Debug)]
@@ -39,17 +43,18 @@ pub struct Matcher {
     methods: [MethodRoutes; 4],
 }
 
-/// The routes of one method: those without parameters by path, all of them in a tree, whose root is the first node.
+/// The routes of one method: all of them in a tree, whose root is the first node, and where in it those without
+/// parameters end, by path.
 #[derive(Debug)]
 struct MethodRoutes {
-    exact: BTreeMap<String, Arc<str>>,
+    exact: Vec<(String, usize)>,
     nodes: Vec<Node>,
 }
 
 /// A place in the tree of routes: what may come next, and the route that ends here.
 #[derive(Debug, Default)]
 struct Node {
-    literals: BTreeMap<String, usize>,
+    literals: Vec<(String, usize)>,
     param: Option<usize>,
     star: Option<usize>,
     is_star: bool,
@@ -74,18 +79,20 @@ impl Matcher {
 
     /// Finds the route for a request's path as it was sent, without query. `method` is none for one that no route has;
     /// for HEAD it is that of GET.
-    pub fn find(&self, method: Option<RouteMethod>, path: &str) -> Result<Found, NotUtf8> {
+    pub fn find(&self, method: Option<RouteMethod>, path: &str) -> Result<Found, Unmatched> {
         let routes = method.map(|method| &self.methods[method as usize]);
-        if let Some(handler) = routes.and_then(|routes| routes.exact.get(path)) {
-            return Ok(Found::Match(Match { handler: handler.clone(), params: Vec::new() }));
+        if let Some(leaf) = routes.and_then(|routes| routes.nodes[get(&routes.exact, path)?].leaf.as_ref()) {
+            return Ok(Found::Match(Match { handler: leaf.handler.clone(), params: Vec::new() }));
         }
         let segments = split(path).into_iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-        if let Some(found) = routes.and_then(|routes| routes.find(&segments)) {
+        if let Some(routes) = routes
+            && let Some(found) = routes.find(&segments)?
+        {
             return Ok(Found::Match(found));
         }
         let mut allowed = String::new();
         for other in RouteMethod::ALL {
-            if Some(other) != method && self.methods[other as usize].find(&segments).is_some() {
+            if Some(other) != method && self.methods[other as usize].find(&segments)?.is_some() {
                 allowed += other.name();
                 allowed += if other == RouteMethod::Get { ", HEAD, " } else { ", " };
             }
@@ -110,7 +117,7 @@ type Captures = Option<Arc<Capture>>;
 
 impl MethodRoutes {
     fn new() -> MethodRoutes {
-        MethodRoutes { exact: BTreeMap::new(), nodes: alloc::vec![Node::default()] }
+        MethodRoutes { exact: Vec::new(), nodes: alloc::vec![Node::default()] }
     }
 
     fn insert(&mut self, route: &Route) {
@@ -128,27 +135,27 @@ impl MethodRoutes {
                 names.push(name.to_string());
                 *node.param.get_or_insert(next)
             } else {
-                *node.literals.entry(segment.to_string()).or_insert(next)
+                get_or_insert(&mut node.literals, segment, next)
             };
             if at == next {
                 self.nodes.push(Node { is_star, ..Node::default() });
             }
         }
         if names.is_empty() && !route.pattern.contains('%') {
-            self.insert_exact(&segments, &route.handler);
+            self.insert_exact(&segments, at);
         }
         self.nodes[at].leaf.get_or_insert(Leaf { handler: route.handler.clone(), names });
     }
 
     /// Notes the paths, as they are sent, that are the route of these segments and no other: with and without a slash
     /// at the end.
-    fn insert_exact(&mut self, segments: &[&str], handler: &Arc<str>) {
+    fn insert_exact(&mut self, segments: &[&str], node: usize) {
         let path = "/".to_string() + &segments.join("/");
         if !segments.is_empty() {
-            self.exact.entry(path.clone() + "/").or_insert_with(|| handler.clone());
+            get_or_insert(&mut self.exact, &(path.clone() + "/"), node);
         }
         if segments.last() != Some(&"") {
-            self.exact.entry(path).or_insert_with(|| handler.clone());
+            get_or_insert(&mut self.exact, &path, node);
         }
     }
 
@@ -156,18 +163,18 @@ impl MethodRoutes {
     ///
     /// A depth-first search with a stack of its own, as both routes and paths are long at will. A place that was
     /// reached once and led nowhere is not tried again, so its time is linear in the segments for any one tree.
-    fn find(&self, segments: &[Cow<'_, str>]) -> Option<Match> {
+    fn find(&self, segments: &[Cow<'_, str>]) -> Result<Option<Match>, Unmatched> {
         let mut stack: Vec<(usize, usize, Captures)> = alloc::vec![(0, 0, None)];
-        let mut tried = BTreeSet::new();
+        let mut tried = Tried::new(self.nodes.len(), segments.len())?;
         while let Some((number, at, captures)) = stack.pop() {
             let node = &self.nodes[number];
             let Some(segment) = segments.get(at) else {
                 if let Some(leaf) = &node.leaf {
-                    return Some(leaf.as_match(segments, captures));
+                    return Ok(Some(leaf.as_match(segments, captures)));
                 }
                 continue;
             };
-            if !tried.insert((number, at)) {
+            if !tried.insert(number, at) {
                 continue;
             }
             // What is pushed last is tried first.
@@ -186,11 +193,53 @@ impl MethodRoutes {
             {
                 stack.push((param, at + 1, capture()));
             }
-            if let Some(&literal) = node.literals.get(segment.as_ref()) {
+            if let Some(literal) = get(&node.literals, segment) {
                 stack.push((literal, at + 1, captures));
             }
         }
-        None
+        Ok(None)
+    }
+}
+
+/// The places in a tree, and in a path, that were reached: a bit for each pair.
+struct Tried {
+    bits: Vec<u64>,
+    segments: usize,
+}
+
+impl Tried {
+    fn new(nodes: usize, segments: usize) -> Result<Tried, Unmatched> {
+        let words = nodes.saturating_mul(segments).div_ceil(64);
+        let mut bits = Vec::new();
+        bits.try_reserve_exact(words).map_err(|_| Unmatched::NoRoom)?;
+        bits.resize(words, 0);
+        Ok(Tried { bits, segments })
+    }
+
+    /// Whether it is reached for the first time.
+    fn insert(&mut self, node: usize, segment: usize) -> bool {
+        let place = node * self.segments + segment;
+        let (word, bit) = (&mut self.bits[place / 64], 1 << (place % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+}
+
+/// What a sorted list has for a text.
+fn get(sorted: &[(String, usize)], text: &str) -> Option<usize> {
+    let at = sorted.binary_search_by(|(other, _)| other.as_str().cmp(text)).ok()?;
+    Some(sorted[at].1)
+}
+
+/// The same, or `number`, which it has from now on.
+fn get_or_insert(sorted: &mut Vec<(String, usize)>, text: &str, number: usize) -> usize {
+    match sorted.binary_search_by(|(other, _)| other.as_str().cmp(text)) {
+        Ok(at) => sorted[at].1,
+        Err(at) => {
+            sorted.insert(at, (text.into(), number));
+            number
+        }
     }
 }
 
@@ -219,7 +268,7 @@ impl Leaf {
 }
 
 /// Percent-decoding (RFC 3986 section 2.1); what isn't an escape is itself.
-fn decode(segment: &str) -> Result<Cow<'_, str>, NotUtf8> {
+fn decode(segment: &str) -> Result<Cow<'_, str>, Unmatched> {
     if !segment.contains('%') {
         return Ok(Cow::Borrowed(segment));
     }
@@ -231,7 +280,7 @@ fn decode(segment: &str) -> Result<Cow<'_, str>, NotUtf8> {
         decoded.push(escaped.unwrap_or(byte));
         at += if escaped.is_some() { 3 } else { 1 };
     }
-    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| NotUtf8)
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| Unmatched::NotUtf8)
 }
 
 /// The byte that two hexadecimal digits stand for.

@@ -4,7 +4,6 @@
 //! matches itself. A slash at the end of a route or of a path makes no difference. A route is plain text and is not
 //! percent-decoded; `matcher` says how paths are compared with it.
 
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -18,6 +17,9 @@ pub const MAX_PATTERN: usize = 2_000;
 
 /// The most routes of one table. A guest may keep every table that it makes, so each must stay cheap.
 pub const MAX_ROUTES: usize = 1_000;
+
+/// The most segments of all routes of a table: a machine has little memory, and each takes a few hundred bytes of it.
+pub const MAX_SEGMENTS: usize = 10_000;
 
 /// A method that routes are registered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +58,7 @@ pub struct RouteTable {
     /// What every pattern begins with, without a slash at the end.
     base: Arc<str>,
     size: usize,
+    segments: usize,
     newest: Option<Arc<Entry>>,
 }
 
@@ -81,7 +84,7 @@ impl RouteTable {
     pub fn with_base(base: &str) -> Result<RouteTable, HttpRouterError> {
         check(base)?;
         let base = base.strip_suffix('/').unwrap_or(base).into();
-        Ok(RouteTable { base, size: 0, newest: None })
+        Ok(RouteTable { base, ..RouteTable::default() })
     }
 
     /// The routes in the order of their registration.
@@ -98,7 +101,7 @@ impl RouteTable {
 
     /// This table and one more route, `route` being what follows the base.
     ///
-    /// `InvalidUrl` for a pattern that makes no sense, `UnexpectedError` past MAX_ROUTES.
+    /// `InvalidUrl` for a pattern that makes no sense, `UnexpectedError` past MAX_ROUTES and MAX_SEGMENTS.
     pub fn add(&self, method: RouteMethod, route: &str, handler: &str) -> Result<RouteTable, HttpRouterError> {
         if self.size >= MAX_ROUTES {
             return Err(HttpRouterError::UnexpectedError(format!("a router holds up to {MAX_ROUTES} routes")));
@@ -108,9 +111,14 @@ impl RouteTable {
         }
         let pattern = format!("{}{route}", self.base);
         check(&pattern)?;
+        let segments = self.segments + split(&pattern).len();
+        if segments > MAX_SEGMENTS {
+            let text = format!("the routes of a router have up to {MAX_SEGMENTS} segments");
+            return Err(HttpRouterError::UnexpectedError(text));
+        }
         let route = Arc::new(Route { method, pattern, handler: handler.into() });
         let newest = Some(Arc::new(Entry { route, older: self.newest.clone() }));
-        Ok(RouteTable { base: self.base.clone(), size: self.size + 1, newest })
+        Ok(RouteTable { base: self.base.clone(), size: self.size + 1, segments, newest })
     }
 }
 
@@ -139,13 +147,13 @@ fn check(pattern: &str) -> Result<(), HttpRouterError> {
     if pattern.contains(['?', '#']) {
         return Err(invalid(pattern, "it is matched against the path alone, without a query"));
     }
-    let mut names = BTreeSet::new();
+    let mut names = Vec::new();
     for segment in split(pattern) {
-        if let Some(name) = parameter(pattern, segment)?
-            && !names.insert(name)
-        {
-            return Err(invalid(pattern, "two of its parameters have one name"));
-        }
+        names.extend(parameter(pattern, segment)?);
+    }
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(invalid(pattern, "two of its parameters have one name"));
     }
     Ok(())
 }

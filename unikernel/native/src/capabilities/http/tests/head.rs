@@ -25,6 +25,7 @@ fn read_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<Result<
             }
             Progress::Complete(head, length) => return Some(Ok((head, forgotten + length))),
             Progress::Malformed(malformed) => return Some(Err(malformed)),
+            Progress::NoRoom => panic!("no memory"),
         }
     }
     None

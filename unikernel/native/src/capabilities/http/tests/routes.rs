@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use crate::bindings::http_types::HttpRouterError;
-use crate::capabilities::http::matcher::{Found, Match, Matcher};
-use crate::capabilities::http::routes::{MAX_PATTERN, MAX_ROUTES, RouteMethod, RouteTable};
+use crate::capabilities::http::matcher::{Found, Match, Matcher, Unmatched};
+use crate::capabilities::http::routes::{MAX_PATTERN, MAX_ROUTES, MAX_SEGMENTS, RouteMethod, RouteTable};
 
 fn method(name: &str) -> RouteMethod {
     RouteMethod::ALL.into_iter().find(|method| method.name() == name).unwrap()
@@ -171,7 +171,7 @@ fn what_looks_like_an_escape_and_is_none_is_itself() {
 fn a_segment_that_is_not_utf_8_is_an_error() {
     let matcher = Matcher::new(&table_below("", &["GET /*"]));
     for path in ["/%ff", "/a/%c3", "/%ED%A0%80"] {
-        assert!(matcher.find(Some(RouteMethod::Get), path).is_err(), "{path}");
+        assert_eq!(matcher.find(Some(RouteMethod::Get), path), Err(Unmatched::NotUtf8), "{path}");
     }
 }
 
@@ -253,6 +253,17 @@ fn a_table_holds_a_bounded_number_of_routes_and_its_end_takes_no_stack() {
     let full = table.add(RouteMethod::Get, "/more", "h");
     assert!(matches!(full, Err(HttpRouterError::UnexpectedError(text)) if text == "a router holds up to 1000 routes"));
     assert!(matches!(find(&table, "GET", &format!("/{}", MAX_ROUTES - 1)), Found::Match(_)));
+}
+
+#[test]
+fn the_routes_of_a_table_have_a_bounded_number_of_segments() {
+    let mut table = RouteTable::default();
+    let route = "/a".repeat(1000);
+    for _ in 0..MAX_SEGMENTS / 1000 {
+        table = table.add(RouteMethod::Get, &route, "h").unwrap();
+    }
+    let full = table.add(RouteMethod::Get, "/a", "h");
+    assert!(matches!(full, Err(HttpRouterError::UnexpectedError(text)) if text.contains("10000 segments")));
 }
 
 #[test]
