@@ -51,7 +51,9 @@ def obtain(progress: Callable[[str], None]) -> tuple[Path, dict[str, str]]:
         return found
     try:
         unpack(progress)
-        add_library(TARGET, "core,alloc", progress, ["-Z", "build-std-features=compiler-builtins-mem"])
+        # A kernel is optimised as a whole, which takes the library's bitcode.
+        memory = ["-Z", "build-std-features=compiler-builtins-mem"]
+        add_library(TARGET, "core,alloc", progress, memory, flags="-C embed-bitcode=yes")
     except ToolchainError as error:
         raise UsageError(
             f"the kernel of native images takes Rust {MINIMUM[0]}.{MINIMUM[1]} or newer with the target {TARGET}: "

@@ -42,12 +42,18 @@ impl<'a> Frames<'a> {
 
     /// Adds the frames that lie wholly within these addresses.
     pub fn add(&mut self, start: u64, end: u64) {
-        let (first, end) = (start.div_ceil(PAGE) as usize, (end / PAGE) as usize);
-        for frame in first..end.min(self.bits.len() * BITS) {
-            if self.bits[frame / BITS] & bit(frame) == 0 {
-                self.total += 1;
-                self.give_back(frame);
-            }
+        let (mut frame, end) = (start.div_ceil(PAGE) as usize, ((end / PAGE) as usize).min(self.bits.len() * BITS));
+        while frame < end {
+            let word = &mut self.bits[frame / BITS];
+            // As many bits of this word as are within the range.
+            let count = (BITS - frame % BITS).min(end - frame);
+            let range = u64::MAX >> (BITS - count) << (frame % BITS);
+            let new = (range & !*word).count_ones() as usize;
+            *word |= range;
+            self.total += new;
+            self.free += new;
+            self.highest = self.highest.max(frame / BITS);
+            frame += count;
         }
     }
 

@@ -17,7 +17,7 @@ use super::tables::NoFrame;
 const BASE: u64 = 1 << 40;
 const SLOT_BYTES: u64 = 4 << 30;
 /// A multiple of 64.
-const COUNT: usize = 2048;
+const COUNT: usize = 1024;
 /// How many memories are kept for the next instances. Only those of their pages that were written to are zeroed.
 const KEPT_MEMORIES: usize = 32;
 /// How many pages the first instance is expected to touch, and each at least.
@@ -28,6 +28,8 @@ pub(super) struct Guests {
     slots: Slots<{ COUNT / 64 }, KEPT_MEMORIES>,
     /// Of each memory: how many pages it has. 0 where there is none.
     limits: [u32; COUNT],
+    /// Of each memory, and of each that is kept: which parts have pages that were touched.
+    parts: [Parts; COUNT],
     /// Of each memory: how many pages it was promised and has not touched.
     promises: [u32; COUNT],
     /// The sum of all promises.
@@ -36,9 +38,44 @@ pub(super) struct Guests {
     expected: usize,
 }
 
+/// 64 parts of a memory, of 2^`shift` pages each; the last one goes on to the end. With them, the end of an instance
+/// costs by what it has touched, and not by what it had.
+#[derive(Clone, Copy)]
+struct Parts {
+    /// A bit that is set stands for a part that has touched pages.
+    touched: u64,
+    shift: u8,
+}
+
+impl Parts {
+    /// For a memory of so many pages.
+    fn of(pages: usize) -> Self {
+        Parts { touched: 0, shift: pages.div_ceil(64).next_power_of_two().ilog2() as u8 }
+    }
+
+    fn touch(&mut self, page: u64) {
+        self.touched |= 1 << (page >> self.shift).min(63);
+    }
+
+    /// The pages of each part that has touched ones: the first, and the one behind the last.
+    fn ranges(self) -> impl Iterator<Item = (u64, u64)> {
+        let part = move |number: u64| if number < 64 { number << self.shift } else { SLOT_BYTES / PAGE };
+        (0..64)
+            .filter(move |number| self.touched >> number & 1 == 1)
+            .map(move |number| (part(number), part(number + 1)))
+    }
+}
+
 impl Guests {
     pub const fn new() -> Self {
-        Guests { slots: Slots::new(), limits: [0; COUNT], promises: [0; COUNT], promised: 0, expected: LEAST_EXPECTED }
+        Guests {
+            slots: Slots::new(),
+            limits: [0; COUNT],
+            parts: [Parts { touched: 0, shift: 0 }; COUNT],
+            promises: [0; COUNT],
+            promised: 0,
+            expected: LEAST_EXPECTED,
+        }
     }
 
     /// How many frames are promised.
@@ -92,7 +129,11 @@ impl Ram {
                 self.each_page(slot, Ram::zero_if_dirty);
                 slot
             }
-            None => self.guests.slots.take()?,
+            None => {
+                let slot = self.guests.slots.take()?;
+                self.guests.parts[slot] = Parts::of(pages(bytes));
+                slot
+            }
         };
         self.guests.limits[slot] = pages(bytes) as u32;
         self.guests.promise(slot, promise);
@@ -112,10 +153,12 @@ impl Ram {
     /// Maps the page at an address of a memory. Returns false for one that no memory has.
     pub(super) fn touch_guest(&mut self, address: u64) -> core::result::Result<bool, NoFrame> {
         let slot = ((address - BASE) / SLOT_BYTES) as usize;
-        if (address - start(slot)) / PAGE >= self.guests.limits[slot].into() {
+        let page = (address - start(slot)) / PAGE;
+        if page >= self.guests.limits[slot].into() {
             return Ok(false);
         }
         self.map_zeros_at_last(address / PAGE * PAGE)?;
+        self.guests.parts[slot].touch(page);
         if self.guests.promises[slot] > 0 {
             self.guests.promises[slot] -= 1;
             self.guests.promised -= 1;
@@ -151,10 +194,12 @@ impl Ram {
 
     /// Does something with each page of a memory that is mapped.
     fn each_page(&mut self, slot: usize, mut action: impl FnMut(&mut Ram, u64)) {
-        let (mut address, end) = (start(slot), start(slot) + SLOT_BYTES);
-        while let Some(page) = self.tables.next_mapped(address, end) {
-            action(self, page);
-            address = page + PAGE;
+        for (first, end) in self.guests.parts[slot].ranges() {
+            let (mut address, end) = (start(slot) + first * PAGE, start(slot) + end * PAGE);
+            while let Some(page) = self.tables.next_mapped(address, end) {
+                action(self, page);
+                address = page + PAGE;
+            }
         }
     }
 }

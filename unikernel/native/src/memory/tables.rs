@@ -159,20 +159,34 @@ impl Tables {
 
     /// The next page from an address on that is mapped, as a small page, below `end`. Ranges without tables cost little.
     pub fn next_mapped(&self, mut address: u64, end: u64) -> Option<u64> {
-        'search: while address < end {
-            let mut at = self.root;
-            for level in (1..=4).rev() {
-                let entry = *entry_of(at, address, level);
-                if entry & PRESENT == 0 {
-                    let bytes = 1 << shift(level);
-                    address = address / bytes * bytes + bytes;
-                    continue 'search;
+        while address < end {
+            match self.lowest_table(address) {
+                Ok(table) => {
+                    let last = end.min(address / LARGE_PAGE * LARGE_PAGE + LARGE_PAGE);
+                    while address < last {
+                        if *entry_of(table, address, 1) & PRESENT != 0 {
+                            return Some(address);
+                        }
+                        address += PAGE;
+                    }
                 }
-                at = entry & ADDRESS;
+                Err(bytes) => address = address / bytes * bytes + bytes,
             }
-            return Some(address);
         }
         None
+    }
+
+    /// The table of small pages for an address; or how many bytes the entry stands for that leads to none.
+    fn lowest_table(&self, address: u64) -> Result<u64, u64> {
+        let mut at = self.root;
+        for level in (2..=4).rev() {
+            let entry = *entry_of(at, address, level);
+            if entry & PRESENT == 0 || entry & LARGE != 0 {
+                return Err(1 << shift(level));
+            }
+            at = entry & ADDRESS;
+        }
+        Ok(at)
     }
 
     /// Whether a page has been written to since it was mapped or this was last asked. Returns its physical address then.
