@@ -18,15 +18,13 @@ pub struct Manifest {
     /// The slightfile's name, for messages.
     pub slightfile: Option<String>,
     pub grants: Vec<Grant>,
-    /// Whether it connects to others.
-    needs_network: bool,
+    /// Whether something of what it is granted is reached over the network.
+    pub needs_network: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct App {
     pub name: String,
-    /// Whether it may answer requests.
-    serves: bool,
 }
 
 /// An entry of the slightfile.
@@ -54,11 +52,6 @@ impl Manifest {
     pub fn read(json: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(json)
             .map_err(|error| format!("the image's app.json can't be read: {error}; build the image again"))
-    }
-
-    /// Whether it serves, or connects to others.
-    pub fn needs_network(&self) -> bool {
-        self.needs_network || self.app.serves
     }
 
     /// Where the slightfile has a grant, as messages begin.

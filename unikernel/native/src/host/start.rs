@@ -111,14 +111,14 @@ async fn start(
                 .into(),
         ));
     }
-    let needs_network = manifest.needs_network();
-    if needs_network {
-        start_network(&info, &boot, devices).map_err(failed)?;
-    }
     let engine = engine::engine().map_err(|error| failed(format!("the engine can't be made: {error}")))?;
     engine::start_clock(&engine);
     let module = application::load(&engine, &manifest.app.name, payload.module).map_err(failed)?;
     launcher.say(&Said::Phase(Phase::Loaded));
+    let needs_network = application::needs_network(&module, &manifest);
+    if needs_network {
+        start_network(&info, &boot, devices).map_err(failed)?;
+    }
     let directories = directories(&boot, devices).await.map_err(|line| mistakes(vec![line]))?;
     let parts = Parts {
         manifest,

@@ -197,6 +197,12 @@ fn program(
     Program::new(module, &linker, hosts, context, limits).map_err(refused)
 }
 
+/// Whether a module can serve, or reach what it is granted over the network: not where it imports none of that.
+pub fn needs_network(module: &Module, manifest: &Manifest) -> bool {
+    let imports = |interfaces: &[&str]| module.imports().any(|import| interfaces.contains(&import.module()));
+    imports(&["http-server"]) || (manifest.needs_network && imports(&["keyvalue", "kv"]))
+}
+
 /// Takes a module as it was compiled. Fails with a line that says what to do.
 pub fn load(engine: &Engine, name: &str, compiled: core::ptr::NonNull<[u8]>) -> Result<Module, String> {
     crate::memory::modules::load(engine, compiled).map_err(|error| {
