@@ -141,7 +141,7 @@ class Loaded:
 
     def serves(self) -> bool:
         """Whether it may answer requests."""
-        return bool(self.slightfile.grants_for("http"))
+        return "http" in self.families() and bool(self.slightfile.grants_for("http"))
 
     def uses_listen(self) -> bool:
         """Whether `--listen` says where it's served: a module says that itself."""
