@@ -9,6 +9,8 @@ use core::time::Duration;
 
 const QUEUE: u16 = 0;
 const BYTES: usize = 64;
+/// That of QEMU's queue.
+const SIZE: usize = 8;
 /// How long the device may take.
 const LIMIT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(1);
@@ -34,7 +36,7 @@ pub(super) async fn add_entropy(mut device: Device) -> bool {
     }
 }
 
-fn begin(device: &mut Device) -> Result<Ring<2>, Broken> {
+fn begin(device: &mut Device) -> Result<Ring<SIZE>, Broken> {
     device.begin(0)?;
     let mut ring = device.ring(QUEUE)?;
     ring.set_interrupts(false);

@@ -20,8 +20,9 @@ const MOUNT_TAG: u64 = 1;
 /// Bytes of that tag at most.
 const TAG: usize = 255;
 const QUEUE: u16 = 0;
+const SIZE: usize = 32;
 /// Messages under way at most, each of which takes two buffers of the queue.
-const EXCHANGES: usize = 8;
+const EXCHANGES: usize = SIZE / 2;
 /// How long a server may take for an answer.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -38,7 +39,7 @@ struct Carried {
 
 struct State {
     device: Device,
-    ring: Ring<{ EXCHANGES * 2 }>,
+    ring: Ring<SIZE>,
     exchanges: [Exchange; EXCHANGES],
     broken: bool,
 }
