@@ -2,6 +2,7 @@
 //!
 //! There are two implementations of one interface: `system` over the sockets of an operating system, for tests and
 //! fuzzing, and the machine's own, a `stack` over a virtio-net device, which `machine` offers.
+#![deny(unsafe_code)]
 
 mod error;
 #[cfg(not(feature = "std"))]

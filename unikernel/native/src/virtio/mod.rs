@@ -27,6 +27,7 @@ mod machine {
     use super::p9::Volumes;
     use super::random;
     use crate::boot::command_line;
+    use crate::host::executor::spawn;
     use crate::host::platform;
     use crate::net::stack::Link;
     use alloc::boxed::Box;
@@ -72,10 +73,19 @@ mod machine {
     }
 
     impl Devices {
-        /// Mixes what the devices for it give into the machine's random numbers. Takes a second for each at most.
+        /// Mixes what the devices for it give into the machine's random numbers: before this returns where there are
+        /// none yet, which takes a second for each device at most, and else meanwhile.
         pub async fn add_entropy(&mut self) {
-            for device in self.sources_of_entropy.drain(..) {
-                random::add_entropy(device).await;
+            let devices = core::mem::take(&mut self.sources_of_entropy);
+            let adding = spawn(async {
+                for device in devices {
+                    random::add_entropy(device).await;
+                }
+            });
+            if platform::is_random() {
+                adding.detach();
+            } else {
+                adding.await;
             }
         }
     }
