@@ -23,7 +23,7 @@ pub(super) struct Buffers {
 /// `SIZE` is that of the queue: a power of two, and no more than the device allows.
 pub(super) struct Ring<const SIZE: usize> {
     // Neither is ever freed: a device that was not reset may still write to them.
-    queue: ManuallyDrop<VirtQueue<Heap, SIZE>>,
+    queue: ManuallyDrop<Box<VirtQueue<Heap, SIZE>>>,
     buffers: ManuallyDrop<Box<[Option<Buffers>]>>,
     /// Whether the device has to be told of what was added.
     pending: bool,
@@ -36,9 +36,7 @@ unsafe impl<const SIZE: usize> Send for Ring<SIZE> {}
 
 impl<const SIZE: usize> Ring<SIZE> {
     pub(super) fn new(transport: &mut impl Transport, index: u16, eager: bool) -> Result<Ring<SIZE>, Broken> {
-        // Without indirect descriptors, as no exchange has more than two buffers, and without event indices: flags
-        // silence the device just as well, for as long as one likes.
-        let queue = VirtQueue::new(transport, index, false, false).map_err(|_| Broken)?;
+        let queue = new_queue(transport, index)?;
         let buffers = ManuallyDrop::new((0..SIZE).map(|_| None).collect());
         Ok(Ring { queue: ManuallyDrop::new(queue), buffers, pending: false, eager })
     }
@@ -102,6 +100,18 @@ impl<const SIZE: usize> Ring<SIZE> {
         // What the device adds before it sees this, `has_used` sees.
         fence(Ordering::SeqCst);
     }
+}
+
+/// A queue on the heap: one has kilobytes, and the kernel's stack is small. It passes over the stack of this function
+/// alone.
+#[inline(never)]
+fn new_queue<const SIZE: usize>(
+    transport: &mut impl Transport,
+    index: u16,
+) -> Result<Box<VirtQueue<Heap, SIZE>>, Broken> {
+    // Without indirect descriptors, as no exchange has more than two buffers, and without event indices: flags silence
+    // the device just as well, for as long as one likes.
+    VirtQueue::new(transport, index, false, false).map(Box::new).map_err(|_| Broken)
 }
 
 impl Buffers {
