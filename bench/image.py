@@ -165,12 +165,15 @@ def main() -> None:
 
 
 def save(found: Measured, tables: Mapping[str, str]) -> None:
-    """Keeps all in docs/: the comparison is in performance.md, and everything else in image.md."""
-    elsewhere = {name: content for name, content in tables.items() if name != "native"}
+    """Keeps all in docs/: what is of the native flavour in performance.md, and everything else in image.md."""
+    native_tables = {name: content for name, content in tables.items() if name.startswith("native")}
+    others = {name: content for name, content in tables.items() if name not in native_tables}
     plots = {"image.svg": plot(found.sizes, found.rows, found.accel)}
-    document.save("image", found.as_json(), plots, elsewhere, ROOT / "docs/image.md")
-    performance = document.PERFORMANCE
-    performance.write_text(document.fill(performance.read_text(), "native", tables["native"]))
+    document.save("image", found.as_json(), plots, others, ROOT / "docs/image.md")
+    text = document.PERFORMANCE.read_text()
+    for name, content in native_tables.items():
+        text = document.fill(text, name, content)
+    document.PERFORMANCE.write_text(text)
 
 
 if __name__ == "__main__":

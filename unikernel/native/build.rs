@@ -8,5 +8,6 @@ fn main() {
         let folder = env::var("CARGO_MANIFEST_DIR").expect("cargo sets this");
         println!("cargo:rustc-link-arg-bins=-T{folder}/link.ld");
         println!("cargo:rustc-link-arg-bins=--no-pie"); // uhyve puts an image that can be moved elsewhere
+        println!("cargo:rustc-link-arg-bins=--icf=all"); // functions whose code is the same are kept once
     }
 }
