@@ -62,11 +62,13 @@ async def run(image: Image, options: RunOptions, tap: Tap | None) -> int:
     Raises UsageError for what the user can put right.
     """
     _check(image, options)
+    mapped = volumes.check(options.volumes)
+    _check_mapped(mapped)
     uhyve = find()
     values = allowed(image, options)
     if values or options.env or options.args:
         log.warning("what the image is given is on uhyve's command line, which others on this host can see")
-    command = arguments(image, options, values, volumes.check(options.volumes), tap)
+    command = arguments(image, options, values, mapped, tap)
     return await _stay(uhyve, command, options.verbose)
 
 
@@ -98,6 +100,19 @@ def _check(image: Image, options: RunOptions) -> None:
         )
 
 
+def _check_mapped(mapped: Sequence[Volume]) -> None:
+    """Raises UsageError for directories: the kernel learns the paths of files, and uhyve tells it of no others."""
+    folders = [volume for volume in mapped if not volume.is_file]
+    if folders:
+        raise UsageError(
+            *(
+                f"--volume {volume.host}:{volume.guest}: uhyve maps files in, and this is a directory; name its files "
+                "with --map, or leave --vmm uhyve out"
+                for volume in folders
+            )
+        )
+
+
 def find() -> Path:
     """The uhyve of this machine: on PATH, or where cargo puts programs. Raises UsageError."""
     places = [shutil.which(UHYVE), Path.home() / ".cargo" / "bin" / UHYVE]
@@ -119,12 +134,16 @@ def arguments(
         words += ["--file-mapping", f"{volume.host}:{volume.guest}"]
     if tap is not None:
         words += ["--net", f"tap:{tap.name}"]
-    return [*words, str(image.path), *(shlex.quote(word) for word in _command_line(options, values, tap))]
+    told = _command_line(options, values, mapped, tap)
+    return [*words, str(image.path), *(shlex.quote(word) for word in told)]
 
 
-def _command_line(options: RunOptions, values: Mapping[str, str], tap: Tap | None) -> list[str]:
+def _command_line(
+    options: RunOptions, values: Mapping[str, str], mapped: Sequence[Volume], tap: Tap | None
+) -> list[str]:
     """What the kernel is told, as words."""
     words = [f"{name}={value}" for name, value in values.items()]
+    words += [f"SLIGHT_FILE={volume.guest}" for volume in mapped]
     words += [f"SLIGHT_ENV_{name}={value}" for name, value in options.env.items()]
     if options.args:
         words.append(f"SLIGHT_ARGS={shlex.join(options.args)}")

@@ -70,8 +70,20 @@ def test_the_command_line_has_memory_files_and_what_the_image_is_given(built: Im
     ]
     # The kernel gets the words joined by blanks, and takes them apart as a shell does.
     line = shlex.split(" ".join(words[at + 1 :]))
-    assert line == ["REDIS_ADDRESS=redis://h", "SLIGHT_ENV_GREETING=good day", "SLIGHT_ARGS='one two' three"]
+    assert line == [
+        *("REDIS_ADDRESS=redis://h", "SLIGHT_FILE=/files/data.csv", "SLIGHT_ENV_GREETING=good day"),
+        "SLIGHT_ARGS='one two' three",
+    ]
     assert shlex.split(line[-1].removeprefix("SLIGHT_ARGS=")) == ["one two", "three"]
+
+
+def test_a_directory_is_refused_as_uhyve_maps_files_in(built: Image, tmp_path: Path) -> None:
+    done = run(built, "--volume", f"{tmp_path}:/data:ro", env=with_uhyve(tmp_path, "exit 0"))
+    assert done.code == 2
+    assert done.errors == [
+        f"slight-py: error: --volume {tmp_path}:/data: uhyve maps files in, and this is a directory; name its files "
+        "with --map, or leave --vmm uhyve out"
+    ]
 
 
 def test_a_tap_device_comes_with_the_machines_address(built: Image) -> None:

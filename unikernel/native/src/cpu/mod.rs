@@ -14,6 +14,7 @@ mod segments;
 mod shutdown;
 #[cfg(feature = "trials")]
 pub(crate) mod trials;
+pub mod uhyve;
 pub(crate) mod unshared;
 mod vectors;
 

@@ -18,7 +18,7 @@ use super::output::{Console, Output};
 use super::signals::Signals;
 use super::wasi::Errno;
 use super::wasi::volume::Granted;
-use super::{engine, log, platform};
+use super::{engine, log, platform, wasi};
 use crate::boot::{BootInfo, Payload, command_line};
 use crate::capabilities::notices;
 use crate::net::{self, Settings};
@@ -119,7 +119,7 @@ async fn start(
     if needs_network {
         start_network(&info, &boot, devices).map_err(failed)?;
     }
-    let directories = directories(&boot, devices).await.map_err(|line| mistakes(vec![line]))?;
+    let directories = directories(&info, &boot, devices).await.map_err(|line| mistakes(vec![line]))?;
     let parts = Parts {
         manifest,
         boot,
@@ -159,8 +159,8 @@ fn start_network(info: &BootInfo, boot: &Boot, devices: &mut Devices) -> Result<
 }
 
 /// The directories of the host, as the module sees them.
-async fn directories(boot: &Boot, devices: &Devices) -> Result<Vec<Granted>, String> {
-    let mut directories = Vec::new();
+async fn directories(info: &BootInfo, boot: &Boot, devices: &Devices) -> Result<Vec<Granted>, String> {
+    let mut directories = mapped_files(info);
     for volume in &boot.volumes {
         let root = devices.volumes.attach(&volume.tag).await.map_err(|Errno(number)| {
             format!("--volume: {} can't be mounted: error {number} of WASI", volume.path)
@@ -169,6 +169,23 @@ async fn directories(boot: &Boot, devices: &Devices) -> Result<Vec<Granted>, Str
     }
     directories.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(directories)
+}
+
+/// The directories with the files that uhyve has mapped in: SLIGHT_FILE has the path of one, as often as there are some.
+#[cfg(target_os = "none")]
+fn mapped_files(info: &BootInfo) -> Vec<Granted> {
+    if info.vmm != crate::boot::Vmm::Uhyve {
+        return Vec::new();
+    }
+    let words = command_line::words(&info.command_line);
+    let paths = words.iter().filter_map(|word| word.strip_prefix("SLIGHT_FILE=")).map(String::from);
+    wasi::mapped::directories(&paths.collect::<Vec<_>>(), wasi::uhyve::open)
+}
+
+/// Only uhyve maps files in.
+#[cfg(not(target_os = "none"))]
+fn mapped_files(_: &BootInfo) -> Vec<Granted> {
+    Vec::new()
 }
 
 /// What the launcher says, or else the command line, put into effect as far as it concerns the machine.

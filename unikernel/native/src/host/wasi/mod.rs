@@ -9,11 +9,14 @@ mod descriptors;
 mod environment;
 pub mod errno;
 mod files;
+pub mod mapped;
 mod import;
 mod paths;
 mod poll;
 mod reading;
 mod table;
+#[cfg(target_os = "none")]
+pub mod uhyve;
 pub mod volume;
 
 use alloc::format;
