@@ -15,7 +15,7 @@ use core::time::Duration;
 pub use payload::Payload;
 
 /// Bytes of the stack that the kernel runs on, below which lies a guard page.
-pub const STACK_BYTES: usize = 128 << 10;
+pub const STACK_BYTES: usize = 256 << 10;
 
 /// Whose machine this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

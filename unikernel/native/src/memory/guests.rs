@@ -34,7 +34,7 @@ pub(super) struct Guests {
     promises: [u32; COUNT],
     /// The sum of all promises.
     promised: usize,
-    /// How many pages the next instance is promised: as many as the last one touched.
+    /// How many pages the last instance touched, as the next one is expected to.
     expected: usize,
 }
 
@@ -74,7 +74,7 @@ impl Guests {
             parts: [Parts { touched: 0, shift: 0 }; COUNT],
             promises: [0; COUNT],
             promised: 0,
-            expected: LEAST_EXPECTED,
+            expected: 0,
         }
     }
 
@@ -119,7 +119,7 @@ impl Ram {
     fn new_guest(&mut self, bytes: usize) -> Option<Guest> {
         let idle = self.guests.slots.take_idle();
         let there = idle.map_or(0, |idle| idle.pages);
-        let promise = self.guests.expected.min(pages(bytes)).saturating_sub(there);
+        let promise = self.guests.expected.max(LEAST_EXPECTED).min(pages(bytes)).saturating_sub(there);
         if !self.has(with_tables(promise)) {
             idle.into_iter().for_each(|idle| self.give_up_guest(idle.slot));
             return None;
@@ -169,7 +169,7 @@ impl Ram {
     fn drop_guest(&mut self, slot: usize) {
         let mut touched = 0;
         self.each_page(slot, |_, _| touched += 1);
-        self.guests.expected = touched.max(LEAST_EXPECTED);
+        self.guests.expected = touched;
         self.guests.promised -= self.guests.promises[slot] as usize;
         self.guests.promises[slot] = 0;
         self.guests.limits[slot] = 0;

@@ -47,13 +47,16 @@ macro_rules! address {
 pub(super) struct Ram {
     pub frames: Frames<'static>,
     pub tables: Tables,
-    pub guests: Guests,
-    pub stacks: Stacks,
+    pub guests: &'static mut Guests,
+    pub stacks: &'static mut Stacks,
     /// Frames that neither guests' memories nor new stacks may take: stacks in use grow into them, and the heap.
     pub reserve: usize,
 }
 
 static RAM: Unshared<Option<Ram>> = Unshared::new(None);
+// Apart from it, as they are too large to be made on the stack.
+static GUESTS: Unshared<Guests> = Unshared::new(Guests::new());
+static STACKS: Unshared<Stacks> = Unshared::new(Stacks::new());
 static IN_USE: AtomicBool = AtomicBool::new(false);
 
 /// How many pages of the stack are touched before memory is changed.
@@ -111,9 +114,8 @@ pub fn init(regions: &[Region], used_until: u64) {
         frames.add(region.start.max(BOOT_MAP_END), region.end.min(IDENTITY_END));
     }
     let reserve = (frames.total() / 16).clamp(16, 1024);
-    let ram = Ram { frames, tables, guests: Guests::new(), stacks: Stacks::new(), reserve };
     // SAFETY: this is called once, before anything else asks for memory.
-    unsafe { *RAM.get() = Some(ram) };
+    unsafe { *RAM.get() = Some(Ram { frames, tables, guests: GUESTS.get(), stacks: STACKS.get(), reserve }) };
 }
 
 /// Maps RAM where it is, with the kernel's code and constants and the application as what they are.
