@@ -187,6 +187,7 @@ setup-test: .venv/test
 	@$(BIN)/python -m tests.rust_toolchain
 	@$(BIN)/python -m unikernel.native >/dev/null
 	@$(BIN)/python -m tests.component_toolchain
+	@$(BIN)/python -m tests.uhyve >/dev/null
 	@$(BIN)/python -c 'from slight_py.javascript import engine; engine.objects(None, print)'
 	$(call need,npm,npm)
 	@$(BIN)/python -m tests.azurite_server

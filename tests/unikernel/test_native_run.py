@@ -16,7 +16,6 @@ import wasmtime
 from slight_py import ahead
 from tests.command import COMMAND, Done, build_guest, guest, running, scratch, slight_py
 from tests.guests import example, slightfile
-from tests.native_programs import program
 from tests.redis_server import RedisServer
 from tests.servers import free_port
 from tests.unikernel.test_demand_machine import READY
@@ -245,17 +244,3 @@ def test_a_program_that_computes_for_ever_answers_pings_and_signals(tmp_path: Pa
         time.sleep(1)
         process.process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 143
-
-
-# By other launchers.
-
-
-def test_the_loader_of_uhyve_takes_the_image() -> None:
-    done = subprocess.run([program("hermit_loader"), demo().path], capture_output=True, text=True, check=True)
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    content = demo().path.read_bytes()
-    loaded = [each for each in elf.segments(content, "") if each.type == elf.PT_LOAD]
-    assert int(said["start"]) == loaded[0].address
-    assert int(said["end"]) == loaded[-1].address + demo().root.size
-    assert loaded[0].address <= int(said["entry"]) < loaded[0].address + loaded[0].size
-    assert said["interface"] in ("None", "Some(1)")
