@@ -7,7 +7,6 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-use super::uhyve::File;
 use super::{clock, console, interrupts, port, random};
 use crate::boot::BootInfo;
 use crate::boot::command_line::words;
@@ -22,7 +21,6 @@ pub fn main(info: &BootInfo) -> u8 {
         "boot" => boot(info),
         "clock" => clock(),
         "floats" => floats(),
-        "file" => file(&words),
         "device" => device(),
         "random" => numbers(),
         "panic" => panic!("as was asked for"),
@@ -75,25 +73,6 @@ fn clock() {
     let begin = clock::now();
     clock::idle(None, || true);
     say(format_args!("ready: {} ms", (clock::now() - begin).as_millis()));
-}
-
-/// Reads the file of uhyve's host whose path `file=` has.
-fn file(words: &[alloc::string::String]) {
-    let path = words.iter().find_map(|word| word.strip_prefix("file=")).unwrap_or("");
-    let file = match File::open(path.as_bytes()) {
-        Ok(file) => file,
-        Err(error) => return say(format_args!("{path}: {error:?}")),
-    };
-    let size = file.size().unwrap_or(0);
-    let (mut offset, mut sum) = (0, 0_u64);
-    while let Ok(content) = file.read(offset, usize::MAX)
-        && !content.is_empty()
-    {
-        offset += content.len() as u64;
-        sum += content.iter().map(|byte| u64::from(*byte)).sum::<u64>();
-    }
-    let end = file.read(size.saturating_sub(4), 10);
-    say(format_args!("{path}: {size} bytes, {offset} read, sum {sum}, the last {end:?}"));
 }
 
 fn numbers() {
