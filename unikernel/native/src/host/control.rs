@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use super::json;
 
 /// The names of the virtio ports.
 pub const CONTROL: &str = "slight.control";
@@ -24,111 +24,77 @@ pub const STDERR: &str = "slight.stderr";
 pub const LIMIT: usize = 1 << 20;
 
 /// What a launcher says.
-#[derive(Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, PartialEq)]
 pub enum Message {
-    #[serde(deserialize_with = "checks::boxed_object")]
     Boot(Box<Boot>),
     /// SIGINT or SIGTERM, by their numbers.
-    #[serde(deserialize_with = "checks::signal")]
     Signal(u8),
-    #[serde(deserialize_with = "checks::count")]
     Ping(u64),
-    #[serde(deserialize_with = "checks::object")]
     Resume(Resume),
 }
 
 /// All that the machine is told, in answer to `hello`.
-#[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Boot {
     /// Names and values, in the order that the module sees them in.
-    #[serde(deserialize_with = "checks::pairs")]
     pub env: Vec<(String, String)>,
     pub args: Vec<String>,
     /// What the slightfile left out, by the names in the manifest.
-    #[serde(deserialize_with = "checks::table")]
     pub values: BTreeMap<String, String>,
-    #[serde(deserialize_with = "checks::objects")]
     pub volumes: Vec<Volume>,
-    #[serde(deserialize_with = "checks::optional_object")]
     pub network: Option<Network>,
     /// Since 1970.
-    #[serde(deserialize_with = "checks::nanoseconds")]
     pub time: Duration,
-    #[serde(deserialize_with = "checks::seed")]
     pub seed: Vec<u8>,
-    #[serde(deserialize_with = "checks::object")]
     pub options: Options,
     pub channel: bool,
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Volume {
-    #[serde(deserialize_with = "checks::tag")]
     pub tag: String,
-    #[serde(deserialize_with = "checks::path")]
     pub path: String,
     pub writable: bool,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Network {
     /// `10.0.2.15/24`.
-    #[serde(deserialize_with = "checks::address")]
     pub address: String,
-    #[serde(deserialize_with = "checks::ipv4")]
     pub gateway: Ipv4Addr,
-    #[serde(deserialize_with = "checks::ipv4")]
     pub nameserver: Ipv4Addr,
     /// What `host.localhost` stands for.
-    #[serde(deserialize_with = "checks::ipv4")]
     pub host: Ipv4Addr,
 }
 
 /// The limits, as the command line has them.
-#[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Options {
     /// Bytes of memory of an instance.
-    #[serde(deserialize_with = "checks::optional_count")]
     pub max_memory: Option<u64>,
     /// Bytes of a request's body.
-    #[serde(deserialize_with = "checks::optional_count")]
     pub max_body: Option<u64>,
-    #[serde(deserialize_with = "checks::optional_time")]
     pub request_timeout: Option<Duration>,
-    #[serde(deserialize_with = "checks::optional_count")]
     pub max_concurrent: Option<u64>,
-    #[serde(deserialize_with = "checks::optional_time")]
     pub drain_timeout: Option<Duration>,
     // Of the function service, which this flavour hasn't.
-    #[serde(deserialize_with = "checks::optional_count")]
     pub max_module: Option<u64>,
-    #[serde(deserialize_with = "checks::optional_time")]
     pub compile_timeout: Option<Duration>,
-    #[serde(deserialize_with = "checks::optional_count")]
     pub compile_memory: Option<u64>,
     pub access_log: Option<AccessLog>,
     pub verbose: Option<bool>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessLog {
     Plain,
     Json,
 }
 
 /// The machine goes on from a snapshot.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Resume {
-    #[serde(deserialize_with = "checks::nanoseconds")]
     pub time: Duration,
-    #[serde(deserialize_with = "checks::seed")]
     pub seed: Vec<u8>,
 }
 
@@ -141,11 +107,9 @@ pub fn from_launcher(line: &[u8]) -> Result<Message, ControlError> {
     if line.len() > LIMIT {
         return Err(too_long());
     }
-    // serde bounds how deep it may be nested.
-    serde_json::from_slice(line).map_err(|error| {
-        let what = if error.is_data() { "is none that is known here" } else { "is not JSON" };
-        ControlError(format!("a message {what}, from byte {} on", error.column()))
-    })
+    let wrong = |wrong, place| ControlError(format!("a message can't be read: {wrong}{place}"));
+    let message = json::read(line).map_err(|(reason, byte)| wrong(reason, format!(", at byte {byte}")))?;
+    checks::message(message).map_err(|reason| wrong(reason, String::new()))
 }
 
 fn too_long() -> ControlError {
@@ -178,10 +142,10 @@ impl Lines {
 }
 
 /// What the machine says.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug)]
 pub enum Said<'a> {
-    Hello { at: f64 },
+    /// With the time since boot.
+    Hello { at: Duration },
     Phase(Phase),
     Serving { address: &'a str, port: u16 },
     Pong(u64),
@@ -190,8 +154,7 @@ pub enum Said<'a> {
 }
 
 /// For measurements.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy)]
 pub enum Phase {
     Imported,
     Loaded,
@@ -200,14 +163,30 @@ pub enum Phase {
 
 /// A message as the line that is sent, with the time since boot. An error where it is past the limit.
 pub fn encode(said: &Said<'_>, at: Option<Duration>) -> Result<String, ControlError> {
-    let failed = |error: serde_json::Error| ControlError(error.to_string());
-    let mut line = serde_json::to_string(said).map_err(failed)?;
-    if let Some(at) = at {
-        line.pop();
-        line.push_str(&format!(",\"at\":{}.{:06}}}", at.as_secs(), at.subsec_micros()));
-    }
-    line.push('\n');
+    let member = match said {
+        Said::Hello { at } => format!(r#""hello":{{"at":{}}}"#, seconds(*at)),
+        Said::Phase(Phase::Imported) => String::from(r#""phase":"imported""#),
+        Said::Phase(Phase::Loaded) => String::from(r#""phase":"loaded""#),
+        Said::Phase(Phase::Entered) => String::from(r#""phase":"entered""#),
+        Said::Serving { address, port } => format!(r#""serving":{{"address":{},"port":{port}}}"#, quoted(address)?),
+        Said::Pong(number) => format!(r#""pong":{number}"#),
+        Said::Errors(lines) => {
+            let lines = lines.iter().map(|line| quoted(line)).collect::<Result<Vec<_>, _>>()?;
+            format!(r#""errors":[{}]"#, lines.join(","))
+        }
+        Said::Exit(code) => format!(r#""exit":{code}"#),
+    };
+    let at = at.map_or(String::new(), |at| format!(r#","at":{}"#, seconds(at)));
+    let line = format!("{{{member}{at}}}\n");
     if line.len() > LIMIT { Err(too_long()) } else { Ok(line) }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{}.{:06}", time.as_secs(), time.subsec_micros())
+}
+
+fn quoted(text: &str) -> Result<String, ControlError> {
+    serde_json::to_string(text).map_err(|error| ControlError(error.to_string()))
 }
 
 #[cfg(all(test, feature = "std"))]

@@ -5,15 +5,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::Deserialize;
+use super::json::{self, Json, Members, Wrong};
 
 /// What of it the machine goes by.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// The version of slight-py that built the image.
-    pub slight_py: String,
-    /// The version of wasmtime that compiled the module.
-    pub wasmtime: String,
     pub app: App,
     /// The slightfile's name, for messages.
     pub slightfile: Option<String>,
@@ -22,13 +18,13 @@ pub struct Manifest {
     pub needs_network: bool,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct App {
     pub name: String,
 }
 
 /// An entry of the slightfile.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Grant {
     pub resource: String,
     pub family: String,
@@ -39,8 +35,7 @@ pub struct Grant {
 }
 
 /// A value of a grant's configuration.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Config {
     Value(String),
     /// It is handed over at the start under this name.
@@ -50,8 +45,8 @@ pub enum Config {
 impl Manifest {
     /// Fails with a line that says what to do.
     pub fn read(json: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(json)
-            .map_err(|error| format!("the image's app.json can't be read: {error}; build the image again"))
+        let manifest = json::read(json).map_err(|(wrong, _)| wrong).and_then(manifest);
+        manifest.map_err(|wrong| format!("the image's app.json can't be read: {wrong}; build the image again"))
     }
 
     /// Where the slightfile has a grant, as messages begin.
@@ -90,6 +85,38 @@ impl Manifest {
             all.push(found);
         }
         if missing.is_empty() { Ok(all) } else { Err(missing) }
+    }
+}
+
+fn manifest(value: Json) -> Result<Manifest, Wrong> {
+    let mut members = value.object()?;
+    let mut app = members.take("app")?.object()?;
+    Ok(Manifest {
+        app: App { name: app.take("name")?.text()? },
+        slightfile: members.optional("slightfile", Json::text)?,
+        grants: members.take("grants")?.list()?.into_iter().map(grant).collect::<Result<_, _>>()?,
+        needs_network: members.take("needs_network")?.flag()?,
+    })
+}
+
+fn grant(value: Json) -> Result<Grant, Wrong> {
+    let mut members = value.object()?;
+    let configs = members.take("configs")?.object()?.into_iter();
+    Ok(Grant {
+        resource: members.take("resource")?.text()?,
+        family: members.take("family")?.text()?,
+        name: members.take("name")?.text()?,
+        line: members.take("line")?.whole(u64::MAX)?,
+        configs: configs.map(|(key, value)| Ok((key, config(value.object()?)?))).collect::<Result<_, _>>()?,
+    })
+}
+
+fn config(members: Members) -> Result<Config, Wrong> {
+    let (kind, value) = members.only()?;
+    match kind.as_str() {
+        "value" => value.text().map(Config::Value),
+        "from" => value.text().map(Config::From),
+        _ => Err(Wrong("a configuration has neither a value nor where that is from")),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod guest;
 #[cfg(all(test, feature = "guests"))]
 mod guests_for_tests;
 pub mod input;
+pub mod json;
 pub mod launcher;
 mod log;
 pub mod manifest;

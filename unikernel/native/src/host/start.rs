@@ -54,7 +54,7 @@ async fn run(mut info: BootInfo) -> u8 {
     let control = ports.get(control::CONTROL).cloned();
     let launcher = Launcher::new(control.clone());
     let signals = Arc::new(Signals::default());
-    launcher.say(&Said::Hello { at: began.as_secs_f64() });
+    launcher.say(&Said::Hello { at: began });
     launcher.say(&Said::Phase(Phase::Imported));
     let has_launcher = control.is_some();
     let code = match start(info, payload, &mut devices, control, &launcher, &signals, &streams).await {

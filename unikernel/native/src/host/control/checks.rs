@@ -1,176 +1,151 @@
-//! What serde doesn't check of a message by itself.
+//! From JSON to what a launcher says: what unikernel/control.md asks of each member.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
-use core::marker::PhantomData;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
-
+use super::super::json::{Json, Members, Wrong};
 use super::base64;
+use super::{AccessLog, Boot, Message, Network, Options, Resume, Volume};
 
 const MAX_COUNT: u64 = (1 << 53) - 1;
+const MAX_NANOSECONDS: u64 = (1 << 63) - 1;
 const MAX_SECONDS: f64 = 1e10;
 const MAX_SEED: usize = 1024;
 const MAX_TAG: usize = 31;
 const MAX_PATH: usize = 4096;
 
-pub fn count<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    let count = u64::deserialize(from)?;
-    if count > MAX_COUNT { Err(Error::custom("past 2^53 - 1")) } else { Ok(count) }
+pub fn message(message: Json) -> Result<Message, Wrong> {
+    let (kind, value) = message.object()?.only()?;
+    Ok(match kind.as_str() {
+        "boot" => Message::Boot(Box::new(boot(value.object()?)?)),
+        "signal" => Message::Signal(signal(value)?),
+        "ping" => Message::Ping(count(value)?),
+        "resume" => Message::Resume(resume(value.object()?)?),
+        _ => return Err(Wrong("there is no such message")),
+    })
 }
 
-pub fn optional_count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    match Option::<u64>::deserialize(from)? {
-        Some(count) if count > MAX_COUNT => Err(Error::custom("past 2^53 - 1")),
-        count => Ok(count),
+fn boot(mut members: Members) -> Result<Boot, Wrong> {
+    let boot = Boot {
+        env: members.take("env")?.table()?,
+        args: members.take("args")?.texts()?,
+        values: members.take("values")?.table()?.into_iter().collect(),
+        volumes: members.take("volumes")?.list()?.into_iter().map(volume).collect::<Result<_, _>>()?,
+        network: match members.take("network")? {
+            Json::Null => None,
+            value => Some(network(value.object()?)?),
+        },
+        time: nanoseconds(members.take("time")?)?,
+        seed: seed(members.take("seed")?)?,
+        options: options(members.take("options")?.object()?)?,
+        channel: members.take("channel")?.flag()?,
+    };
+    members.end()?;
+    Ok(boot)
+}
+
+fn volume(value: Json) -> Result<Volume, Wrong> {
+    let mut members = value.object()?;
+    let volume = Volume {
+        tag: text(members.take("tag")?, MAX_TAG)?,
+        path: text(members.take("path")?, MAX_PATH)?,
+        writable: members.take("writable")?.flag()?,
+    };
+    members.end()?;
+    Ok(volume)
+}
+
+fn network(mut members: Members) -> Result<Network, Wrong> {
+    let network = Network {
+        address: address(members.take("address")?)?,
+        gateway: ipv4(members.take("gateway")?)?,
+        nameserver: ipv4(members.take("nameserver")?)?,
+        host: ipv4(members.take("host")?)?,
+    };
+    members.end()?;
+    Ok(network)
+}
+
+fn options(mut members: Members) -> Result<Options, Wrong> {
+    let options = Options {
+        max_memory: members.optional("max_memory", count)?,
+        max_body: members.optional("max_body", count)?,
+        request_timeout: members.optional("request_timeout", time)?,
+        max_concurrent: members.optional("max_concurrent", count)?,
+        drain_timeout: members.optional("drain_timeout", time)?,
+        max_module: members.optional("max_module", count)?,
+        compile_timeout: members.optional("compile_timeout", time)?,
+        compile_memory: members.optional("compile_memory", count)?,
+        access_log: members.optional("access_log", access_log)?,
+        verbose: members.optional("verbose", Json::flag)?,
+    };
+    members.end()?;
+    Ok(options)
+}
+
+fn resume(mut members: Members) -> Result<Resume, Wrong> {
+    let resume = Resume { time: nanoseconds(members.take("time")?)?, seed: seed(members.take("seed")?)? };
+    members.end()?;
+    Ok(resume)
+}
+
+fn count(value: Json) -> Result<u64, Wrong> {
+    value.whole(MAX_COUNT)
+}
+
+fn time(value: Json) -> Result<Duration, Wrong> {
+    let seconds = value.number()?;
+    if (0.0..MAX_SECONDS).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(Wrong("a time in seconds is none"))
     }
 }
 
-pub fn optional_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    match Option::<f64>::deserialize(from)? {
-        Some(seconds) if !(0.0..MAX_SECONDS).contains(&seconds) => Err(Error::custom("no time")),
-        seconds => Ok(seconds.map(Duration::from_secs_f64)),
+fn nanoseconds(value: Json) -> Result<Duration, Wrong> {
+    value.whole(MAX_NANOSECONDS).map(Duration::from_nanos)
+}
+
+fn signal(value: Json) -> Result<u8, Wrong> {
+    match value.whole(u64::MAX)? {
+        2 => Ok(2),
+        15 => Ok(15),
+        _ => Err(Wrong("no signal that is passed on")),
     }
 }
 
-pub fn nanoseconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let time = u64::deserialize(from)?;
-    if time >> 63 != 0 { Err(Error::custom("past 2^63 - 1")) } else { Ok(Duration::from_nanos(time)) }
-}
-
-pub fn signal<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
-    match u8::deserialize(from)? {
-        signal @ (2 | 15) => Ok(signal),
-        _ => Err(Error::custom("no signal that is passed on")),
+fn access_log(value: Json) -> Result<AccessLog, Wrong> {
+    match value.text()?.as_str() {
+        "plain" => Ok(AccessLog::Plain),
+        "json" => Ok(AccessLog::Json),
+        _ => Err(Wrong("the access log has no such form")),
     }
 }
 
-fn text<'de, D: Deserializer<'de>>(from: D, most: usize) -> Result<String, D::Error> {
-    let text = String::deserialize(from)?;
-    if text.chars().count() > most { Err(Error::custom("a text is too long")) } else { Ok(text) }
+/// A text of so many signs at most.
+fn text(value: Json, most: usize) -> Result<String, Wrong> {
+    let text = value.text()?;
+    if text.chars().count() > most { Err(Wrong("a text is too long")) } else { Ok(text) }
 }
 
-pub fn tag<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    text(from, MAX_TAG)
-}
-
-pub fn path<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    text(from, MAX_PATH)
-}
-
-pub fn seed<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-    let text = text(from, MAX_SEED)?;
-    base64::decode(text.as_bytes()).ok_or_else(|| Error::custom("the seed is not base64"))
+fn seed(value: Json) -> Result<Vec<u8>, Wrong> {
+    base64::decode(text(value, MAX_SEED)?.as_bytes()).ok_or(Wrong("the seed is not base64"))
 }
 
 /// As `core` reads it: four numbers without leading zeros.
-pub fn ipv4<'de, D: Deserializer<'de>>(from: D) -> Result<Ipv4Addr, D::Error> {
-    String::deserialize(from)?.parse().map_err(|_| Error::custom("not IPv4"))
+fn ipv4(value: Json) -> Result<Ipv4Addr, Wrong> {
+    value.text()?.parse().map_err(|_| Wrong("an IPv4 address is none"))
 }
 
 /// An address and the bits of its network.
-pub fn address<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    let text = String::deserialize(from)?;
+fn address(value: Json) -> Result<String, Wrong> {
+    let text = value.text()?;
     let is_address = text.split_once('/').is_some_and(|(address, bits)| {
         let is_number = bits == "0" || (bits.bytes().all(|byte| byte.is_ascii_digit()) && !bits.starts_with('0'));
         address.parse::<Ipv4Addr>().is_ok() && is_number && bits.parse::<u8>().is_ok_and(|bits| bits <= 32)
     });
-    if is_address { Ok(text) } else { Err(Error::custom("no address with a network")) }
-}
-
-/// What is written as an object: serde would take a list of its members' values as well.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Members<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-            type Value = T;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(members))
-            }
-        }
-
-        from.deserialize_map(Members(PhantomData)).map(Object)
-    }
-}
-
-pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
-    Object::deserialize(from).map(|Object(object)| object)
-}
-
-pub fn boxed_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Box<T>, D::Error> {
-    object(from).map(Box::new)
-}
-
-/// Must be there, if only as null.
-pub fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    Ok(Option::<Object<T>>::deserialize(from)?.map(|Object(object)| object))
-}
-
-pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
-    Ok(Vec::<Object<T>>::deserialize(from)?.into_iter().map(|Object(object)| object).collect())
-}
-
-/// Texts by their names, none of which is there twice.
-pub fn table<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
-    struct Table;
-
-    impl<'de> Visitor<'de> for Table {
-        type Value = BTreeMap<String, String>;
-
-        fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-            formatter.write_str("an object of texts")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-            let mut table = BTreeMap::new();
-            while let Some((name, value)) = members.next_entry()? {
-                if table.insert(name, value).is_some() {
-                    return Err(Error::custom("a member is there twice"));
-                }
-            }
-            Ok(table)
-        }
-    }
-
-    from.deserialize_map(Table)
-}
-
-/// The same in the order that they are said in.
-pub fn pairs<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, String)>, D::Error> {
-    struct Pairs;
-
-    impl<'de> Visitor<'de> for Pairs {
-        type Value = Vec<(String, String)>;
-
-        fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-            formatter.write_str("an object of texts")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-            let (mut pairs, mut names) = (Vec::new(), BTreeSet::new());
-            while let Some((name, value)) = members.next_entry::<String, String>()? {
-                if !names.insert(name.clone()) {
-                    return Err(Error::custom("a member is there twice"));
-                }
-                pairs.push((name, value));
-            }
-            Ok(pairs)
-        }
-    }
-
-    from.deserialize_map(Pairs)
+    if is_address { Ok(text) } else { Err(Wrong("an address with a network is none")) }
 }

@@ -112,7 +112,7 @@ fn what_the_machine_says_is_what_the_vectors_have() {
     let errors = ["one", "zwei: \u{e4}\u{2603}", "three: \u{e4}\u{2603} \"quoted\""].map(String::from);
     let half = Duration::from_millis(500);
     let said = [
-        (Said::Hello { at: 0.5 }, None),
+        (Said::Hello { at: half }, None),
         (Said::Phase(Phase::Imported), Some(half / 2)),
         (Said::Phase(Phase::Loaded), Some(half * 4)),
         (Said::Phase(Phase::Entered), None),

@@ -71,7 +71,7 @@ fn what_is_no_boot_ends_the_machine_with_one_line() {
     let begin = "the launcher and the image don't understand each other: ";
     for (line, end) in [
         ("{\"ping\":1}\n", "another message where 'boot' belongs; build it again"),
-        ("nonsense\n", "a message is not JSON, from byte 1 on; build it again"),
+        ("?\n", "a message can't be read: it is not JSON, at byte 1; build it again"),
         ("", "the launcher has gone; build it again"),
     ] {
         let pipe = Arc::new(Pipe::default());
