@@ -33,10 +33,10 @@ pub(super) struct Listening {
 
 impl State {
     fn listen(&mut self, port: u16) -> Result<u16, NetError> {
-        let taken = |port| self.listening.iter().any(|listening| listening.port == port);
+        let in_use = |port| self.listening.iter().any(|listening| listening.port == port);
         let port = match port {
-            0 => (FIRST_EPHEMERAL..=u16::MAX).find(|port| !taken(*port)).ok_or(NetError::PortInUse(0))?,
-            port if taken(port) => return Err(NetError::PortInUse(port)),
+            0 => (FIRST_EPHEMERAL..=u16::MAX).find(|port| !in_use(*port)).ok_or(NetError::PortInUse(0))?,
+            port if in_use(port) => return Err(NetError::PortInUse(port)),
             port => port,
         };
         self.listening.push(Listening { port, spare: None, handshakes: Vec::new(), ready: VecDeque::new() });

@@ -66,7 +66,7 @@ impl State {
 
     /// A port from which nothing is connected to `to`.
     fn ephemeral_port(&self, to: SocketAddr) -> Option<u16> {
-        let taken = |port: u16| {
+        let in_use = |port: u16| {
             self.sockets.iter().any(|(_, socket)| match socket {
                 smoltcp::socket::Socket::Tcp(socket) => {
                     socket.local_endpoint().is_some_and(|end| end.port == port)
@@ -79,7 +79,7 @@ impl State {
         let mut random = [0; 2];
         crate::host::platform::random(&mut random);
         let start = usize::from(u16::from_le_bytes(random)) % EPHEMERAL.len();
-        EPHEMERAL.cycle().skip(start).take(EPHEMERAL.len()).find(|port| !taken(*port))
+        EPHEMERAL.cycle().skip(start).take(EPHEMERAL.len()).find(|port| !in_use(*port))
     }
 }
 

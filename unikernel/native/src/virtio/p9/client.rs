@@ -90,12 +90,12 @@ impl Handle {
 
     /// What a name in this directory stands for, or without a name this file once more.
     async fn walk(&self, name: Option<&[u8]>) -> Result<Handle, Errno> {
-        let found = Handle::new(&self.session)?;
-        let request = messages::walk(self.fid, found.fid, name).ok_or(Errno::NOENT)?;
+        let target = Handle::new(&self.session)?;
+        let request = messages::walk(self.fid, target.fid, name).ok_or(Errno::NOENT)?;
         let answer = self.session.exchange(&request).await?;
         let walked = messages::read_walk(request.check(&answer)?);
         match walked {
-            Some(count) if count == u16::from(name.is_some()) => Ok(found),
+            Some(count) if count == u16::from(name.is_some()) => Ok(target),
             _ => Err(Errno::IO),
         }
     }
@@ -213,8 +213,8 @@ impl Node for File {
 
     fn child<'a>(&'a self, name: &'a [u8]) -> Pending<'a, Arc<dyn Node>> {
         Box::pin(async move {
-            let found = self.handle.walk(Some(name)).await?;
-            let file: Arc<dyn Node> = Arc::new(File::new(found).await?);
+            let child = self.handle.walk(Some(name)).await?;
+            let file: Arc<dyn Node> = Arc::new(File::new(child).await?);
             Ok(file)
         })
     }

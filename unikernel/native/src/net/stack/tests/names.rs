@@ -17,12 +17,12 @@ fn name_server(asked: Datagram) -> Option<Datagram> {
         (true, 28) => &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
         _ => &[],
     };
-    let found = !address.is_empty();
+    let answers = !address.is_empty();
     // An answer, and either no error or "no such name".
-    let mut payload = [&asked.payload[..2], &[0x81, if found { 0x80 } else { 0x83 }]].concat();
-    payload.extend([0, 1, 0, found.into(), 0, 0, 0, 0]);
+    let mut payload = [&asked.payload[..2], &[0x81, if answers { 0x80 } else { 0x83 }]].concat();
+    payload.extend([0, 1, 0, answers.into(), 0, 0, 0, 0]);
     payload.extend(&question[..end]);
-    if found {
+    if answers {
         payload.extend([0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60, 0, address.len() as u8]);
         payload.extend(address);
     }
