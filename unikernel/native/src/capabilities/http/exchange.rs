@@ -1,13 +1,13 @@
 //! One request, from its head until its response is out.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 
-use crate::bindings::http_types::{HttpError, Method, Request, Response};
+use crate::bindings::http_types::{HttpError, Response};
 use crate::capabilities::text::printable;
 use crate::host::{executor, platform};
 
@@ -17,13 +17,13 @@ use super::budget::Charge;
 use super::connection::{Connection, Gone};
 use super::connections::Slot;
 use super::head::{Head, Malformed};
-use super::matcher::{Found, Match, Unmatched};
-use super::meaning::{Expects, Framing};
-use super::response::{Encoded, Own, encode, plain};
-use super::routes::RouteMethod;
+use super::matcher::Match;
+use super::meaning::Expects;
+use super::request::{as_request, route};
+use super::response::{Encoded, Own, busy, encode, plain};
 use super::server::Shared;
 use super::settings::{Failed, Handler, Log};
-use super::target::{authority, path_and_query};
+use super::target::path_and_query;
 use super::wait::or;
 
 /// How many characters of what a guest or a client wrote a line of the log holds.
@@ -219,84 +219,6 @@ impl<H: Handler, L: Log> Connection<H, L> {
 /// An answer of the server's own, which can always be sent.
 fn own_answer(response: Response, own: &Own<'_>) -> Encoded {
     encode(response, own).unwrap_or_else(|_| Encoded { status: 500, first: Vec::new(), rest: Vec::new(), content: 0 })
-}
-
-fn busy() -> Response {
-    plain(503, &[("Retry-After", "1")])
-}
-
-/// The route of a request, or the answer to a request that has none.
-fn route<H: Handler, L: Log>(shared: &Shared<H, L>, head: &Head) -> Result<Match, Response> {
-    let Some(method) = method_of(head) else { return Err(plain(501, &[])) };
-    if !head.meaning.host_is_valid {
-        return Err(plain(400, &[]));
-    }
-    if head.framing() == Framing::Encoded {
-        return Err(plain(501, &[]));
-    }
-    if head.meaning.expects == Expects::SomethingElse {
-        return Err(plain(417, &[]));
-    }
-    let Some(uri) = path_and_query(head.target()) else { return Err(plain(400, &[])) };
-    if uri == "*" {
-        return Err(plain(204, &[("Allow", "GET, HEAD, PUT, POST, DELETE, OPTIONS")]));
-    }
-    let path = uri.split('?').next().unwrap_or_default();
-    let routed = match method {
-        Method::Get | Method::Head => Some(RouteMethod::Get),
-        Method::Put => Some(RouteMethod::Put),
-        Method::Post => Some(RouteMethod::Post),
-        Method::Delete => Some(RouteMethod::Delete),
-        Method::Patch | Method::Options => None,
-    };
-    match shared.matcher.find(routed, path) {
-        Ok(Found::Match(found)) => Ok(found),
-        Ok(Found::NotFound) => Err(plain(404, &[])),
-        Ok(Found::MethodNotAllowed(allowed)) => {
-            let status = if method == Method::Options { 204 } else { 405 };
-            Err(plain(status, &[("Allow", &allowed)]))
-        }
-        Err(Unmatched::NotUtf8) => Err(plain(400, &[])),
-        Err(Unmatched::NoRoom) => Err(busy()),
-    }
-}
-
-fn method_of(head: &Head) -> Option<Method> {
-    Some(match head.method() {
-        "GET" => Method::Get,
-        "POST" => Method::Post,
-        "PUT" => Method::Put,
-        "DELETE" => Method::Delete,
-        "PATCH" => Method::Patch,
-        "HEAD" => Method::Head,
-        "OPTIONS" => Method::Options,
-        _ => return None,
-    })
-}
-
-/// The request as a guest sees it.
-fn as_request(head: &Head, params: Vec<(String, String)>, body: Vec<u8>) -> Option<Request> {
-    let method = method_of(head)?;
-    let uri = path_and_query(head.target())?.into_owned();
-    let mut headers = Vec::with_capacity(head.fields().len() + 1);
-    let host = authority(head.target());
-    if let Some(host) = host {
-        headers.push(("host".to_string(), host.to_string()));
-    }
-    for (name, value) in head.fields() {
-        if host.is_none() || !name.eq_ignore_ascii_case("host") {
-            headers.push((name.to_ascii_lowercase(), text(value)));
-        }
-    }
-    Some(Request { method, uri, headers, params, body: Some(body) })
-}
-
-/// The value of a header: one that isn't UTF-8 is read as ISO 8859-1, which takes any bytes.
-fn text(value: &[u8]) -> String {
-    match core::str::from_utf8(value) {
-        Ok(text) => text.into(),
-        Err(_) => value.iter().map(|&byte| char::from(byte)).collect(),
-    }
 }
 
 /// A handler's error as the interface names it, and what it carries.

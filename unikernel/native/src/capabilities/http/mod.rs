@@ -2,7 +2,7 @@
 //! docs/http.md says what it does.
 //!
 //! In reading order: `routes` and `matcher`; `head`, `meaning`, `target` and `body` for what comes; `response`, `status`,
-//! `date` and `cors` for what goes; `connection` and `exchange` for the order in which that happens; `connections` and
+//! `date` and `cors` for what goes; `request`, `exchange` and `connection` for the order in which that happens; `connections` and
 //! `server` for all of them together; `host` for what a guest imports.
 
 pub mod access;
@@ -18,6 +18,7 @@ mod head;
 pub mod host;
 mod matcher;
 mod meaning;
+mod request;
 mod response;
 pub mod routes;
 pub mod server;

@@ -170,3 +170,8 @@ pub fn plain(status: u16, headers: &[(&str, &str)]) -> Response {
     all.extend(headers.iter().map(|(name, value)| ((*name).into(), (*value).into())));
     Response { status, headers: Some(all), body: Some(body) }
 }
+
+/// The answer where there is no room: the client is told to come back.
+pub fn busy() -> Response {
+    plain(503, &[("Retry-After", "1")])
+}
