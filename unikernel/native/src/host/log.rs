@@ -14,6 +14,7 @@ static STANDARD_ERROR: Mutex<Option<Arc<Output>>> = Mutex::new(None);
 static COMPLAINED: AtomicBool = AtomicBool::new(false);
 
 /// Has lines go to standard error from now on. Until then they go to the console.
+#[cfg(target_os = "none")]
 pub fn redirect(output: Arc<Output>) {
     *STANDARD_ERROR.lock() = Some(output);
 }

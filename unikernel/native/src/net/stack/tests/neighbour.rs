@@ -48,7 +48,7 @@ pub fn neighbour(
         let arrivals = end.arrivals();
         loop {
             while let Some(frame) = end.take() {
-                for answer in answers(&frame, &hearing, &mut script, &advertisement) {
+                if let Some(answer) = answers(&frame, &hearing, &mut script, &advertisement) {
                     end.put(answer);
                 }
             }
