@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from struct import pack
 
 import pytest
@@ -19,15 +23,48 @@ from capabilities.http.settings import HttpSettings
 from capabilities.keyvalue.memory import MemoryStores
 from slight_py.handlers import Handlers
 from tests import wat
+from tests.native_handlers import NativeHandlers, native_host
 from tests.wat import KEYVALUE, call, data, handler, load, response
 
 BESIDE = 0.25
 """Seconds within which a guest is answered beside one that misbehaves, on a machine that has more to do."""
 
 
-@pytest.fixture(autouse=True, params=wat.STORES)
-def _store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    wat.use_store(request.param, monkeypatch)
+@dataclass(frozen=True)
+class Host:
+    """What runs the guests of a test."""
+
+    pid: int
+    """The process that they are in."""
+    is_native: bool
+
+    def words(self, what: str) -> str:
+        """What the host says where those of `slight-py run` say `what`.
+
+        That a text is not UTF-8, and from which byte on, all of them say; what is wrong with that byte, Rust doesn't.
+        """
+        return re.sub("(?<=is not UTF-8: )[a-z ]+ at ", "", what) if self.is_native else what
+
+
+NATIVE = "native"
+"""The native machine's host, besides those of `slight-py run`."""
+
+
+@pytest.fixture(autouse=True, params=[*wat.STORES, NATIVE])
+def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """The host that a test is about."""
+    if request.param != NATIVE:
+        wat.use_store(request.param, monkeypatch)
+        yield Host(os.getpid(), is_native=False)
+        return
+    with native_host() as native:
+        monkeypatch.setattr(wat, "handlers", native.handlers)
+        monkeypatch.setattr(wat, "serving", NativeHandlers.serving)
+        yield Host(native.pid, is_native=True)
+
+
+only_native = pytest.mark.parametrize("host", [NATIVE], indirect=True)
+only_slight_py_run = pytest.mark.parametrize("host", wat.STORES, indirect=True)
 
 
 async def answers(guests: Handlers) -> None:
@@ -150,8 +187,8 @@ WRONG_RESULTS = {
 
 
 @pytest.mark.parametrize(("module", "what"), WRONG_RESULTS.values(), ids=WRONG_RESULTS)
-def test_a_wrong_response_ends_the_guest(module: bytes, what: str) -> None:
-    assert ended(module) == f"http-handler: handle-http: result: {what}"
+def test_a_wrong_response_ends_the_guest(module: bytes, what: str, host: Host) -> None:
+    assert ended(module) == host.words(f"http-handler: handle-http: result: {what}")
 
 
 def test_a_response_in_the_last_bytes_of_memory_is_taken() -> None:
@@ -272,8 +309,8 @@ WRONG_ARGUMENTS = {
 
 
 @pytest.mark.parametrize(("body", "what"), WRONG_ARGUMENTS.values(), ids=WRONG_ARGUMENTS)
-def test_a_wrong_argument_ends_the_guest(body: str, what: str) -> None:
-    assert ended(importing(body)) == f"keyvalue: {what}"
+def test_a_wrong_argument_ends_the_guest(body: str, what: str, host: Host) -> None:
+    assert ended(importing(body)) == host.words(f"keyvalue: {what}")
 
 
 def test_a_handle_that_is_dropped_twice_ends_the_guest() -> None:
@@ -303,10 +340,17 @@ def test_a_handler_may_drop_its_handles_and_open_others() -> None:
     assert wat.run(wat.ask(guests)).status == 200
 
 
-def test_a_guest_that_opens_handles_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Handles, "LIMIT", 1000)
-    reason = ended(importing(wat.times(1001, OPEN)))
-    assert reason == "keyvalue: keyvalue::open: result: the guest holds 1000 handles and drops none"
+def most_handles(host: Host, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many handles a guest may hold: 65,536, or fewer where that can be set."""
+    if not host.is_native:
+        monkeypatch.setattr(Handles, "LIMIT", 1000)
+    return Handles.LIMIT
+
+
+def test_a_guest_that_opens_handles_without_end_is_ended(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = most_handles(host, monkeypatch)
+    reason = ended(importing(wat.times(most + 1, OPEN)))
+    assert reason == f"keyvalue: keyvalue::open: result: the guest holds {most} handles and drops none"
 
 
 OWN_RESOURCE = """
@@ -341,10 +385,12 @@ def test_a_wrong_handle_of_the_guests_own_resource_ends_it(body: str, what: str)
     assert ended(destroying("", body)) == f"canonical_abi: {what}"
 
 
-def test_a_guest_that_makes_resources_of_its_own_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Handles, "LIMIT", 1000)
-    reason = ended(destroying("", wat.times(1001, f"(drop {call('$new', 1)})")))
-    assert reason == "canonical_abi: thing: the guest holds 1000 handles and drops none"
+def test_a_guest_that_makes_resources_of_its_own_without_end_is_ended(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = most_handles(host, monkeypatch)
+    reason = ended(destroying("", wat.times(most + 1, f"(drop {call('$new', 1)})")))
+    assert reason == f"canonical_abi: thing: the guest holds {most} handles and drops none"
 
 
 def test_a_destructor_that_destroys_another_and_so_on_without_end_is_ended() -> None:
@@ -419,16 +465,26 @@ def test_a_realloc_that_traps_ends_the_guest(request_: Request) -> None:
     assert reason == "wasm trap: wasm `unreachable` instruction executed"
 
 
+IN_REALLOC = "the guest calls an import while it allocates or frees for the host"
+"""What the native machine says, which doesn't know for what it has called the guest."""
+
+
 @pytest.mark.parametrize("request_", [wat.REQUEST, MANY_HEADERS], ids=["result", "argument"])
-def test_a_realloc_that_calls_an_import_ends_the_guest(request_: Request) -> None:
+def test_a_realloc_that_calls_an_import_ends_the_guest(request_: Request, host: Host) -> None:
     reason = ended(evil(call("$get", 0, 605, 3, 656)), request_, full_of(bytes(EVIL)))
-    assert reason == "canonical_abi_realloc calls keyvalue::keyvalue::get"
+    if host.is_native:
+        assert reason == f"keyvalue: keyvalue::get: {IN_REALLOC}"
+    else:
+        assert reason == "canonical_abi_realloc calls keyvalue::keyvalue::get"
 
 
-def test_a_realloc_that_sleeps_ends_the_guest() -> None:
+def test_a_realloc_that_sleeps_ends_the_guest(host: Host) -> None:
     poll = '(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))'
     reason = ended(evil(f"(drop {call('$poll', 0, 64, 1, 128)})", imports=KEYVALUE + poll), MANY_HEADERS)
-    assert reason == "canonical_abi_realloc calls wasi_snapshot_preview1::poll_oneoff"
+    if host.is_native:
+        assert reason == f"poll_oneoff: {IN_REALLOC}"
+    else:
+        assert reason == "canonical_abi_realloc calls wasi_snapshot_preview1::poll_oneoff"
 
 
 @pytest.mark.parametrize("request_", [wat.REQUEST, MANY_HEADERS], ids=["result", "argument"])
@@ -506,9 +562,13 @@ NO_MEMORY = {
 
 
 @pytest.mark.parametrize("memory", NO_MEMORY.values(), ids=NO_MEMORY)
-def test_a_guest_without_memory_is_refused(memory: str) -> None:
+def test_a_guest_without_memory_is_refused(memory: str, host: Host) -> None:
     reason = refused(wat.module(memory=memory))
-    assert reason.startswith("http-handler: handle-http: the guest exports no memory")
+    if host.is_native:
+        # The host asks for an address first, and no address lies in a memory that isn't there.
+        assert reason == "http-handler: handle-http: canonical_abi_realloc returned 0x2000 for 1 bytes aligned to 1"
+    else:
+        assert reason.startswith("http-handler: handle-http: the guest exports no memory")
 
 
 def test_a_guest_whose_memory_has_no_pages_is_refused() -> None:
@@ -518,12 +578,26 @@ def test_a_guest_whose_memory_has_no_pages_is_refused() -> None:
     assert reason == "http-handler: handle-http: canonical_abi_realloc returned 0x8 for 1 bytes aligned to 1"
 
 
-def test_an_import_that_is_called_from_the_start_function_ends_the_guest() -> None:
+def test_a_wrong_argument_in_the_start_function_ends_the_guest(host: Host) -> None:
     start = f"(func $start {call('$keys', 0, 640)}) (start $start)"
     reason = refused(wat.module(start, imports=KEYVALUE))
-    assert reason.startswith("keyvalue: keyvalue::keys: the guest exports no memory, or calls an import from its start")
+    if host.is_native:
+        # The host knows what a guest exports while that starts, so that it may call imports.
+        what = "self: handle 0 of keyvalue was never given out"
+    else:
+        what = "the guest exports no memory, or calls an import from its start"
+    assert reason.startswith(f"keyvalue: keyvalue::keys: {what}")
 
 
+@only_native
+def test_a_guest_may_be_called_while_it_starts() -> None:
+    destructor = '(func (export "canonical_abi_drop_thing") (param i32) (i32.store8 (i32.const 32) (local.get 0)))'
+    start = f"(func $start {call('$drop_thing', call('$new', ord('j')))}) (start $start)"
+    guests = wat.handlers(wat.module(destructor, start, imports=OWN_RESOURCE))
+    assert wat.run(wat.ask(guests, "handle-hello")).body == b"jello"
+
+
+@only_slight_py_run
 def test_a_guest_that_is_needed_before_it_has_started_is_ended() -> None:
     destructor = '(func (export "canonical_abi_drop_thing") (param $rep i32))'
     start = f"(func $start (drop {call('$new', 7)}) {call('$drop_thing', 0)}) (start $start)"
@@ -545,13 +619,13 @@ def test_an_address_past_the_memory_is_a_trap() -> None:
     assert "out of bounds memory access" in ended(wat.module(handler("(i32.load (i32.const 65533))")))
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds."""
-    with open("/proc/self/statm") as statm:
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    with open(f"/proc/{pid}/statm") as statm:
         return int(statm.read().split()[1]) * 4096
 
 
-def test_a_memory_that_grows_without_end_grows_to_the_limit() -> None:
+def test_a_memory_that_grows_without_end_grows_to_the_limit(host: Host) -> None:
     grow = "(drop (memory.grow (i32.const 1)))"
     rest = "(i32.mul (i32.sub (memory.size) (i32.const 1)) (i32.const 65536))"
     touch = f"(memory.fill (i32.const 65536) (i32.const 1) {rest})"
@@ -561,12 +635,12 @@ def test_a_memory_that_grows_without_end_grows_to_the_limit() -> None:
     )
 
     async def main() -> None:
-        before = resident()
+        before = resident(host.pid)
         for _ in range(3):
             found = await asyncio.gather(*(wat.ask(guests, "handle-grow") for _ in range(8)))
             assert {each.body for each in found} == {pack("<I", wat.LIMITS.memory // wat.PAGE)}
         # What a guest has touched, the next one in its place may find resident again, and nothing piles up.
-        assert resident() - before < 8 * wat.LIMITS.memory + (32 << 20)
+        assert resident(host.pid) - before < 8 * wat.LIMITS.memory + (32 << 20)
 
     wat.run(main())
 
@@ -659,6 +733,7 @@ class Broken:
         pass
 
 
+@only_slight_py_run
 def test_a_bug_in_a_backend_ends_the_guest_and_is_told_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
     guests = wat.handlers(importing(OPEN + GET), stores=Broken())  # type: ignore[arg-type]
 

@@ -210,11 +210,15 @@ async def ask(guests: Handlers, name: str = "handle-bad", request: Request = REQ
     return await guests.handle(function, request)
 
 
+SERVED = ("handle-hello", "handle-bad")
+"""The handlers that there are routes to, where a module has them."""
+
+
 @asynccontextmanager
 async def serving(guests: Handlers, settings: HttpSettings) -> AsyncIterator[int]:
     """A server on a port of 127.0.0.1, whose paths have the names of the handlers they lead to."""
     table = RouteTable()
-    for name in ("handle-hello", "handle-bad"):
+    for name in SERVED:
         if guests.resolve(name):
             table = table.add("GET", f"/{name}", name)
     service = HttpService(guests, settings)

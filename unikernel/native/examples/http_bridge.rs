@@ -10,13 +10,16 @@
 //! Written are `{"port": 3000}`, `{"id": 1, "handler": "hello", "method": "GET", …, "body": 0}`, `{"cancelled": 1}`,
 //! `{"error": "a line of the log"}`, `{"warning": …}`, `{"access": {…}}` and `{"stopped": true}`.
 
+#[path = "line/messages.rs"]
+mod messages;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read, Write, stdin, stdout};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_channel::oneshot;
+use messages::{hear, pairs, say};
 use serde_json::{Value, json};
 use slight_machine::bindings::http_types::{HttpError, Request, Response};
 use slight_machine::capabilities::http::access::{self, AccessRecord};
@@ -34,17 +37,6 @@ struct Bridge {
     wants_access: bool,
     next: AtomicU64,
     waiting: Mutex<BTreeMap<u64, oneshot::Sender<Answer>>>,
-}
-
-fn say(message: &Value, body: &[u8]) {
-    let mut out = stdout().lock();
-    let mut bytes = message.to_string().into_bytes();
-    bytes.push(b'\n');
-    bytes.extend_from_slice(body);
-    // Nobody reads any more: the tests are over.
-    if out.write_all(&bytes).and_then(|()| out.flush()).is_err() {
-        std::process::exit(1);
-    }
 }
 
 /// Tells the other side when a handler's work is given up.
@@ -107,23 +99,6 @@ impl Log for Bridge {
         let record: Value = serde_json::from_str(&access::json(record)).expect("the log's own JSON");
         say(&json!({"access": record}), b"");
     }
-}
-
-/// The next line, and the bytes behind it; none at the end.
-fn hear() -> Option<(Value, Vec<u8>)> {
-    let mut input = stdin().lock();
-    let mut line = String::new();
-    if input.read_line(&mut line).ok()? == 0 {
-        return None;
-    }
-    let message: Value = serde_json::from_str(&line).expect("a line of JSON");
-    let mut body = vec![0; message["body"].as_u64().unwrap_or(0) as usize];
-    input.read_exact(&mut body).ok()?;
-    Some((message, body))
-}
-
-fn pairs(value: &Value) -> Option<Vec<(String, String)>> {
-    serde_json::from_value(value.clone()).ok()
 }
 
 fn answer_of(message: &Value, body: Vec<u8>) -> Answer {
