@@ -42,17 +42,21 @@ def rust() -> dict[str, str]:
 
     What it has built of the packages of others stays in the cache, for the next test.
     """
-    ours = {"CARGO_TARGET_DIR": str(cache.directory("components-in-rust"))}
     for folder in os.get_exec_path():
         rustc = Path(folder, "rustc")
         if Path(folder, "cargo").exists() and rustc.exists() and toolchain.has_library(rustc, environment(), TARGET):
-            return environment(PATH=f"{folder}:{os.environ['PATH']}", RUSTC=str(rustc), **ours)
-    programs = toolchain.unpacked() / "usr" / "bin"
-    unpacked = toolchain.libraries(toolchain.unpacked())
-    rustc = programs / "rustc"
-    built = toolchain.has_library(rustc, environment(**unpacked), TARGET)
-    assert built, "python -m tests.component_toolchain was not run"
-    return environment(PATH=f"{programs}:{os.environ['PATH']}", RUSTC=str(rustc), **unpacked, **ours)
+            return _building(rustc, environment())
+    rustc = toolchain.unpacked() / "usr" / "bin" / "rustc"
+    unpacked = environment(**toolchain.libraries(toolchain.unpacked()))
+    assert toolchain.has_library(rustc, unpacked, TARGET), "python -m tests.component_toolchain was not run"
+    return _building(rustc, unpacked)
+
+
+def _building(rustc: Path, variables: dict[str, str]) -> dict[str, str]:
+    """The environment with which a compiler's cargo is found, and keeps what it has built."""
+    built = toolchain.build_directory("components-in-rust", rustc, variables, TARGET)
+    path = f"{rustc.parent}:{variables['PATH']}"
+    return {**variables, "PATH": path, "RUSTC": str(rustc), "CARGO_TARGET_DIR": str(built)}
 
 
 def javascript() -> dict[str, str]:

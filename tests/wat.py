@@ -254,10 +254,11 @@ def run(main: Coroutine[Any, Any, T], seconds: float = 10) -> T:
         async with asyncio.timeout(seconds):
             return await main
 
+    others = set(engine_module._instances)
     try:
         found = asyncio.run(limited())
     finally:
-        left = len(engine_module._instances)
+        left = set(engine_module._instances) - others
         engine_module._instances.clear()
     assert not left
     return found

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from slight_py import cache
 from unikernel.native import SOURCES, toolchain
 
 SECONDS = 60.0
@@ -21,7 +20,7 @@ def kernel() -> Path:
     """The kernel, built with the crates that the one of images is built with. Raises CalledProcessError with the
     compiler's messages on standard error."""
     command, environment = toolchain.obtain(print)
-    target = cache.directory("native-kernel")
+    target = toolchain.build_directory("native-kernel", Path(environment["RUSTC"]), environment, toolchain.TARGET)
     options = ["--quiet", "--release", "--locked", "--ignore-rust-version", "--target", toolchain.TARGET]
     subprocess.run(
         [command, "build", *options, "--target-dir", target, "--features", "trials", "--bin", "slight-machine-trials"],

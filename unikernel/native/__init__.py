@@ -78,7 +78,7 @@ def _build(kept: Path, progress: Callable[[str], None]) -> None:
     """Builds the kernel, and keeps it. Raises UsageError, and OSError."""
     cargo, environment = toolchain.obtain(progress)
     progress("building the kernel of native images, which takes two minutes, once")
-    built = directory("native-kernel")
+    built = toolchain.build_directory("native-kernel", Path(environment["RUSTC"]), environment, toolchain.TARGET)
     command = [str(cargo), "build", "--quiet", "--release", "--locked", "--bin", "slight-machine"]
     command += ["--target", toolchain.TARGET, "--ignore-rust-version", "--target-dir", str(built)]
     try:

@@ -8,6 +8,7 @@ targets it is built from its sources, once, beside them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -108,15 +109,28 @@ def _version(rustc: Path, environment: dict[str, str]) -> tuple[int, ...]:
 
 def has_library(rustc: Path, environment: dict[str, str], target: str) -> bool:
     """Whether a compiler has Rust's library for a target."""
+    return any(name.startswith("libcore-") for name in _library(rustc, environment, target))
+
+
+def _library(rustc: Path, environment: dict[str, str], target: str) -> list[str]:
+    """The files of Rust's library for a target, sorted; none where a compiler has none."""
     folder = said(rustc, "--print", "target-libdir", "--target", target, environment=environment)
-    return bool(folder) and any(Path(folder).glob("libcore-*.rlib"))
+    return sorted(path.name for path in Path(folder).glob("*.rlib")) if folder else []
+
+
+def build_directory(name: str, rustc: Path, environment: dict[str, str], target: str) -> Path:
+    """Where cargo keeps what it builds for a target with a compiler: another folder for another library, as cargo
+    doesn't notice that a compiler's library was built anew, and what was built with the old one is of no use then."""
+    library = "\n".join(_library(rustc, environment, target))
+    return directory(f"{name}-{hashlib.sha256(library.encode()).hexdigest()[:8]}")
 
 
 def unpack(progress: Callable[[str], None]) -> None:
     """Unpacks Debian's packages, and the libraries that are missing for them, into the cache, unless they are there.
     Raises ToolchainError where they can't be had, and OSError."""
     folder = unpacked()
-    if (folder / "usr" / "bin" / "cargo").exists():
+    sources = folder / "usr" / "lib" / "rustlib" / "src" / "rust" / "library"
+    if (folder / "usr" / "bin" / "cargo").exists() and sources.exists():
         return
     if shutil.which("apt-get") is None:
         raise ToolchainError("Debian's packages can't be had here")
