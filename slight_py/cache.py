@@ -1,9 +1,9 @@
-"""What is kept from one run to the next: where it lies, and how a file gets there whole."""
+"""What is kept from one run to the next: where it lies, how a file gets there whole, and who may put it there."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -37,3 +37,21 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:  # Ctrl-C as well; it goes on
             os.unlink(file.name)
             raise
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """For one process at a time: another one may be making what this one needs. `path` is a file for this alone, and
+    `waiting` is called if another process is waited for.
+
+    A process that is killed has the lock no longer, and what it started never has it. Raises OSError.
+    """
+    import fcntl
+
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

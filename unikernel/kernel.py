@@ -9,7 +9,6 @@ from __future__ import annotations
 import bz2
 import contextlib
 import ctypes
-import fcntl
 import hashlib
 import logging
 import lzma
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
-from slight_py.cache import directory
+from slight_py.cache import directory, locked
 from slight_py.errors import UsageError
 from unikernel import elf
 
@@ -123,12 +122,7 @@ def _locked(progress: Progress) -> Iterator[Path]:
     try:
         cache = directory("kernels")
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (cache / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                progress("waiting for another slight-py, which is getting a kernel")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(cache / "lock", lambda: progress("waiting for another slight-py, which is getting a kernel")):
             yield cache
     except OSError as error:
         raise UsageError(f"no kernel can be made and kept: {error}; is the disk full, or not yours?") from None

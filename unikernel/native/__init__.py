@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from slight_py.cache import directory, replacing
+from slight_py.cache import directory, locked, replacing
 from slight_py.errors import UsageError
 from unikernel.native import toolchain
 
@@ -20,6 +18,7 @@ SHIPPED = SOURCES / "kernel.elf"
 BUILD_SECONDS = 1800.0
 """A build takes two minutes on two cores; one that takes this long has gone wrong."""
 
+_WAITING = "waiting for another slight-py, which is building the kernel of native images"
 _INPUTS = ("Cargo.toml", "Cargo.lock", "build.rs", "link.ld", ".cargo/config.toml", "src/**/*")
 
 
@@ -34,7 +33,7 @@ def kernel(progress: Callable[[str], None] = lambda line: None) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         kept = folder / f"native-{_key()}.elf"
         if not kept.exists():
-            with _locked(folder / "native.lock", progress):
+            with locked(folder / "native.lock", lambda: progress(_WAITING)):
                 if not kept.exists():
                     _build(kept, progress)
     except OSError as error:
@@ -60,18 +59,6 @@ def _key() -> str:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(SOURCES)} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    """For one process at a time: another one may be building what this one needs."""
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("waiting for another slight-py, which is building the kernel of native images")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build(kept: Path, progress: Callable[[str], None]) -> None:

@@ -15,10 +15,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from slight_py.cache import directory
+from slight_py.cache import directory, locked, replacing
 from slight_py.errors import UsageError
 from slight_py.toolchains import said
 
@@ -128,14 +128,30 @@ def build_directory(name: str, rustc: Path, environment: dict[str, str], target:
 def unpack(progress: Callable[[str], None]) -> None:
     """Unpacks Debian's packages, and the libraries that are missing for them, into the cache, unless they are there.
     Raises ToolchainError where they can't be had, and OSError."""
-    folder = unpacked()
-    sources = folder / "usr" / "lib" / "rustlib" / "src" / "rust" / "library"
-    if (folder / "usr" / "bin" / "cargo").exists() and sources.exists():
+    if _is_unpacked():
         return
     if shutil.which("apt-get") is None:
         raise ToolchainError("Debian's packages can't be had here")
-    progress("getting a Rust that is new enough, which takes a few minutes, once")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(progress):
+        if not _is_unpacked():
+            progress("getting a Rust that is new enough, which takes a few minutes, once")
+            _unpack()
+
+
+def _is_unpacked() -> bool:
+    sources = unpacked() / "usr" / "lib" / "rustlib" / "src" / "rust" / "library"
+    return (unpacked() / "usr" / "bin" / "cargo").exists() and sources.exists()
+
+
+def _locked(progress: Callable[[str], None]) -> AbstractContextManager[None]:
+    """The folder of Debian's packages, for one process at a time. Raises OSError."""
+    unpacked().parent.mkdir(parents=True, exist_ok=True)
+    lock = unpacked().with_suffix(".lock")
+    return locked(lock, lambda: progress("waiting for another slight-py, which is getting a Rust"))
+
+
+def _unpack() -> None:
+    folder = unpacked()
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         Path(scratch, "partial").mkdir()
         if _download(scratch):  # the lists of packages may be missing, or old
@@ -169,18 +185,24 @@ def add_library(
 ) -> None:
     """Builds these crates of Rust's library for a target from the sources that are unpacked, and puts them where the
     compiler looks for them, unless they are there. `flags` are rustc's. Raises ToolchainError, and OSError."""
-    programs = unpacked() / "usr" / "bin"
-    place = unpacked() / "usr" / "lib" / "rustlib" / target / "lib"
-    environment = _environment(programs) | {"RUSTFLAGS": flags}
-    if has_library(programs / "rustc", environment, target):
+    rustc = unpacked() / "usr" / "bin" / "rustc"
+    environment = _environment(rustc.parent) | {"RUSTFLAGS": flags}
+    if has_library(rustc, environment, target):
         return
-    progress(f"building Rust's library for {target}, which takes a minute, once")
+    with _locked(progress):
+        if not has_library(rustc, environment, target):
+            progress(f"building Rust's library for {target}, which takes a minute, once")
+            _build_library(target, crates, options, environment)
+
+
+def _build_library(target: str, crates: str, options: Sequence[str], environment: dict[str, str]) -> None:
+    place = unpacked() / "usr" / "lib" / "rustlib" / target / "lib"
     with tempfile.TemporaryDirectory(dir=unpacked().parent) as scratch:
         program = Path(scratch)
         (program / "src").mkdir()
         (program / "src" / "lib.rs").write_text("#![no_std]\n")
         (program / "Cargo.toml").write_text(_PROGRAM)
-        command = [str(programs / "cargo"), "build", "--quiet", "--release", "--target", target]
+        command = [str(unpacked() / "usr" / "bin" / "cargo"), "build", "--quiet", "--release", "--target", target]
         command += ["-Z", f"build-std={crates}", *options]
         try:
             subprocess.run(
@@ -192,6 +214,7 @@ def add_library(
             raise ToolchainError(f"Rust's library for {target} was not built within {SECONDS:g} s") from None
         place.mkdir(parents=True, exist_ok=True)
         built = [path for path in program.glob(f"target/{target}/release/deps/*.rlib") if "libempty-" not in path.name]
-        # What `_has_target` looks for comes last.
+        # What `has_library` looks for comes last, and each is whole when it has its name: this process may be killed.
         for path in sorted(built, key=lambda path: path.name.startswith("libcore-")):
-            shutil.copy(path, place)
+            with replacing(place / path.name) as file:
+                file.write(path.read_bytes())

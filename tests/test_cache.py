@@ -1,0 +1,125 @@
+"""What is kept from one run to the next: one process at a time makes it, and others find it made."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from slight_py import cache
+from tests.command import ROOT, SECONDS
+from unikernel import native
+from unikernel.native import toolchain
+
+HOLDER = """
+import subprocess, sys, time
+from pathlib import Path
+from slight_py.cache import locked
+with locked(Path(sys.argv[1]), lambda: None):
+    child = subprocess.Popen(["sleep", "60"], close_fds=False)
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def holder(lock: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process, which has a lock when this begins, and a process of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(lock)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            yield process
+        finally:
+            process.kill()
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+
+def in_thread(function: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+def test_a_lock_is_waited_for_and_whoever_waits_is_told(tmp_path: Path) -> None:
+    waits, got = threading.Event(), threading.Event()
+
+    def take() -> None:
+        with cache.locked(tmp_path / "lock", waits.set):
+            got.set()
+
+    with holder(tmp_path / "lock") as other:
+        thread = in_thread(take)
+        assert waits.wait(SECONDS)
+        assert not got.is_set()
+        other.terminate()
+        assert got.wait(SECONDS)
+        thread.join(SECONDS)
+
+
+def test_a_lock_that_nobody_has_is_not_waited_for(tmp_path: Path) -> None:
+    for _ in range(2):
+        with cache.locked(tmp_path / "lock", lambda: pytest.fail("nobody has it")):
+            pass
+
+
+def test_a_process_that_is_killed_leaves_the_lock_to_others_whatever_it_has_started(tmp_path: Path) -> None:
+    with holder(tmp_path / "lock") as other:
+        other.kill()
+        other.wait(SECONDS)
+        with cache.locked(tmp_path / "lock", lambda: pytest.fail("its process has it still")):
+            pass
+
+
+def test_a_kernel_that_another_process_builds_meanwhile_is_not_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "_build", lambda kept, progress: pytest.fail("it is there"))
+    folder = cache.directory("kernels")
+    folder.mkdir(parents=True)
+    waits = threading.Event()
+    found: list[Path] = []
+    with holder(folder / "native.lock") as other:
+        thread = in_thread(lambda: found.append(native.kernel(lambda line: waits.set())))
+        assert waits.wait(SECONDS)
+        built = folder / f"native-{native._key()}.elf"
+        built.write_bytes(b"a kernel")
+        other.kill()
+        thread.join(SECONDS)
+    assert found == [built]
+
+
+def test_a_rust_that_another_process_unpacks_meanwhile_is_not_unpacked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(toolchain, "_unpack", lambda: pytest.fail("it is there"))
+    monkeypatch.setattr(toolchain.shutil, "which", lambda program: f"/usr/bin/{program}")
+    folder = toolchain.unpacked()
+    folder.parent.mkdir(parents=True)
+    waits = threading.Event()
+    said: list[str] = []
+    with holder(folder.with_suffix(".lock")) as other:
+
+        def unpack() -> None:
+            toolchain.unpack(lambda line: (said.append(line), waits.set()))
+
+        thread = in_thread(unpack)
+        assert waits.wait(SECONDS)
+        (folder / "usr" / "bin").mkdir(parents=True)
+        (folder / "usr" / "bin" / "cargo").touch()
+        (folder / "usr" / "lib" / "rustlib" / "src" / "rust" / "library").mkdir(parents=True)
+        other.kill()
+        thread.join(SECONDS)
+    assert said == ["waiting for another slight-py, which is getting a Rust"]
