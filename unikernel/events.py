@@ -59,6 +59,15 @@ class Hung:
     """The guest has not answered for long."""
 
 
+def ending_signals() -> dict[int, int]:
+    """The signals that end what this process runs, each with the one that it counts as. SIGHUP, for a terminal that was
+    closed, is not among them under nohup, which has it ignored."""
+    hangup: dict[int, int] = (
+        {} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else {signal.SIGHUP: signal.SIGTERM}
+    )
+    return {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, **hangup}
+
+
 class Events:
     """A queue of events, and a deadline for the next one."""
 
@@ -98,11 +107,8 @@ class Events:
     def catch_signals(self) -> None:
         """Makes events of the signals that end a run."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.post, Signal(number))
-        # The terminal was closed. Under nohup that is not for us.
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            loop.add_signal_handler(signal.SIGHUP, self.post, Signal(signal.SIGTERM))
+        for number, meant in ending_signals().items():
+            loop.add_signal_handler(number, self.post, Signal(meant))
 
     def forget(self) -> None:
         """Drops what a machine that is gone has sent; signals are for the next one."""

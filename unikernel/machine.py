@@ -10,9 +10,7 @@ import asyncio
 import ctypes
 import mmap
 import os
-import resource
 import shutil
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from slight_py.errors import UsageError
+from unikernel import children
 from unikernel.image import Image
 
 QEMU = "qemu-system-x86_64"
@@ -46,12 +45,10 @@ SHARES_LIMIT = 4
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 """What QEMU denies itself, so that a guest that breaks out of it starts no process."""
 
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+_PR_CAPBSET_DROP = 24
 _CAP_DAC_OVERRIDE, _CAP_NET_BIND_SERVICE = 1, 10
 _KEPT = (_CAP_DAC_OVERRIDE, _CAP_NET_BIND_SERVICE)
 """What a root user's QEMU needs: volumes of other users, ports below 1024. It makes no device nodes."""
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,18 +188,13 @@ async def start(qemu: Path, words: Sequence[str], fds: Sequence[int]) -> asyncio
     parent = os.getpid()
 
     def prepare() -> None:
-        # Between fork and exec, so nothing here imports, logs or allocates much.
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
+        children.belong_to(parent)
         # The sockets that QEMU makes for --channel are the user's alone. Files in volumes get the modes that the
         # machine asks for all the same.
         os.umask(0o077)
-        # A core file would hold the machine's memory, with the values that were handed over.
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for capability in range(64):
             if capability not in _KEPT:
-                _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+                children.LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
 
     try:
         return await asyncio.create_subprocess_exec(

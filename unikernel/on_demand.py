@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from slight_py.errors import UsageError
+from unikernel.events import ending_signals
 
 log = logging.getLogger("slight_py")
 
@@ -222,11 +222,8 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def until_signal() -> asyncio.Event:
-    """An event that SIGINT or SIGTERM sets, or SIGHUP unless it is ignored."""
+    """An event that a signal sets, one of `ending_signals`."""
     ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ending.set)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        loop.add_signal_handler(signal.SIGHUP, ending.set)
+    for number in ending_signals():
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)
     return ending

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
+import functools
 import ipaddress
 import logging
 import os
@@ -23,8 +23,9 @@ from pathlib import Path
 
 from slight_py import cache, limits
 from slight_py.errors import UsageError
-from unikernel import volumes
+from unikernel import children, volumes
 from unikernel.checks import printable
+from unikernel.events import ending_signals
 from unikernel.guest import network
 from unikernel.image import Image
 from unikernel.options import RunOptions
@@ -43,8 +44,6 @@ _PANICKED = 101
 """The exit code of a program in Rust that panicked, as uhyve does where it can't make a machine."""
 
 _STDERR_LIMIT = 1 << 16
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +152,23 @@ def _command_line(
     return words
 
 
+async def _start(uhyve: Path, arguments: Sequence[str], verbose: bool) -> asyncio.subprocess.Process:
+    """Starts uhyve, which ends when this thread does. Its standard error is a pipe. Raises UsageError."""
+    try:
+        return await asyncio.create_subprocess_exec(
+            str(uhyve),
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={"PATH": os.environ.get("PATH", os.defpath), "RUST_LOG": "info" if verbose else "error"},
+            # Its own session: Ctrl-C reaches the launcher alone.
+            start_new_session=True,
+            preexec_fn=functools.partial(children.belong_to, os.getpid()),
+        )
+    except OSError as error:
+        raise UsageError(f"{uhyve}: it can't be started: {error.strerror}; install it: {INSTALL}") from None
+
+
 async def _stay(uhyve: Path, arguments: Sequence[str], verbose: bool) -> int:
     """Runs uhyve to its end; returns its exit code. Signals end it."""
     asked: list[int] = []
@@ -166,17 +182,9 @@ async def _stay(uhyve: Path, arguments: Sequence[str], verbose: bool) -> int:
 
     # Before it starts: a signal that comes at once is not to end this process alone.
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, end, number)
-    process = await asyncio.create_subprocess_exec(
-        str(uhyve),
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ.get("PATH", os.defpath), "RUST_LOG": "info" if verbose else "error"},
-        start_new_session=True,
-        preexec_fn=_end_with_parent,
-    )
+    for number, meant in ending_signals().items():
+        loop.add_signal_handler(number, end, meant)
+    process = await _start(uhyve, arguments, verbose)
     if asked:
         process.kill()
     assert process.stderr is not None
@@ -193,10 +201,6 @@ async def _stay(uhyve: Path, arguments: Sequence[str], verbose: bool) -> int:
         log.error("uhyve: %s; --vmm qemu boots the image as well", _why(said, code))
         return 1
     return code
-
-
-def _end_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _why(said: bytes, code: int) -> str:

@@ -130,6 +130,19 @@ def test_a_terminal_that_is_closed_ends_the_guest_in_order(fake: Image):
     assert fake_guest.machines_of(fake) == []
 
 
+def test_a_terminal_that_is_closed_is_nothing_to_a_guest_under_nohup(fake: Image):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the command inherits it, as it does from nohup
+    try:
+        with fake_guest.running(fake, "--", "signal", until="ready") as process:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(1)
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            assert process.wait(TIME) == 130
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_guest_that_does_not_end_is_ended_with_a_message(fake: Image):
     with fake_guest.running(fake, "--drain-timeout", "1", "--", "signal", "1", until="ready") as process:
         process.send_signal(signal.SIGINT)

@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,18 +131,68 @@ def test_an_application_may_end_with_the_code_of_a_panic(built: Image, tmp_path:
     assert done.code == 101
 
 
-def test_a_signal_ends_it(built: Image, tmp_path: Path) -> None:
-    env = with_uhyve(tmp_path, "echo up; exec sleep 60")
+@contextmanager
+def sleeping(built: Image, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The command while its uhyve sleeps, and the process of that."""
+    env = environment(**with_uhyve(folder, "echo $$; exec sleep 60"))
     words = [sys.executable, "-m", "slight_py", "image", "run", built.path, "--vmm", "uhyve", "--net"]
     with subprocess.Popen(
-        [*words, "--pass", "REDIS_ADDRESS"], env=environment(**env), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [*words, "--pass", "REDIS_ADDRESS"], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"up\n"
+        try:
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def is_there(process: int) -> bool:
+    """Whether a process runs."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)])
+def test_a_signal_ends_it(built: Image, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with sleeping(built, tmp_path) as (process, hypervisor):
         begin = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(SECONDS) == 128 + signal.SIGTERM
+        process.send_signal(number)
+        assert process.wait(SECONDS) == code
         assert time.monotonic() - begin < 30
+        assert not is_there(hypervisor)
+
+
+def test_a_terminal_that_is_closed_is_nothing_to_it_under_nohup(built: Image, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the command inherits it, as it does from nohup
+    try:
+        with sleeping(built, tmp_path) as (process, hypervisor):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(1)
+            assert process.poll() is None
+            assert is_there(hypervisor)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_it_does_not_outlive_the_command(built: Image, tmp_path: Path) -> None:
+    with sleeping(built, tmp_path) as (process, hypervisor):
+        assert is_there(hypervisor)
+        process.kill()
+        process.wait(SECONDS)
+        deadline = time.monotonic() + 10
+        while is_there(hypervisor):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_uhyve_that_can_not_be_started_is_named(built: Image, tmp_path: Path) -> None:
+    env = with_uhyve(tmp_path, "")
+    (tmp_path / "uhyve").write_bytes(b"\x7fELF, and no more of it")
+    done = run(built, env=env)
+    assert done.code == 2
+    assert f"{tmp_path}/uhyve: it can't be started: Exec format error; install it: cargo install uhyve" in done.err
 
 
 def test_where_there_is_none_the_command_to_install_it_is_named(built: Image, tmp_path: Path) -> None:
