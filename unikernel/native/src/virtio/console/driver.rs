@@ -219,7 +219,8 @@ impl State {
         if !channel.send.has_room(1) || channel.send.add(Buffers { reads, writes: None }).is_err() {
             // The device is to tell when it has.
             channel.send.set_interrupts(true);
-            return None;
+            // It may have taken some before interrupts were wanted, and tells nothing of that.
+            return if channel.send.has_used() { self.write(port, bytes) } else { None };
         }
         channel.sending += 1;
         self.device.notify(send_queue(port), &mut channel.send);
