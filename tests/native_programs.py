@@ -8,7 +8,8 @@ from pathlib import Path
 
 from slight_py import cache
 from tests.rust_toolchain import cargo
-from unikernel.native import SOURCES
+from unikernel import native
+from unikernel.native import SOURCES, toolchain
 
 
 @functools.cache
@@ -24,14 +25,16 @@ def run_cargo(command: str, *options: str, **environment: str) -> subprocess.Com
     that everything is compiled once."""
     program, own = cargo()
     always = ["--quiet", "--locked", "--ignore-rust-version", "--features", "guests", "--target-dir", str(_target())]
-    return subprocess.run(
-        [program, command, *always, *options],
-        cwd=SOURCES,
-        env={**own, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    clean = [program, "clean", "--package", "slight-machine"]
+    with toolchain.only_of(native.key("examples/**/*", "tests/**/*"), _target(), clean, SOURCES, own, print):
+        return subprocess.run(
+            [program, command, *always, *options],
+            cwd=SOURCES,
+            env={**own, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
 
 def _target() -> Path:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from slight_py import cache
-from tests.command import ROOT, SECONDS
+from tests.command import EMULATED, ROOT, SECONDS
+from tests.rust_toolchain import cargo
 from unikernel import native
 from unikernel.native import toolchain
 
@@ -85,7 +86,7 @@ def test_a_kernel_that_another_process_builds_meanwhile_is_not_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(native, "_build", lambda kept, progress: pytest.fail("it is there"))
+    monkeypatch.setattr(native, "build", lambda *asked: pytest.fail("it is there"))
     folder = cache.directory("kernels")
     folder.mkdir(parents=True)
     waits = threading.Event()
@@ -93,7 +94,7 @@ def test_a_kernel_that_another_process_builds_meanwhile_is_not_built_again(
     with holder(folder / "native.lock") as other:
         thread = in_thread(lambda: found.append(native.kernel(lambda line: waits.set())))
         assert waits.wait(SECONDS)
-        built = folder / f"native-{native._key()}.elf"
+        built = folder / f"native-{native.key()}.elf"
         built.write_bytes(b"a kernel")
         other.kill()
         thread.join(SECONDS)
@@ -123,3 +124,22 @@ def test_a_rust_that_another_process_unpacks_meanwhile_is_not_unpacked_again(
         other.kill()
         thread.join(SECONDS)
     assert said == ["waiting for another slight-py, which is getting a Rust"]
+
+
+def test_what_was_built_of_another_clone_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    """Cargo would: the files of the second one are older than what it built of the first."""
+    program, own = cargo()
+    said = []
+    for number, name in enumerate(("first", "second")):
+        clone = tmp_path / name
+        (clone / "src").mkdir(parents=True)
+        (clone / "Cargo.toml").write_text('[package]\nname = "clone"\nversion = "0.1.0"\nedition = "2021"\n')
+        (clone / "src" / "main.rs").write_text(f'fn main() {{ print!("{name}") }}\n')
+        for path in clone.rglob("*"):
+            os.utime(path, (number, number))
+        clean = [program, "clean", "--package", "clone"]
+        with toolchain.only_of(name, tmp_path / "built", clean, clone, own, print):
+            build = [program, "build", "--quiet", "--offline", "--target-dir", tmp_path / "built"]
+            subprocess.run(build, cwd=clone, env=own, check=True, timeout=EMULATED)
+            said.append(subprocess.check_output([tmp_path / "built" / "debug" / "clone"], text=True))
+    assert said == ["first", "second"]

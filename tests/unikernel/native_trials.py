@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from unikernel.native import SOURCES, toolchain
+from tests.command import scratch
+from unikernel import native
 
 SECONDS = 60.0
 """How long a trial may take: seconds, on a machine that has more to do."""
@@ -17,18 +18,10 @@ PREFIX = "slight-machine: "
 
 @functools.cache
 def kernel() -> Path:
-    """The kernel, built with the crates that the one of images is built with. Raises CalledProcessError with the
-    compiler's messages on standard error."""
-    command, environment = toolchain.obtain(print)
-    target = toolchain.build_directory("native-kernel", Path(environment["RUSTC"]), environment, toolchain.TARGET)
-    options = ["--quiet", "--release", "--locked", "--ignore-rust-version", "--target", toolchain.TARGET]
-    subprocess.run(
-        [command, "build", *options, "--target-dir", target, "--features", "trials", "--bin", "slight-machine-trials"],
-        cwd=SOURCES,
-        env=environment,
-        check=True,
-    )
-    return target / toolchain.TARGET / "release" / "slight-machine-trials"
+    """The kernel, built with the crates that the one of images is built with. Raises UsageError."""
+    path = scratch() / "native-trials.elf"
+    path.write_bytes(native.build("slight-machine-trials", ["--features", "trials"], print))
+    return path
 
 
 def boot(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from slight_py.cache import directory, locked, replacing
@@ -31,11 +31,13 @@ def kernel(progress: Callable[[str], None] = lambda line: None) -> Path:
     try:
         folder = directory("kernels")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = folder / f"native-{_key()}.elf"
+        kept = folder / f"native-{key()}.elf"
         if not kept.exists():
             with locked(folder / "native.lock", lambda: progress(_WAITING)):
                 if not kept.exists():
-                    _build(kept, progress)
+                    content = build("slight-machine", [], progress)
+                    with replacing(kept) as file:
+                        file.write(content)
     except OSError as error:
         raise UsageError(f"no kernel can be made and kept: {error}; is the disk full, or not yours?") from None
     return kept
@@ -46,37 +48,41 @@ def kept() -> Path | None:
     if not (SOURCES / "Cargo.toml").exists():
         return SHIPPED if SHIPPED.exists() else None
     try:
-        path = directory("kernels") / f"native-{_key()}.elf"
+        path = directory("kernels") / f"native-{key()}.elf"
     except OSError:
         return None
     return path if path.exists() else None
 
 
-def _key() -> str:
-    """Tells kernels of different sources apart."""
+def key(*more: str) -> str:
+    """Tells kernels of different sources apart, and of different files that `more` patterns name."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in _INPUTS for path in SOURCES.glob(pattern) if path.is_file()):
+    for path in sorted(path for pattern in (*_INPUTS, *more) for path in SOURCES.glob(pattern) if path.is_file()):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(SOURCES)} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]
 
 
-def _build(kept: Path, progress: Callable[[str], None]) -> None:
-    """Builds the kernel, and keeps it. Raises UsageError, and OSError."""
+def build(program: str, options: Sequence[str], progress: Callable[[str], None]) -> bytes:
+    """Builds a program of the kernel's sources with cargo, and returns its ELF file. Raises UsageError, and OSError."""
     cargo, environment = toolchain.obtain(progress)
     progress("building the kernel of native images, which takes two minutes, once")
     built = toolchain.build_directory("native-kernel", Path(environment["RUSTC"]), environment, toolchain.TARGET)
-    command = [str(cargo), "build", "--quiet", "--release", "--locked", "--bin", "slight-machine"]
-    command += ["--target", toolchain.TARGET, "--ignore-rust-version", "--target-dir", str(built)]
+    place = ["--release", "--target", toolchain.TARGET]
+    command = [str(cargo), "build", "--quiet", "--locked", "--ignore-rust-version", "--bin", program, *options, *place]
+    command += ["--target-dir", str(built)]
+    clean = [str(cargo), "clean", "--package", "slight-machine", *place]
     try:
-        done = subprocess.run(
-            command, cwd=SOURCES, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-        )
+        with toolchain.only_of(key(), built, clean, SOURCES, environment, progress):
+            subprocess.run(
+                command, cwd=SOURCES, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=True
+            )
+            return (built / toolchain.TARGET / "release" / program).read_bytes()
     except subprocess.TimeoutExpired:
         raise UsageError(f"the kernel of native images was not built within {BUILD_SECONDS:g} s") from None
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["cargo gives no reason"]
+    except subprocess.CalledProcessError as error:
+        lines = str(error.stderr).strip().splitlines() or ["cargo gives no reason"]
         reason = next((line for line in lines if line.startswith("error")), lines[-1])
-        raise UsageError(f"the kernel of native images can't be built: {reason}; `{' '.join(command)}` shows more")
-    with replacing(kept) as file:
-        file.write((built / toolchain.TARGET / "release" / "slight-machine").read_bytes())
+        raise UsageError(
+            f"the kernel of native images can't be built: {reason}; `{' '.join(command)}` shows more"
+        ) from None

@@ -14,8 +14,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from slight_py.cache import directory, locked, replacing
@@ -123,6 +123,35 @@ def build_directory(name: str, rustc: Path, environment: dict[str, str], target:
     doesn't notice that a compiler's library was built anew, and what was built with the old one is of no use then."""
     library = "\n".join(_library(rustc, environment, target))
     return directory(f"{name}-{hashlib.sha256(library.encode()).hexdigest()[:8]}")
+
+
+@contextmanager
+def only_of(
+    sources: str,
+    built: Path,
+    clean: Sequence[str | Path],
+    folder: Path,
+    environment: Mapping[str, str],
+    progress: Callable[[str], None],
+) -> Iterator[None]:
+    """Has one process at a time build in cargo's directory `built`, where nothing is left of other sources than those
+    that `sources` stands for: else the command `clean` is run in `folder` first.
+
+    Cargo tells sources apart by their age: what it has built of one clone it takes for that of another one whose files
+    are older. Raises OSError, and CalledProcessError.
+    """
+    built.mkdir(parents=True, exist_ok=True)
+    lock = built.with_name(f"{built.name}.lock")
+    with locked(lock, lambda: progress(f"waiting for another slight-py, which builds in {built}")):
+        last = built / "sources"
+        if not last.exists() or last.read_text() != sources:
+            last.unlink(missing_ok=True)
+            command = [*clean, "--target-dir", built]
+            subprocess.run(
+                command, cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=SECONDS
+            )
+            last.write_text(sources)
+        yield
 
 
 def unpack(progress: Callable[[str], None]) -> None:
