@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from capabilities import notices
 from capabilities.errors import ConfigError
 from capabilities.http.cors import Cors
 from capabilities.http.settings import HttpSettings
-from slight_py import linker, logs, modules, wasi
+from slight_py import linker, logs, modules, open_files, wasi
 from slight_py.compilation import CompileLimits
 from slight_py.engine import (
     Engine,
@@ -230,7 +229,7 @@ async def run_all(modules: Sequence[tuple[RunConfig, AnyLoaded]]) -> int:
 
     They have no more of each other than the backends that they share.
     """
-    _allow_open_files()
+    open_files.allow()
     if len(modules) > 1:
         try:
             check_room(modules[0][0].limits, [loaded.shape for _, loaded in modules])
@@ -276,16 +275,6 @@ def _check_ports(modules: Sequence[tuple[RunConfig, AnyLoaded]]) -> None:
             f"{names} answer requests, and --listen gives them one address, {served[0].listen}; let them have free "
             "ports with --listen 127.0.0.1:0, or run each by a command of its own"
         )
-
-
-def _allow_open_files() -> None:
-    """As many as the system lets this process have: every connection and every directory of a guest is one.
-
-    The limit that shells set, 1,024 most often, is there for programs that call select(2).
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def cors(slightfile: Slightfile) -> Cors:

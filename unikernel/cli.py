@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from slight_py import limits
+from slight_py import limits, open_files
 from slight_py.arguments import (
     Commands,
     add_command,
@@ -272,10 +272,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.on_demand:
             raise UsageError("--on-demand takes QEMU, which forwards ports; leave --vmm uhyve out")
         return asyncio.run(uhyve.run(found, run_options, options.tap))
-    if options.on_demand:
-        from unikernel import demand_machine
-
-        return asyncio.run(demand_machine.run(found, run_options, options.idle))
+    open_files.allow()  # a connection is one of QEMU's, and two more of ours on demand
     if options.on_demand:
         from unikernel import demand_machine
 

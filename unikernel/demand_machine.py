@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
+import logging
 from dataclasses import replace
 
 from slight_py.errors import UsageError
 from unikernel import forwards, launch
+from unikernel.events import Failure
 from unikernel.forwards import Forward
 from unikernel.image import Image
 from unikernel.on_demand import BootError, Listener, OnDemand, until_signal
 from unikernel.options import RunOptions
 from unikernel.running import Run
 
+log = logging.getLogger("slight_py")
+
 LOOPBACK = "127.0.0.1"
+
+CONNECT_SECONDS = 10.0
+"""How long a machine that says it serves may take to take a connection."""
 
 
 async def run(image: Image, options: RunOptions, idle: float) -> int:
@@ -47,9 +52,13 @@ class QemuMachine:
     def __init__(self, image: Image, options: RunOptions) -> None:
         self._image = image
         self._served = {guest: asyncio.Event() for _, _, guest in options.ports}
-        self._ports = {guest: _free_port() for guest in self._served}
-        private = tuple((LOOPBACK, port, guest) for guest, port in self._ports.items())
+        self._ports: dict[int, int] = {}
+        """The private port of each that is served, which QEMU chooses: nobody can take it in between."""
+        private = tuple((LOOPBACK, 0, guest) for guest in self._served)
         self._options = replace(options, ports=private)
+        self._turn = asyncio.Lock()
+        """Whose it is to connect."""
+        self._next: asyncio.Task[None] | None = None
         self._run: Run | None = None
         self._task: asyncio.Task[int] | None = None
 
@@ -66,17 +75,17 @@ class QemuMachine:
             for waiting in served:
                 waiting.cancel()
         if self._task.done():
-            raise BootError(self._why_not())
+            raise BootError(self._why(" before it served"))
 
-    def _why_not(self) -> str:
-        """Why a machine is of no use to anybody, once its run has ended."""
+    def _why(self, when: str) -> str:
+        """Why a machine has ended, once it has; `when` is for one whose application ended."""
         assert self._task is not None
         error = self._task.exception()
         if isinstance(error, UsageError):
             return "; ".join(error.lines)
         if error is not None:
             return f"{self._image.path}: {error}"
-        return f"{self._image.path}: the application ended with exit code {self._task.result()} before it served"
+        return f"{self._image.path}: the application ended with exit code {self._task.result()}{when}"
 
     # What a run tells its caller.
 
@@ -85,17 +94,34 @@ class QemuMachine:
 
     def serves(self, forward: Forward) -> None:
         if forward.guest in self._served:
+            self._ports[forward.guest] = forward.port
             self._served[forward.guest].set()
 
     # What is asked of a machine that serves.
 
     async def connect(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        await self._served[port].wait()
-        return await asyncio.open_connection(LOOPBACK, self._ports[port])
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await self._served[port].wait()
+        await self._turn.acquire()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await asyncio.open_connection(LOOPBACK, self._ports[port])
+        finally:
+            self._next = asyncio.create_task(self._pass_on_turn())
 
-    async def ended(self) -> None:
+    async def _pass_on_turn(self) -> None:
+        """Lets the next one connect once QEMU has accepted what it could: no more than two connections may wait for
+        that, and the system has those that come on top try again after seconds, of which it makes fewer each time."""
+        assert self._run is not None
+        try:
+            await self._run.settle()
+        finally:
+            self._turn.release()
+
+    async def ended(self) -> str:
         assert self._task is not None
         await asyncio.wait([self._task])
+        return self._why("")
 
     async def stop(self) -> None:
         assert self._task is not None
@@ -104,17 +130,10 @@ class QemuMachine:
         else:
             self._run.stop()
         try:
-            with contextlib.suppress(UsageError):
-                await self._task
-        except asyncio.CancelledError:
-            # Its patience is over, or there was no machine yet: QEMU ends with the task.
+            await asyncio.wait([self._task])
+        finally:
+            # If the caller's patience is over: QEMU ends with the task.
             self._task.cancel()
             await asyncio.wait([self._task])
-
-
-def _free_port() -> int:
-    """A port of the loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        if not self._task.cancelled() and isinstance(error := self._task.exception(), Failure):
+            log.error("%s: %s", self._image.path, error)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from slight_py.errors import UsageError
 from unikernel.machine import GUEST_ADDRESS, NETWORK
+from unikernel.qmp import QmpError
 
 if TYPE_CHECKING:
     from unikernel.vm import Vm
@@ -23,6 +24,7 @@ class Forward:
 
     host: str
     port: int
+    """0 for any that is free."""
     guest: int
 
     def __str__(self) -> str:
@@ -62,7 +64,19 @@ async def open_all(vm: Vm, forwards: Iterable[Forward]) -> None:
             raise UsageError(f"the application serves at more than {LIMIT} ports, which is the limit")
         if await vm.qmp.human(f"hostfwd_add {NETWORK} {forward.rule}"):
             raise UsageError(_why_refused(forward))
-        vm.forwards.add(forward)
+        vm.forwards[forward] = forward if forward.port else await _chosen(vm, forward)
+
+
+async def _chosen(vm: Vm, forward: Forward) -> Forward:
+    """A forward from any port that is free, with the one that QEMU has chosen. Raises QmpError."""
+    known = {(each.host, each.port) for each in vm.forwards.values()}
+    for line in (await vm.qmp.human("info usernet")).splitlines():
+        match line.split():
+            case ["TCP[HOST_FORWARD]", _, forward.host, port, _, guest, *_]:
+                found = Forward(forward.host, int(port), int(guest))
+                if found.guest == forward.guest and (found.host, found.port) not in known:
+                    return found
+    raise QmpError(f"QEMU doesn't say which port leads to the machine's port {forward.guest}")
 
 
 def ipv4(host: str) -> str | None:

@@ -46,10 +46,10 @@ def check(image: Image, options: RunOptions) -> Checked:
 
 
 async def run(image: Image, options: RunOptions, caller: Caller | None = None) -> int:
-    """Boots an image, for a `caller` or for the user; returns the exit code of its application, and 1 where the machine
-    failed.
+    """Boots an image, for a `caller` or for the user; returns the exit code of its application.
 
-    Raises UsageError for what the user can put right, such as a port that is taken.
+    Raises UsageError for what the user can put right, such as a port that is taken. Where the machine fails, the user
+    is told and it returns 1; for a caller it raises Failure.
     """
     checked = check(image, options)
     with ExitStack() as stack:
@@ -70,6 +70,8 @@ async def run(image: Image, options: RunOptions, caller: Caller | None = None) -
         try:
             return await Run(checked.qemu, image, options, template, message, checked.saved, caller).main()
         except Failure as failure:
+            if caller is not None:
+                raise
             log.error("%s: %s", image.path, failure)
             return 1
 

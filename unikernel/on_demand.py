@@ -23,9 +23,6 @@ _CHUNK = 1 << 16
 BACKLOG = 512
 """Clients that may wait to be accepted."""
 
-CONNECT_SECONDS = 10.0
-"""How long a machine that says it serves may take to take a connection."""
-
 STOP_SECONDS = 30.0
 """How long a machine may take to end, before it is left to whoever stops it for good."""
 
@@ -34,10 +31,10 @@ class Running(Protocol):
     """A machine that serves."""
 
     async def connect(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to one of its ports. Raises OSError, and TimeoutError."""
+        """A connection to one of its ports. Raises OSError, and TimeoutError where it takes none for long."""
 
-    async def ended(self) -> None:
-        """Waits until the machine has ended, for whatever reason."""
+    async def ended(self) -> str:
+        """Waits until the machine has ended by itself, and tells why, in a line."""
 
     async def stop(self) -> None:
         """Ends the machine, and waits until it has."""
@@ -104,8 +101,7 @@ class OnDemand:
         self._keep()
         try:
             machine = await self._machine()
-            async with asyncio.timeout(CONNECT_SECONDS):
-                inner_reader, inner_writer = await machine.connect(port)
+            inner_reader, inner_writer = await machine.connect(port)
         except BootError:
             writer.transport.abort()  # the line about it is written once, however many waited
             return
@@ -150,6 +146,7 @@ class OnDemand:
             await asyncio.wait([self._stopping])
         if self._booting is None:
             self._booting = asyncio.create_task(self._start())
+            self._booting.add_done_callback(_heard)
         # Shielded: a client that leaves takes the boot from nobody else.
         return await asyncio.shield(self._booting)
 
@@ -157,11 +154,12 @@ class OnDemand:
         begin = asyncio.get_running_loop().time()
         try:
             machine = await self._boot()
-        except BootError as error:
-            log.error("%s", error)
+        except Exception as error:
+            # Whatever it is: all who wait get an end, and the next client a new try.
+            log.error("%s", error if isinstance(error, BootError) else f"the machine can't be booted: {error!r}")
             self._booting = None
-            raise
-        except BaseException:
+            raise BootError(str(error)) from error
+        except asyncio.CancelledError:
             self._booting = None
             raise
         log.info("the machine is up after %.2f s", asyncio.get_running_loop().time() - begin)
@@ -172,8 +170,8 @@ class OnDemand:
 
     async def _watch_over(self, machine: Running) -> None:
         """Forgets a machine that has ended by itself."""
-        await machine.ended()
-        log.error("the machine has ended; the next client gets a new one")
+        why = await machine.ended()
+        log.error("%s; the next client gets a new machine", why)
         self._booting = None
 
     async def _stop_after(self, seconds: float) -> None:
@@ -190,6 +188,8 @@ class OnDemand:
                 await machine.stop()
         except TimeoutError:
             log.error("the machine has not ended within %g s", STOP_SECONDS)
+        except Exception as error:
+            log.error("the machine can't be ended: %r", error)
         log.info("the machine has ended: nobody was connected for %g s", self._idle)
         self._booting = self._stopping = None
 
@@ -210,6 +210,12 @@ class OnDemand:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
                     await booting.result().stop()
+
+
+def _heard(task: asyncio.Task[Running]) -> None:
+    """Whether a boot failed was said, though its clients may all have left."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -103,6 +103,13 @@ class Run:
         """Ends the application as SIGTERM would."""
         self._events.post(Signal(signal.SIGTERM))
 
+    async def settle(self) -> None:
+        """Waits until QEMU has seen what there was to see for it, such as connections: it goes through all that between
+        two answers. Returns as well where it has gone."""
+        with suppress(QmpError):
+            for _ in range(2):
+                await self._vm.qmp.execute("query-status")
+
     async def _start(self) -> None:
         if self._saved is None:
             await self._starter.boot(self._message, self._handle)
@@ -220,7 +227,7 @@ class Run:
             if self._caller is None:
                 log.info("serving at %s", forward)
             else:
-                self._caller.serves(forward)
+                self._caller.serves(self._vm.forwards[forward])
 
     async def _save(self, serving: tuple[str, int] | None) -> None:
         """Takes the snapshot; raises EndedError."""

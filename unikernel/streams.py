@@ -50,7 +50,7 @@ class Output(threading.Thread):
     def run(self) -> None:
         with suppress(OSError):  # an end like any other
             while True:
-                select.select((self._source,), (), ())
+                _wait_for(self._source.fileno(), select.POLLIN)
                 # Before the bytes leave the socket, so that they are seen in one place or the other.
                 self._writing = True
                 received = self._source.recv(_CHUNK)
@@ -68,7 +68,7 @@ class Output(threading.Thread):
                 rest = rest[os.write(self._target, rest) :]
             except BlockingIOError:
                 # Somebody made it non-blocking.
-                select.select((), (self._target,), ())
+                _wait_for(self._target, select.POLLOUT)
             except OSError:
                 self._broken = True
                 self._on_broken()
@@ -95,7 +95,7 @@ class Input(threading.Thread):
 
     def _read(self) -> bytes:
         while True:
-            select.select((self._source,), (), ())
+            _wait_for(self._source, select.POLLIN)
             if _is_ours(self._source):
                 return os.read(self._source, _CHUNK)
             # To read now would stop this process (SIGTTIN): the line is for the terminal's foreground.
@@ -140,6 +140,14 @@ def unread(opened: socket.socket) -> int:
     except (OSError, ValueError):
         return 0
     return int.from_bytes(count, "little")
+
+
+def _wait_for(file: int, event: int) -> None:
+    """Waits until a file can be read (POLLIN) or written (POLLOUT), or has ended. Not by select(2), which knows the
+    first 1,024 files of a process alone."""
+    waiting = select.poll()
+    waiting.register(file, event)
+    waiting.poll()
 
 
 def _is_ours(file: int) -> bool:

@@ -41,8 +41,8 @@ class Vm:
         self._outputs: list[Output] = []
         self._stderr = b""
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
-        self.forwards: set[Forward] = set()
-        """Those that are open."""
+        self.forwards: dict[Forward, Forward] = {}
+        """Those that are open, by what was asked for: with their ports, where any that is free was."""
         self.console: Console
         self.process: asyncio.subprocess.Process
         self.qmp: Qmp

@@ -69,6 +69,21 @@ def test_an_application_that_does_not_serve_costs_a_client_its_connection_alone(
         assert process.wait(TIME) == 0
 
 
+def test_a_machine_that_does_not_come_up_is_one_line_each_time(mute: Image) -> None:
+    port = free_port()
+    words = ("--on-demand", "-p", f"{port}:3000", "--boot-timeout", "2")
+    with fake_guest.running(mute, *words, until=READY) as process:
+        for _ in range(2):
+            with ThreadPoolExecutor(3) as pool:
+                assert list(pool.map(ask, [port] * 3)) == [b""] * 3
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIME) == 0
+        assert process.stderr is not None
+        lines = process.stderr.read().decode().splitlines()
+    assert len(lines) == 2
+    assert all("the runtime in the machine is not up after 2 s" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

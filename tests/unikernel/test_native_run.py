@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pytest
 import wasmtime
 
 from slight_py import ahead
-from tests.command import COMMAND, Done, build_guest, guest, running, scratch, slight_py
+from tests.command import COMMAND, Done, Server, build_guest, guest, running, scratch, slight_py
 from tests.guests import example, slightfile
 from tests.redis_server import RedisServer
 from tests.servers import free_port
@@ -137,16 +140,40 @@ def test_a_port_is_forwarded_from_where_it_is_asked_for() -> None:
         assert server.get("/hello")[:2] == (200, b"hello")
 
 
-def test_a_machine_is_booted_for_who_connects() -> None:
-    port = free_port()
-    with running("image", "run", demo().path, "--on-demand", "-p", f"{port}:3000", "--idle", "1") as server:
+@contextmanager
+def on_demand() -> Iterator[Server]:
+    """The demo, with a machine for who connects. It is emulated: the KVM of a machine that is emulated itself may take
+    milliseconds for a packet."""
+    port, words = free_port(), ("--on-demand", "--idle", "1", "--accel", "tcg")
+    with running("image", "run", demo().path, *words, "-p", f"{port}:3000") as server:
         server.wait_for(READY)
         server.port = port
+        yield server
+
+
+def test_a_machine_is_booted_for_who_connects() -> None:
+    with on_demand() as server:
         assert server.get("/hello")[:2] == (200, b"hello")
         server.wait_for("nobody was connected for 1 s")
         assert server.get("/hello")[:2] == (200, b"hello")
         server.process.send_signal(signal.SIGTERM)
         assert server.wait(SECONDS) == 0
+
+
+def test_many_who_connect_during_a_boot_are_all_answered_by_one_machine() -> None:
+    with on_demand() as server, ThreadPoolExecutor(200) as pool:
+        begin = time.monotonic()
+        answers = list(pool.map(lambda _: server.get("/hello")[:2], range(200)))
+        assert answers == [(200, b"hello")] * 200
+        assert server.err.count("the machine is up") == 1
+        assert time.monotonic() - begin < 30
+
+
+def test_two_at_once_have_a_machine_each() -> None:
+    with on_demand() as one, on_demand() as other, ThreadPoolExecutor(2) as pool:
+        puts = list(pool.map(lambda server: server.request("PUT", "/set", str(server.port).encode())[0], (one, other)))
+        assert puts == [204, 204]
+        assert [server.get("/get")[1] for server in (one, other)] == [str(one.port).encode(), str(other.port).encode()]
 
 
 def test_a_server_goes_on_from_a_snapshot_as_often_as_it_is_asked_to(tmp_path: Path) -> None:

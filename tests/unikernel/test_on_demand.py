@@ -39,8 +39,9 @@ class Echo:
         assert port == GUEST
         return await asyncio.open_connection(*self.server.sockets[0].getsockname())
 
-    async def ended(self) -> None:
+    async def ended(self) -> str:
         await self.over.wait()
+        return "app.img: the application ended with exit code 3"
 
     async def stop(self) -> None:
         self.server.close()
@@ -156,14 +157,73 @@ def test_a_failed_boot_closes_the_connections_and_is_said_once(caplog: pytest.Lo
     assert [record.getMessage() for record in caplog.records] == ["app.img: the machine ran out of memory"]
 
 
-def test_a_machine_that_ended_by_itself_is_replaced() -> None:
+def test_a_boot_that_fails_in_a_way_nobody_thought_of_ends_no_other_way(caplog: pytest.LogCaptureFixture) -> None:
+    async def breaks() -> Echo:
+        raise OSError(24, "Too many open files")
+
+    async def test(host: Host) -> None:
+        results = await asyncio.gather(*(host.ask(b"x") for _ in range(3)), return_exceptions=True)
+        assert all(result == b"" or isinstance(result, ConnectionError) for result in results)
+        assert await host.ask(b"again") == b"echo again"
+
+    with caplog.at_level(logging.ERROR):
+        host = run(test, breaks, Echo.boot)
+    assert host.tries == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "the machine can't be booted: OSError(24, 'Too many open files')"
+    ]
+
+
+def test_a_machine_that_ended_by_itself_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
     async def test(host: Host) -> None:
         await host.ask(b"one")
         await host.machines[0].stop()
         await asyncio.sleep(0.05)
         assert await host.ask(b"two") == b"echo two"
 
-    assert run(test).tries == 2
+    with caplog.at_level(logging.ERROR):
+        assert run(test).tries == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "app.img: the application ended with exit code 3; the next client gets a new machine"
+    ]
+
+
+def test_a_client_that_comes_while_the_machine_goes_down_is_answered_by_the_next_one() -> None:
+    class Slow(Echo):
+        async def stop(self) -> None:
+            self.server.close()
+            await asyncio.sleep(2 * BOOT)
+            self.over.set()
+
+    async def test(host: Host) -> None:
+        assert await host.ask(b"one") == b"echo one"
+        first = host.machines[0]
+        while first.server.is_serving():  # noqa: ASYNC110 - a server tells nobody of its end
+            await asyncio.sleep(0.01)
+        assert not first.over.is_set()
+        answers = await asyncio.gather(*(host.ask(b"%d" % number) for number in range(5)))
+        assert answers == [b"echo %d" % number for number in range(5)]
+        assert first.over.is_set()
+
+    assert run(test, Slow.boot).tries == 2
+
+
+def test_a_machine_that_can_not_be_ended_is_replaced_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    class Stuck(Echo):
+        async def stop(self) -> None:
+            self.over.set()
+            raise OSError("no such process")
+
+    async def test(host: Host) -> None:
+        assert await host.ask(b"one") == b"echo one"
+        await asyncio.wait_for(host.machines[0].over.wait(), 5)
+        assert await host.ask(b"two") == b"echo two"
+
+    with caplog.at_level(logging.ERROR):
+        assert run(test, Stuck.boot, Echo.boot).tries == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "the machine can't be ended: OSError('no such process')"
+    ]
 
 
 def test_a_client_that_leaves_during_the_boot_takes_it_from_nobody() -> None:

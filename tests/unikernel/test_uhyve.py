@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from slight_py.errors import UsageError
-from tests.command import Done, environment, scratch, slight_py
+from tests.command import Done, environment, is_alive, scratch, slight_py, wait_until
 from tests.guests import example, slightfile
 from tests.unikernel import native_kernels
 from unikernel import build, flavours, image, uhyve
@@ -146,14 +146,6 @@ def sleeping(built: Image, folder: Path) -> Iterator[tuple[subprocess.Popen[byte
             process.kill()
 
 
-def is_there(process: int) -> bool:
-    """Whether a process runs."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)])
 def test_a_signal_ends_it(built: Image, tmp_path: Path, number: signal.Signals, code: int) -> None:
     with sleeping(built, tmp_path) as (process, hypervisor):
@@ -161,7 +153,7 @@ def test_a_signal_ends_it(built: Image, tmp_path: Path, number: signal.Signals, 
         process.send_signal(number)
         assert process.wait(SECONDS) == code
         assert time.monotonic() - begin < 30
-        assert not is_there(hypervisor)
+        assert not is_alive(hypervisor)
 
 
 def test_a_terminal_that_is_closed_is_nothing_to_it_under_nohup(built: Image, tmp_path: Path) -> None:
@@ -171,20 +163,17 @@ def test_a_terminal_that_is_closed_is_nothing_to_it_under_nohup(built: Image, tm
             process.send_signal(signal.SIGHUP)
             time.sleep(1)
             assert process.poll() is None
-            assert is_there(hypervisor)
+            assert is_alive(hypervisor)
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
 def test_it_does_not_outlive_the_command(built: Image, tmp_path: Path) -> None:
     with sleeping(built, tmp_path) as (process, hypervisor):
-        assert is_there(hypervisor)
+        assert is_alive(hypervisor)
         process.kill()
         process.wait(SECONDS)
-        deadline = time.monotonic() + 10
-        while is_there(hypervisor):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: not is_alive(hypervisor), "the end of uhyve")
 
 
 def test_a_uhyve_that_can_not_be_started_is_named(built: Image, tmp_path: Path) -> None:
