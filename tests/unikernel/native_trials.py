@@ -31,10 +31,11 @@ def boot(
     memory: str = "16M",
     processor: str = "max",
     more: Sequence[str] = (),
+    code: int = 0,
     kernel: Path,
 ) -> list[str]:
     """What a machine with this command line writes to its serial port, without what begins each line. Raises
-    AssertionError for one that doesn't end by itself."""
+    AssertionError for one that doesn't end by itself, or QEMU with it, with this exit code."""
     command = ["qemu-system-x86_64", "-M", board, "-cpu", processor, "-accel", "tcg", "-m", memory, "-no-reboot"]
     command += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]
     command += ["-kernel", str(kernel), "-append", command_line, *more]
@@ -42,7 +43,7 @@ def boot(
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:
         raise AssertionError(f"{command_line}: the machine goes on; it has said {error.stdout!r}") from None
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     lines = done.stdout.replace("\r", "").splitlines()
     assert all(line.startswith(PREFIX) for line in lines), lines
     return [line.removeprefix(PREFIX) for line in lines]

@@ -99,6 +99,13 @@ def test_no_part_of_the_file_is_written_and_executed(kernel: Path) -> None:
     assert all(flag & (write | execute) != write | execute for flag in flags)
 
 
+def test_cloud_hypervisors_machine_is_switched_off_before_it_could_start_again(kernel: Path) -> None:
+    """A device of QEMU's stands at the port of Cloud Hypervisor's ACPI. QEMU ends with twice what it gets, plus 1."""
+    sleep_of_type_5 = 1 << 5 | 5 << 2
+    port = ("-device", "isa-debug-exit,iobase=0x600,iosize=1")
+    native_trials.boot("trial=boot", kernel=kernel, more=port, code=2 * sleep_of_type_5 + 1)
+
+
 # Exceptions.
 
 

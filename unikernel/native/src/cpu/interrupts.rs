@@ -1,6 +1,7 @@
-//! Interrupts of devices, which come through the IOAPIC (Intel's 82093AA): the same one in QEMU's microvm and q35, in
-//! Firecracker and in uhyve.
+//! Interrupts of devices. They come through the IOAPIC (Intel's 82093AA), the same one in QEMU's microvm and q35, in
+//! Firecracker and in uhyve; or as messages of the devices, where these are on PCI and can send them.
 use core::mem;
+use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -18,9 +19,16 @@ const MASKED: u32 = 1 << 16;
 /// How many inputs the IOAPIC has.
 const LINES: u8 = 24;
 
+/// Messages have the vectors between the timer's and the spurious one. Like the lines, they are counted from `DEVICES`.
+const MESSAGES: Range<usize> = (vectors::TIMER - vectors::DEVICES) as usize + 1..NUMBERS;
+const NUMBERS: usize = (vectors::SPURIOUS - vectors::DEVICES) as usize;
+
+/// Where messages for processors are written to, and where the processor's number goes.
+const MESSAGE_ADDRESS: u32 = 0xfee0_0000;
+const MESSAGE_PROCESSOR: u32 = 12;
+
 static MAPPED: AtomicU64 = AtomicU64::new(0);
-static HANDLERS: [Handlers; LINES as usize] =
-    [const { [const { AtomicPtr::new(null_mut()) }; SHARED] }; LINES as usize];
+static HANDLERS: [Handlers; NUMBERS] = [const { [const { AtomicPtr::new(null_mut()) }; SHARED] }; NUMBERS];
 
 /// Those of the devices that share a line.
 type Handlers = [AtomicPtr<()>; SHARED];
@@ -31,7 +39,7 @@ const SHARED: usize = 8;
 pub enum RegisterError {
     /// There is no such input of the IOAPIC.
     NoSuchLine,
-    /// More devices share it than are expected.
+    /// More devices share it than are expected, or there are more drivers than messages.
     TooManyDevices,
 }
 
@@ -50,12 +58,35 @@ pub(super) fn start() {
 ///
 /// Devices may share a line: all their handlers are called.
 pub fn register(line: u8, handler: fn()) -> Result<(), RegisterError> {
-    let handlers = HANDLERS.get(usize::from(line)).ok_or(RegisterError::NoSuchLine)?;
+    let handlers = HANDLERS[..usize::from(LINES)].get(usize::from(line)).ok_or(RegisterError::NoSuchLine)?;
     let free = handlers.iter().find(|handler| handler.load(Ordering::Relaxed).is_null());
     free.ok_or(RegisterError::TooManyDevices)?.store(handler as *mut (), Ordering::Relaxed);
     without(|| write(line, 1, apic::identifier() << 24));
     open(line);
     Ok(())
+}
+
+/// What a device sends: a write of `data` to `address` (Intel's manual, volume 3, 10.11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    pub address: u32,
+    pub data: u32,
+}
+
+/// Has `handler` called when a device sends the message that this gives. It runs within the interrupt, as those of
+/// [`register`] do, and messages need not be let through again. Devices with the same handler send the same message.
+pub fn register_message(handler: fn()) -> Result<Message, RegisterError> {
+    let handler = handler as *mut ();
+    for number in MESSAGES {
+        let place = &HANDLERS[number][0];
+        let known = place.load(Ordering::Relaxed);
+        if known.is_null() || known == handler {
+            place.store(handler, Ordering::Relaxed);
+            let address = MESSAGE_ADDRESS | (apic::identifier() & 0xff) << MESSAGE_PROCESSOR;
+            return Ok(Message { address, data: u32::from(vectors::DEVICES) + number as u32 });
+        }
+    }
+    Err(RegisterError::TooManyDevices)
 }
 
 /// Lets interrupts of this line through again.
@@ -71,10 +102,12 @@ fn mask(line: u8) {
     write(line, 0, u32::from(vectors::DEVICES + line) | LEVEL | MASKED);
 }
 
-/// Called by the interrupt of a line.
-pub(super) fn handle(line: u8) {
-    mask(line);
-    for handler in HANDLERS.get(usize::from(line)).into_iter().flatten() {
+/// Called by the interrupt of a line or a message.
+pub(super) fn handle(number: u8) {
+    if number < LINES {
+        mask(number);
+    }
+    for handler in HANDLERS.get(usize::from(number)).into_iter().flatten() {
         let handler = handler.load(Ordering::Relaxed);
         if !handler.is_null() {
             // SAFETY: what isn't null was a `fn()` in `register`.

@@ -9,6 +9,10 @@ use super::{console, port};
 const REFUSED: u8 = 2;
 
 const UHYVE_EXIT: u16 = 0x540;
+/// The sleep control register of Cloud Hypervisor's ACPI (its `devices/src/acpi.rs`; `CLOUDHV_ACPI_SHUTDOWN_IO_ADDRESS` of
+/// the firmware EDK II), and what switches the machine off: to go (bit 5) to the sleep state of type 5 (bits 2 to 4).
+const SLEEP_CONTROL: u16 = 0x600;
+const SWITCH_OFF: u8 = 1 << 5 | 5 << 2;
 const I8042_COMMAND: u16 = 0x64;
 const PULSE_RESET: u8 = 0xfe;
 
@@ -23,14 +27,19 @@ pub fn give_up_with(why: fmt::Arguments) -> ! {
     shutdown(REFUSED)
 }
 
-/// Ends the machine. uhyve is told the exit code; others see a reset, with which QEMU ends under `-no-reboot`.
+/// Ends the machine. uhyve is told the exit code. Cloud Hypervisor is asked to switch the machine off; others see a reset,
+/// with which Firecracker ends, and QEMU under `-no-reboot`.
 pub fn shutdown(code: u8) -> ! {
     if console::is_uhyve() {
         exit_uhyve(code);
     }
-    // SAFETY: the keyboard controller, where there is one, resets the machine, and so it ends (Firecracker, Cloud
-    // Hypervisor, QEMU's q35).
-    unsafe { port::write_u8(I8042_COMMAND, PULSE_RESET) };
+    // SAFETY: Cloud Hypervisor switches the machine off, which it would start again after a reset. Others have nothing at
+    // that port, and QEMU's q35 a register of ACPI's events, of which these bits take some back. Then the keyboard
+    // controller, where there is one, resets the machine, and so it ends (Firecracker, QEMU's q35).
+    unsafe {
+        port::write_u8(SLEEP_CONTROL, SWITCH_OFF);
+        port::write_u8(I8042_COMMAND, PULSE_RESET);
+    }
     // QEMU takes a moment to do so.
     for _ in 0..1000 {
         core::hint::spin_loop();

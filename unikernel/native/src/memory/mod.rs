@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | 0 | RAM and devices, where they are; the first page is missing |
 //! | 512 GiB | stacks of tasks, one in each MiB |
+//! | 768 GiB | registers of devices whose addresses are larger than 512 GiB |
 //! | 1 TiB | memories of guests, one in each 4 GiB |
 //!
 //! Nothing is mapped to be written and executed.

@@ -37,7 +37,7 @@ const PAGE: u32 = 4096;
 pub(super) fn find(words: impl Iterator<Item: AsRef<str>>) -> Vec<Device> {
     let places: Vec<Place> = words.filter_map(|word| Place::from_word(word.as_ref())).collect();
     if places.is_empty() {
-        let devices = pci::find().into_iter();
+        let devices = pci::find(pci::Ports, memory::map_device).into_iter();
         return devices.map(|(pci, line)| Device { transport: Transport::Pci(pci), line }).collect();
     }
     places.into_iter().filter_map(mmio).collect()
@@ -87,7 +87,13 @@ impl Device {
 
     /// Lets the device begin, and has its interrupts call `handler`, in the interrupt.
     pub(super) fn finish(&mut self, handler: fn()) -> Result<(), Broken> {
-        interrupts::register(self.line, handler).map_err(|_| Broken)?;
+        match &mut self.transport {
+            Transport::Pci(pci) if pci.sends_messages() => {
+                let message = interrupts::register_message(handler).map_err(|_| Broken)?;
+                pci.send(message.address, message.data)?;
+            }
+            _ => interrupts::register(self.line, handler).map_err(|_| Broken)?,
+        }
         self.finish_silent();
         Ok(())
     }
