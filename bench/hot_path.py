@@ -120,7 +120,7 @@ class Stamping:
     def __init__(self, guest: Path) -> None:
         engine = Engine(Limits())
         module = modules.load(engine, guest)
-        loaded = Loaded(engine, module, describe(module), slightfile.embedded())
+        loaded = Loaded(describe(module), slightfile.embedded(), engine, module)
         stores: Any = Stores()
         directories = (wasi.Directory(Path(), "."),)
         settings = wasi.WasiSettings((guest.name,), {"ADDRESS": "127.0.0.1:3000"}, directories)

@@ -121,7 +121,7 @@ def server(stores: Any) -> Handlers:
     """What answers requests in `slight-py run`."""
     engine = Engine(Limits())
     module = modules.load(engine, GUEST)
-    loaded = Loaded(engine, module, describe(module), slightfile.embedded())
+    loaded = Loaded(describe(module), slightfile.embedded(), engine, module)
     return Handlers(loaded.program(linker.Backends(lambda: stores), None), WasiSettings())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slight_py import capi
 from slight_py.capi import Owned, function
-from slight_py.engine import InvalidModule, UnsupportedModule, check, check_signatures
+from slight_py.engine import InvalidModule, ModuleInfo, UnsupportedModule, check, check_signatures, describe
 
 TARGET, MACHINE = b"x86_64-unknown-linux-gnu", b"x86_64-slightkernel-none"
 """What the library compiles for, and what a module is said to be compiled for. The C API compiles for the system alone
@@ -62,6 +62,7 @@ _config_flag = function("config_cranelift_flag_enable", None, c_void_p, c_char_p
 _engine_new = function("engine_new_with_config", c_void_p, c_void_p, prefix="wasm_")
 _engine_delete = function("engine_delete", None, c_void_p, prefix="wasm_")
 _module_new = function("module_new", c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
+_module_deserialize = function("module_deserialize", c_void_p, c_void_p, c_char_p, c_size_t, c_void_p)
 _module_serialize = function("module_serialize", c_void_p, c_void_p, c_void_p)
 _module_delete = function("module_delete", None, c_void_p)
 
@@ -79,18 +80,28 @@ def compile_ahead(wasm: bytes, target: bytes = MACHINE) -> bytes:
     module = Owned(found.value or 0, _module_delete)
     if not readable:
         raise UnsupportedModule("its types or imports are of a kind that is not known here")
-    return _for_target(capi.taken(_module_serialize, module.pointer), target)
+    return _for_target(capi.taken(_module_serialize, module.pointer), TARGET, target)
 
 
-def _for_target(compiled: bytes, target: bytes) -> bytes:
+def described(compiled: bytes) -> ModuleInfo:
+    """What a module imports and exports that `compile_ahead` has compiled for MACHINE. Raises InvalidModule where this
+    processor lacks what is in PROCESSOR."""
+    engine = Owned(_engine_new(_config()), _engine_delete)
+    code = _for_target(compiled, MACHINE, TARGET)
+    found = c_void_p()
+    check(_module_deserialize(engine.pointer, code, len(code), byref(found)))
+    return describe(Owned(found.value or 0, _module_delete))
+
+
+def _for_target(compiled: bytes, was: bytes, target: bytes) -> bytes:
     """A compiled module with another name for what it was compiled for.
 
     It is an ELF file whose first section begins with a version of the format, wasmtime's version with its length, and
     the name with its length (wasmtime's `engine/serialization.rs`).
     """
     at = _ELF_HEADER + 2 + compiled[_ELF_HEADER + 1]
-    name = bytes((len(TARGET),)) + TARGET
-    if compiled[_ELF_HEADER] != 0 or compiled[at : at + len(name)] != name or len(target) != len(TARGET):
+    name = bytes((len(was),)) + was
+    if compiled[_ELF_HEADER] != 0 or compiled[at : at + len(name)] != name or len(target) != len(was):
         raise InvalidModule("this version of wasmtime writes compiled modules in another form")
     return compiled[: at + 1] + target + compiled[at + len(name) :]
 

@@ -513,7 +513,8 @@ class ModuleInfo:
         return found if found is not None and (found.params, found.result) == (params, result) else None
 
 
-def describe(module: Module) -> ModuleInfo:
+def describe(module: Owned) -> ModuleInfo:
+    """What a compiled module imports and exports."""
     info = ModuleInfo()
     types = Vec()
     _module_imports(module.pointer, byref(types))

@@ -103,27 +103,11 @@ class Service(Protocol):
 
 
 @dataclass(slots=True)
-class Loaded:
-    """A module that is ready to run, and the engine it runs on."""
+class Checked:
+    """A module that was found to be right, and what it is given."""
 
-    engine: Engine
-    module: Module
     info: ModuleInfo
     slightfile: Slightfile
-
-    def program(self, backends: linker.Backends, http: Callable[[], HttpHost] | None) -> Program:
-        """The module as it is linked to start servers, or without `http`, to handle their requests."""
-        links = linker.link(self.info, self.slightfile, backends, http)
-        return Program(self.engine, self.module, links, self.info)
-
-    @property
-    def shape(self) -> Shape:
-        """What an instance takes of the engine's pool."""
-        return self.module.core.shape
-
-    def serialize(self) -> bytes:
-        """What `reload` takes."""
-        return self.module.serialize()
 
     def imports_something(self) -> bool:
         """Whether it imports an interface, WASI aside."""
@@ -141,6 +125,28 @@ class Loaded:
     def serves(self) -> bool:
         """Whether it may answer requests."""
         return "http" in self.families() and bool(self.slightfile.grants_for("http"))
+
+
+@dataclass(slots=True)
+class Loaded(Checked):
+    """A module that is ready to run, and the engine it runs on."""
+
+    engine: Engine
+    module: Module
+
+    def program(self, backends: linker.Backends, http: Callable[[], HttpHost] | None) -> Program:
+        """The module as it is linked to start servers, or without `http`, to handle their requests."""
+        links = linker.link(self.info, self.slightfile, backends, http)
+        return Program(self.engine, self.module, links, self.info)
+
+    @property
+    def shape(self) -> Shape:
+        """What an instance takes of the engine's pool."""
+        return self.module.core.shape
+
+    def serialize(self) -> bytes:
+        """What `reload` takes."""
+        return self.module.serialize()
 
     def uses_listen(self) -> bool:
         """Whether `--listen` says where it's served: a module says that itself."""
@@ -166,6 +172,7 @@ def http_service(config: RunConfig, handlers: Handlers) -> Service:
 
 
 AnyLoaded: TypeAlias = "Loaded | LoadedComponent"
+AnyChecked: TypeAlias = "Checked | LoadedComponent"
 
 
 def load(config: RunConfig, link_all: bool = False, engine: Engine | None = None) -> AnyLoaded:
@@ -186,7 +193,7 @@ def load(config: RunConfig, link_all: bool = False, engine: Engine | None = None
     module = modules.load(engine, config.app, config.cache, config.compilation, wasm)
     info = describe(module)
     slightfile = linker.check(config.app, info, config.slightfile, link_all)
-    return Loaded(engine, module, info, slightfile)
+    return Loaded(info, slightfile, engine, module)
 
 
 def check_fresh(config: RunConfig) -> None:
@@ -205,7 +212,7 @@ def reload(engine: Engine, config: RunConfig, serialized: bytes) -> AnyLoaded:
 
         return running.reload(engine, config, serialized)
     module = engine.load(serialized)
-    return Loaded(engine, module, describe(module), config.slightfile)
+    return Loaded(describe(module), config.slightfile, engine, module)
 
 
 def entry_point(path: Path, functions: dict[str, ExportedFunction]) -> ExportedFunction:

@@ -195,7 +195,7 @@ def handlers(
     """What answers requests with a module, linked as `slight-py run` does it without a slightfile."""
     found = engine(limits)
     module = found.compile(wasm)
-    loaded = Loaded(found, module, describe(module), slightfile.embedded())
+    loaded = Loaded(describe(module), slightfile.embedded(), found, module)
     kept = stores or MemoryStores()
     return Handlers(loaded.program(linker.Backends(lambda: kept), None), wasi or WasiSettings())
 

@@ -13,22 +13,17 @@ from urllib.parse import urlsplit
 
 from capabilities import registry
 from capabilities.http.settings import HttpSettings
-from capabilities.keyvalue.memory import MemoryStores
 from capabilities.permissions import allowed
-from capabilities.registry import RegistryError
-from slight_py import __version__, linker, modules, runner
+from slight_py import __version__, modules, runner
 from slight_py import slightfile as slightfiles
 from slight_py.compilation import CompileLimits
 from slight_py.component.running import LoadedComponent
-from slight_py.engine import Engine, InvalidModule, Limits
+from slight_py.engine import Limits
 from slight_py.errors import UsageError
 from slight_py.slightfile import Grant, Slightfile
 from slight_py.wasi import WasiSettings
 from unikernel import closure, flavours, manifest
 from unikernel.flavours import Flavour
-
-TARGET = "x86_64-unknown-linux-gnu"
-"""What a portable module is compiled for: the instructions that every x86-64 processor has."""
 
 REDIS = ("keyvalue.redis", "kv.redis")
 
@@ -86,7 +81,7 @@ class Application:
     @property
     def foreign(self) -> list[Grant]:
         """The grants of capabilities that are not built in."""
-        return [grant for grant in self.slightfile.grants if not _is_built_in(grant)]
+        return [grant for grant in self.slightfile.grants if not is_built_in(grant)]
 
 
 def load(
@@ -106,24 +101,19 @@ def load(
     environment = _References((name, name) for name in os.environ)
     granted = slightfiles.load(slightfile, environment, _reference) if slightfile else slightfiles.embedded()
     granted = granted.for_module(app.name)
-    try:
-        # One instance: how many there may be is said when the image runs, and the module doesn't depend on it. Slots
-        # are for kernels that say which pages hold something, and Debian 12's is too old for that.
-        engine = Engine(Limits(instances=1), TARGET if cpu == "portable" else None, with_slots=False)
-    except InvalidModule as error:
-        raise UsageError(str(error)) from None
-    config = runner.RunConfig(app, granted, WasiSettings(), engine.limits, HttpSettings(), compilation=compilation)
-    loaded = runner.load(config, link_all, engine)
+    config = runner.RunConfig(
+        app, granted, WasiSettings(), Limits(instances=1), HttpSettings(), compilation=compilation
+    )
+    loaded, compiled = flavour.load(config, wasm, cpu, link_all)
     granted = loaded.slightfile
     if slightfile is None:
         # There is no naming what the module may want: what it imports is all that it gets.
         wanted = loaded.families()
         granted = replace(granted, grants=tuple(grant for grant in granted.grants if grant.family.name in wanted))
     _refuse_what_is_lacking(app, granted, flavour)
-    _check_backends(granted)
+    _check_backends(granted, flavour)
     facts = manifest.App(app.name, hashlib.sha256(wasm).hexdigest(), len(wasm), loaded.entry_name(app), loaded.serves())
     interfaces = loaded.modules_of_interfaces() if isinstance(loaded, LoadedComponent) else None
-    compiled = flavour.compiled(app, wasm, loaded, compilation)
     return Application(facts, granted, _grants(granted), compiled, interfaces)
 
 
@@ -170,34 +160,17 @@ def _known(grant: Grant) -> dict[str, str]:
     return {key: value for key, value in grant.configs.items() if not isinstance(value, _Reference)}
 
 
-def _check_backends(slightfile: Slightfile) -> None:
+def _check_backends(slightfile: Slightfile, flavour: Flavour) -> None:
     """Raises UsageError for a backend that can't be made, as far as its values are known now."""
-    backends = linker.Backends(MemoryStores)
     for grant in slightfile.grants:
-        known = len(_known(grant)) == len(grant.configs)
-        if grant.family.host == registry.RUNTIME:
-            if known:
-                runner.cors(slightfile)
-        elif known and _is_built_in(grant):
-            backends.of(grant, slightfile)
-        elif grant.resource.name in REDIS and closure.find("redis") is None:
-            raise UsageError(
-                f"{slightfile.place(grant)}keyvalue.redis needs the Python package redis; install it: "
-                "pip install 'slight-py[redis]'"
-            )
-        else:
-            _import_backend(grant, slightfile)
+        if grant.family.host != registry.RUNTIME:
+            flavour.check_backend(grant, slightfile, _known(grant))
+        elif len(_known(grant)) == len(grant.configs):
+            runner.cors(slightfile)
 
 
-def _import_backend(grant: Grant, slightfile: Slightfile) -> None:
-    """Of what others wrote, more is not run here: to make a backend may take what there only is at boot."""
-    try:
-        registry.load_backend(grant.resource)
-    except RegistryError as error:
-        raise UsageError(f"{slightfile.place(grant)}{grant.resource.name}: {error}") from error
-
-
-def _is_built_in(grant: Grant) -> bool:
+def is_built_in(grant: Grant) -> bool:
+    """Whether a capability is not one that others wrote."""
     return grant.resource.load.partition(".")[0] in closure.OWN
 
 

@@ -181,7 +181,7 @@ class Target:
         found = Engine(LIMITS)
         try:
             module = found.compile(wasm)
-            loaded = Loaded(found, module, describe(module), slightfile.embedded())
+            loaded = Loaded(describe(module), slightfile.embedded(), found, module)
             stores = MemoryStores()
             wasi = WasiSettings((), {}, (Directory(self._directory / "data", "."),))
             handlers = Handlers(loaded.program(linker.Backends(lambda: stores), None), wasi)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from slight_py import ahead
+from slight_py import ahead, compilation
 from slight_py.errors import UsageError
 from tests.command import scratch, slight_py
 from tests.guests import example, slightfile
@@ -256,11 +258,56 @@ def test_what_a_module_imports_is_refused_where_there_is_no_slightfile(kernel: P
 def test_a_redis_that_the_kernel_does_not_reach_is_refused(
     address: str, line: str, kernel: Path, tmp_path: Path
 ) -> None:
-    grants = tmp_path / "slightfile.toml"
-    grants.write_text(slightfile("keyvalue-demo-c", "redis").read_text().replace("${envvars.REDIS_ADDRESS}", address))
+    grants = with_address(address, tmp_path)
     found = refused(example("keyvalue-demo-c"), grants, kernel, tmp_path)
     assert found == [f"{grants}:{number}: {line}" for number in lines_of_capabilities(grants)]
     assert "s3cr3t" not in "".join(found)
+
+
+def with_address(address: str, tmp_path: Path) -> Path:
+    """A slightfile that spells a Redis out."""
+    grants = tmp_path / "slightfile.toml"
+    grants.write_text(slightfile("keyvalue-demo-c", "redis").read_text().replace("${envvars.REDIS_ADDRESS}", address))
+    return grants
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("redis://:s3cr3t@", "it has no host"),
+        ("redis://:s3cr3t@localhost/one", "its database is not a number"),
+        ("http://:s3cr3t@localhost", "it starts with none of redis://, rediss:// and unix://"),
+    ],
+)
+def test_an_address_of_no_redis_is_refused(address: str, why: str, kernel: Path, tmp_path: Path) -> None:
+    grants = with_address(address, tmp_path)
+    first, *_ = lines_of_capabilities(grants)
+    line = f"{grants}:{first}: keyvalue.redis: REDIS_ADDRESS is not the address of a Redis: {why}"
+    assert refused(example("keyvalue-demo-c"), grants, kernel, tmp_path) == [line]
+
+
+def test_a_redis_takes_no_package_of_pythons(kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    for address in ("redis://localhost:6379/1", "${envvars.REDIS_ADDRESS}"):
+        place = tmp_path / "app.img"
+        grants = with_address(address, tmp_path)
+        build.build(example("keyvalue-demo-c"), grants, place, flavour=NATIVE, kernel=kernel)
+        assert "keyvalue.redis" in [grant.resource for grant in image.read(place).manifest.grants]
+
+
+def test_a_module_is_compiled_once(kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    class Counted(compilation._Process):
+        def __init__(self, *words: Any) -> None:
+            compiled.append(words)
+            super().__init__(*words)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compilation, "_Process", Counted)
+    build.build(example("keyvalue-demo-c"), None, tmp_path / "app.img", flavour=NATIVE, kernel=kernel)
+    assert len(compiled) == 1
 
 
 def test_a_component_is_refused(kernel: Path, tmp_path: Path) -> None:

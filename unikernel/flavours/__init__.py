@@ -14,8 +14,8 @@ from unikernel import manifest
 
 if TYPE_CHECKING:
     from slight_py.compilation import CompileLimits
-    from slight_py.runner import AnyLoaded
-    from slight_py.slightfile import Grant
+    from slight_py.runner import AnyChecked, RunConfig
+    from slight_py.slightfile import Grant, Slightfile
     from unikernel.application import Application
     from unikernel.image import Image
     from unikernel.machine import Machine
@@ -67,8 +67,12 @@ class Flavour(Protocol):
     def lacks(self, grant: Grant, known: Mapping[str, str]) -> str | None:
         """What to say of a grant that can't be in an image. `known` are those of its values that are there already."""
 
-    def compiled(self, path: Path, wasm: bytes, loaded: AnyLoaded, limits: CompileLimits) -> bytes:
-        """The machine code of a module or component, which was checked as `loaded`. Raises UsageError."""
+    def check_backend(self, grant: Grant, slightfile: Slightfile, known: Mapping[str, str]) -> None:
+        """Raises UsageError for a grant whose backend can't be made, as far as the `known` ones of its values show."""
+
+    def load(self, config: RunConfig, wasm: bytes, cpu: manifest.Cpu, link_all: bool) -> tuple[AnyChecked, bytes]:
+        """Compiles a module or a component, the content of `config.app`, and checks what it needs: what it is, and its
+        machine code."""
 
     def places(self, order: Order) -> list[Path]:
         """The files that are to be written."""

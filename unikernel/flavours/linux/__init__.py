@@ -12,13 +12,15 @@ from unikernel import manifest
 from unikernel.flavours import OUT_OF_MEMORY, Order
 
 if TYPE_CHECKING:
-    from slight_py.compilation import CompileLimits
-    from slight_py.runner import AnyLoaded
-    from slight_py.slightfile import Grant
+    from slight_py.runner import AnyChecked, RunConfig
+    from slight_py.slightfile import Grant, Slightfile
     from unikernel.application import Application
     from unikernel.image import Image
     from unikernel.machine import Machine
     from unikernel.options import RunOptions
+
+PORTABLE = "x86_64-unknown-linux-gnu"
+"""What a portable module is compiled for: the instructions that every x86-64 processor has."""
 
 _STAYS_HERE = {
     "configs.envvars": "reads this system's environment",
@@ -68,8 +70,38 @@ class Linux:
             )
         return None
 
-    def compiled(self, path: Path, wasm: bytes, loaded: AnyLoaded, limits: CompileLimits) -> bytes:
-        return loaded.serialize()
+    def check_backend(self, grant: Grant, slightfile: Slightfile, known: Mapping[str, str]) -> None:
+        from capabilities import registry
+        from capabilities.keyvalue.memory import MemoryStores
+        from capabilities.registry import RegistryError
+        from slight_py import linker
+        from unikernel import application, closure
+
+        if len(known) == len(grant.configs) and application.is_built_in(grant):
+            linker.Backends(MemoryStores).of(grant, slightfile)
+        elif grant.resource.name in application.REDIS and closure.find("redis") is None:
+            raise UsageError(
+                f"{slightfile.place(grant)}keyvalue.redis needs the Python package redis; install it: "
+                "pip install 'slight-py[redis]'"
+            )
+        else:
+            # Of what others wrote, more is not run here: to make a backend may take what there only is at boot.
+            try:
+                registry.load_backend(grant.resource)
+            except RegistryError as error:
+                raise UsageError(f"{slightfile.place(grant)}{grant.resource.name}: {error}") from error
+
+    def load(self, config: RunConfig, wasm: bytes, cpu: manifest.Cpu, link_all: bool) -> tuple[AnyChecked, bytes]:
+        from slight_py import runner
+        from slight_py.engine import Engine, InvalidModule
+
+        try:
+            # Slots are for kernels that say which pages hold something, and Debian 12's is too old for that.
+            engine = Engine(config.limits, PORTABLE if cpu == "portable" else None, with_slots=False)
+        except InvalidModule as error:
+            raise UsageError(str(error)) from None
+        loaded = runner.load(config, link_all, engine)
+        return loaded, loaded.serialize()
 
     def places(self, order: Order) -> list[Path]:
         from unikernel.flavours.linux import packing

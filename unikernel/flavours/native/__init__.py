@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from slight_py import modules
 from slight_py.errors import UsageError
 from unikernel import manifest
 from unikernel.flavours import OUT_OF_MEMORY, Order, linux
 
 if TYPE_CHECKING:
-    from slight_py.compilation import CompileLimits
-    from slight_py.runner import AnyLoaded
-    from slight_py.slightfile import Grant
+    from slight_py.runner import AnyChecked, RunConfig
+    from slight_py.slightfile import Grant, Slightfile
     from unikernel.application import Application
     from unikernel.image import Image
     from unikernel.machine import Machine
@@ -67,6 +65,8 @@ class Native:
             raise UsageError(*refused)
 
     def check_module(self, path: Path, wasm: bytes) -> None:
+        from slight_py import modules
+
         if modules.is_component(wasm):
             raise UsageError(
                 f"{path}: components aren't in native images; {_WITHOUT}, or build it as a module, for wasm32-wasip1"
@@ -84,8 +84,27 @@ class Native:
             return f"{name} isn't in native images; " + (f"use {instead}" if instead else f"in others, {elsewhere}")
         return f"{name} isn't in native images; {_WITHOUT}" + (f", or use {instead}" if instead else "")
 
-    def compiled(self, path: Path, wasm: bytes, loaded: AnyLoaded, limits: CompileLimits) -> bytes:
-        return modules.compiled_ahead(path, wasm, limits)
+    def check_backend(self, grant: Grant, slightfile: Slightfile, known: Mapping[str, str]) -> None:
+        # The kernel has them all: no package of Python's is needed for them.
+        if grant.resource.name in _REDIS and "REDIS_ADDRESS" in known:
+            from capabilities.errors import ConfigError
+            from capabilities.keyvalue.redis import parse_address
+
+            try:
+                parse_address(known["REDIS_ADDRESS"])
+            except ConfigError as error:
+                raise UsageError(f"{slightfile.place(grant)}{grant.resource.name}: {error}") from None
+
+    def load(self, config: RunConfig, wasm: bytes, cpu: manifest.Cpu, link_all: bool) -> tuple[AnyChecked, bytes]:
+        from slight_py import ahead, linker, modules, runner
+        from slight_py.engine import InvalidModule
+
+        compiled = modules.compiled_ahead(config.app, wasm, config.compilation)
+        try:
+            info = ahead.described(compiled)
+        except InvalidModule as error:
+            raise UsageError(f"{config.app}: what it imports can't be read on this machine: {error}") from None
+        return runner.Checked(info, linker.check(config.app, info, config.slightfile, link_all)), compiled
 
     def places(self, order: Order) -> list[Path]:
         return [order.output]
