@@ -29,6 +29,7 @@ HTTP = ("canonical_abi", "http_types", "http_server", "http_handler")
 USED_BINDINGS = {
     "server": HTTP,
     "blobs": (*HTTP, "blob_types", "blob_store"),
+    "bridge": (*HTTP, "keyvalue"),
     "keyvalue_line": ("canonical_abi", "keyvalue"),
     "messenger": (*HTTP, "messaging"),
 }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
+import uvloop
 
 from capabilities.bindings.http_types import Request, Response
 from capabilities.http.access import AccessRecord
@@ -18,13 +19,49 @@ from capabilities.http.server import HttpService
 from capabilities.http.service import Service
 from capabilities.http.settings import HttpSettings
 from capabilities.http.streaming import StreamingService
+from tests.machine_http import machine_service
 from tests.native_http import native_service
 
-native = False
-"""Whether `serving` has the native machine's server in place of the one in Python; the fixture `server` sets it."""
+server = "python"
+"""The server that `serving` has: the one in Python, or that of the native machine, as an ordinary program or in a
+machine that was booted. The fixture `server` sets it."""
 
-both_servers = pytest.mark.usefixtures("server")
-"""For tests that are the same for the server in Python and for that of the native machine."""
+_Test = TypeVar("_Test", bound=Callable[..., object])
+
+
+def _with_servers(*names: str) -> Callable[[_Test], _Test]:
+    def mark(test: _Test) -> _Test:
+        used: _Test = pytest.mark.usefixtures("server")(test)
+        return pytest.mark.parametrize("server", names, indirect=True)(used)  # type: ignore[no-any-return]
+
+    return mark
+
+
+LOOPS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
+"""What runs a test, by the event loop."""
+
+every_server = _with_servers("python", "native", "machine")
+"""For tests that are the same for every server."""
+
+_WITH_LOOPS = [
+    *(
+        pytest.param(server, run, id=f"{server}-{loop}")
+        for server in ("python", "native")
+        for loop, run in LOOPS.items()
+    ),
+    pytest.param("machine", asyncio.run, id="machine"),
+]
+
+
+def every_server_and_loop(test: _Test) -> _Test:
+    """For those that are the same on every event loop of the clients, and of the server in Python."""
+    used: _Test = pytest.mark.usefixtures("server")(test)
+    return pytest.mark.parametrize(("server", "run"), _WITH_LOOPS, indirect=["server"])(used)  # type: ignore[no-any-return]
+
+
+both_servers = _with_servers("python", "native")
+"""For those that set what nobody can set of a machine, such as how long a silent connection is kept, or that need more
+than the port of QEMU's that leads to a machine: it takes few connections at a time, and some as long as QEMU runs."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -111,8 +148,9 @@ async def serving(
     on_access: Callable[[AccessRecord], None] | None = None,
 ) -> AsyncIterator[Serving]:
     routes = routes or (("GET", "/", "hello"),)
-    if native:
-        async with native_service(functions, routes, settings or HttpSettings(), on_access) as (service, port):
+    if server != "python":
+        start = native_service if server == "native" else machine_service
+        async with start(functions, routes, settings or HttpSettings(), on_access) as (service, port):
             yield Serving(cast(Service, service), functions, port)
         return
     async with _python_service(functions, routes, settings, on_access) as (python, port):

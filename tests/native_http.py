@@ -133,7 +133,7 @@ async def native_service(
         "routes": routes,
         "handlers": list(functions.handlers),
         "access": on_access is not None,
-        "cors": _configs(settings.cors),
+        "cors": cors_configs(settings.cors),
         "settings": _settings(settings),
     }
     service.send(start)
@@ -162,7 +162,7 @@ def _settings(settings: HttpSettings) -> dict[str, float]:
     }
 
 
-def _configs(cors: Cors) -> dict[str, str]:
+def cors_configs(cors: Cors) -> dict[str, str]:
     """The configuration that `cors` was made of, where that says no more than which origins there are."""
     configs = {"CORS_ALLOW_ORIGIN": ", ".join(cors._by_origin) or "none"}
     again = Cors.from_configs(configs)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests import http_serving
+from tests import http_serving, machine_http
 from tests.keyvalue_subjects import azurite_server, dapr_server, kind, moto_server, redis_server, subject
 
 __all__ = ["azurite_server", "dapr_server", "kind", "moto_server", "redis_server", "subject"]
 
 
-@pytest.fixture(params=["python", "native"])
+@pytest.fixture
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has `http_serving.serving` be one HTTP server, then the other."""
-    monkeypatch.setattr(http_serving, "native", request.param == "native")
+    """Has `http_serving.serving` be the HTTP server of this name."""
+    if request.param == "machine":
+        request.getfixturevalue("machines")
+    monkeypatch.setattr(http_serving, "server", request.param)
+
+
+@pytest.fixture(scope="session")
+def machines() -> Iterator[None]:
+    """The machines that tests of HTTP boot, which end with the tests."""
+    yield
+    machine_http.machines.close()

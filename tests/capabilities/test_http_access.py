@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from capabilities.bindings.http_types import Request, Response
 from capabilities.http.access import AccessRecord, json, plain, printable
-from tests.http_serving import Functions, both_servers, echo, serving
+from tests.http_serving import Functions, echo, every_server, serving
 
 RECORD = AccessRecord("127.0.0.1", "GET", "/a", 200, 5, 0.00125, "handle_a")
 
@@ -33,7 +33,7 @@ def records_of(*requests: bytes) -> list[AccessRecord]:
     return records
 
 
-@both_servers
+@every_server
 def test_every_request_is_one_record_without_its_query() -> None:
     end = b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
     records = records_of(
@@ -50,7 +50,7 @@ def test_every_request_is_one_record_without_its_query() -> None:
     ]
 
 
-@both_servers
+@every_server
 def test_the_time_is_that_of_the_whole_request() -> None:
     (record,) = records_of(b"GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert 0.05 <= record.seconds < 1

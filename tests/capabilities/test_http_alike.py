@@ -198,7 +198,7 @@ def test_both_servers_answer_the_same_to_the_same_bytes(monkeypatch: pytest.Monk
     monkeypatch.setattr(connection_module, "LINGER", 0.1)
     monkeypatch.setattr(connection_module, "IDLE_TIMEOUT", 0.5)
     in_python = asyncio.run(ask_all())
-    monkeypatch.setattr(http_serving, "native", True)
+    monkeypatch.setattr(http_serving, "server", "native")
     native = asyncio.run(ask_all())
     differences = [
         (request, expected, answers)

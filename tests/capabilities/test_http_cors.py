@@ -11,7 +11,7 @@ from capabilities.bindings.http_types import Response
 from capabilities.errors import ConfigError
 from capabilities.http.cors import Cors
 from capabilities.http.settings import HttpSettings
-from tests.http_serving import Functions, answering, both_servers, serving
+from tests.http_serving import Functions, answering, every_server, serving
 
 EVERYTHING = {
     "Access-Control-Allow-Origin": "*",
@@ -41,7 +41,7 @@ def test_everything_is_allowed_by_default(origin: str | None) -> None:
     assert headers(origin, ALLOW_ORIGIN=" * ") == EVERYTHING
 
 
-@both_servers
+@every_server
 @pytest.mark.parametrize("request_line", ["GET /", "GET /nowhere", "POST /", "OPTIONS /", "GET /fail", "TRACE /", "G"])
 def test_the_headers_are_on_every_response(request_line: str) -> None:
     async def main() -> bytes:
@@ -67,7 +67,7 @@ def answer(cors: Cors, origin: str, *guests: tuple[str, str]) -> list[str]:
     return [line for line in lines if line.startswith(("Access", "access", "Vary", "vary"))]
 
 
-@both_servers
+@every_server
 def test_what_is_configured_replaces_what_a_guest_sets() -> None:
     guests = ("access-control-allow-origin", "https://evil.example"), ("access-control-allow-credentials", "true")
     assert answer(Cors(), "https://evil.example", *guests) == [f"{name}: {value}" for name, value in EVERYTHING.items()]
@@ -75,7 +75,7 @@ def test_what_is_configured_replaces_what_a_guest_sets() -> None:
     assert answer(listed, "https://evil.example", *guests) == ["Vary: Origin"]
 
 
-@both_servers
+@every_server
 def test_switched_off_the_guest_decides() -> None:
     off = Cors.from_configs({"CORS_ALLOW_ORIGIN": "none"})
     assert answer(off, "https://b.example") == []
@@ -84,7 +84,7 @@ def test_switched_off_the_guest_decides() -> None:
     ]
 
 
-@both_servers
+@every_server
 def test_a_listed_origin_is_echoed_and_others_get_nothing() -> None:
     cors = Cors.from_configs({"CORS_ALLOW_ORIGIN": "https://a.example , http://localhost:3000"})
     assert "Access-Control-Allow-Origin: http://localhost:3000" in answer(cors, "http://localhost:3000")
@@ -98,7 +98,7 @@ def test_a_listed_origin_is_echoed_and_others_get_nothing() -> None:
     }
 
 
-@both_servers
+@every_server
 def test_a_guests_own_vary_is_kept_beside_ours() -> None:
     cors = Cors.from_configs({"CORS_ALLOW_ORIGIN": "https://a.example"})
     assert answer(cors, "https://b.example", ("vary", "accept")) == ["Vary: Origin", "vary: accept"]

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
-import uvloop
 
 from capabilities.bindings.http_types import Request, Response
 from capabilities.http import connection as connection_module
@@ -21,13 +20,30 @@ from capabilities.http.access import AccessRecord
 from capabilities.http.limit import TimeExceeded, TimeLimit
 from capabilities.http.server import HttpService
 from capabilities.http.settings import HttpSettings
-from tests.http_serving import Functions, Handler, Serving, answering, both_servers, echo, hello, read_response, serving
+from tests.http_serving import (
+    LOOPS,
+    Functions,
+    Handler,
+    Serving,
+    answering,
+    both_servers,
+    echo,
+    every_server,
+    every_server_and_loop,
+    hello,
+    read_response,
+    serving,
+)
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
-loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+loops = pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
+
+
+SECONDS = 20.0
+"""How long anything here may take, on a machine that has more to do."""
 
 
 @pytest.fixture(autouse=True)
@@ -58,44 +74,47 @@ class Gate:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it never came to be")
+    """Waits until it holds: for as long as an emulated machine may take that has little of the processor."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
 
 
 # Bodies
 
 
-def posting(settings: HttpSettings, *parts: bytes, pause: float = 0.02) -> tuple[bytes, list[Request]]:
+def posting(
+    settings: HttpSettings, *parts: bytes, pause: float = 0.02, within: float = 5.0
+) -> tuple[bytes, list[Request]]:
+    """What is answered to a request, and what reaches the handler. Raises TimeoutError where the end of the answer is
+    not there within some seconds."""
+
     async def main() -> tuple[bytes, list[Request]]:
         functions = Functions(h=echo)
         async with serving(functions, ("POST", "/", "h"), settings=settings) as server:
-            return await server.raw(*parts, pause=pause), functions.seen
+            return await server.raw(*parts, pause=pause, timeout=within), functions.seen
 
     return asyncio.run(main())
 
 
-@both_servers
+@every_server
 def test_a_body_as_long_as_the_limit_is_taken() -> None:
     body = b"Content-Length: 10\r\nConnection: close\r\n\r\n0123456789"
     response, _ = posting(HttpSettings(max_body=10), POST + body)
     assert response.endswith(b"\r\n\r\n0123456789")
 
 
-@both_servers
+@every_server
 def test_a_longer_body_is_refused_by_its_length_before_it_comes() -> None:
-    began = time.perf_counter()
-    response, seen = posting(HttpSettings(max_body=10), POST + b"Content-Length: 11\r\nExpect: 100-continue\r\n\r\n")
+    request = POST + b"Content-Length: 11\r\nExpect: 100-continue\r\n\r\n"
+    response, seen = posting(HttpSettings(max_body=10), request, within=1)
     assert status_of(response) == 413
     assert b"100 Continue" not in response
     assert b"Connection: close" in response
     assert not seen
-    assert time.perf_counter() - began < 1
 
 
-@both_servers
+@every_server
 def test_a_body_in_chunks_is_refused_as_soon_as_it_is_too_long() -> None:
     chunk = b"8\r\n01234567\r\n"
     response, seen = posting(HttpSettings(max_body=10), POST + CHUNKED, chunk, chunk, b"0\r\n\r\n")
@@ -103,7 +122,7 @@ def test_a_body_in_chunks_is_refused_as_soon_as_it_is_too_long() -> None:
     assert not seen
 
 
-@both_servers
+@every_server
 def test_a_body_in_chunks_that_came_at_once_is_measured_too() -> None:
     request = POST + b"Connection: close\r\n" + CHUNKED + b"b\r\n01234567890\r\n0\r\n\r\n"
     response, seen = posting(HttpSettings(max_body=10), request)
@@ -122,15 +141,13 @@ def test_a_body_that_comes_too_slowly_is_a_408(begin: bytes) -> None:
     assert not seen
 
 
-@both_servers
+@every_server
 def test_a_body_whose_framing_breaks_midway_is_a_400_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    began = time.perf_counter()
-    response, seen = posting(HttpSettings(), POST + CHUNKED + b"5\r\nhello\r\n", b"zz\r\n")
+    response, seen = posting(HttpSettings(), POST + CHUNKED + b"5\r\nhello\r\n", b"zz\r\n", within=1)
     assert status_of(response) == 400
     assert response.count(b"HTTP/1.1") == 1
     assert not seen
     assert not caplog.records
-    assert time.perf_counter() - began < 1
 
 
 def test_framing_that_breaks_before_the_body_is_read_is_a_400_at_once() -> None:
@@ -149,7 +166,7 @@ def test_framing_that_breaks_before_the_body_is_read_is_a_400_at_once() -> None:
     asyncio.run(main())
 
 
-@both_servers
+@every_server
 def test_a_client_that_leaves_amid_its_body_reaches_no_handler(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         records: list[AccessRecord] = []
@@ -170,8 +187,7 @@ def test_a_client_that_leaves_amid_its_body_reaches_no_handler(caplog: pytest.Lo
 # Handlers
 
 
-@both_servers
-@loops
+@every_server_and_loop
 def test_a_handler_that_takes_too_long_is_cancelled_and_is_a_504(
     run: Callable[[Any], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -184,7 +200,7 @@ def test_a_handler_that_takes_too_long_is_cancelled_and_is_a_504(
             writer.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + GET + b"\r\n")
             status, _, content = await read_response(reader)
             assert (status, content) == (504, b"Gateway Timeout\n")
-            assert gate.cancelled == 1
+            await until(lambda: gate.cancelled == 1)
             assert (await read_response(reader))[2] == b"hello"
             writer.close()
 
@@ -229,7 +245,7 @@ def test_a_task_that_another_cancels_is_cancelled_even_as_its_time_is_over() -> 
     asyncio.run(main())
 
 
-@both_servers
+@every_server
 def test_more_requests_at_once_than_allowed_are_told_to_come_back() -> None:
     async def main() -> None:
         gate = Gate()
@@ -332,8 +348,7 @@ def test_a_client_that_does_not_read_the_end_of_a_response_is_cut_off(
     run(main())
 
 
-@both_servers
-@loops
+@every_server_and_loop
 def test_a_client_that_leaves_amid_its_response_is_no_failure(
     run: Callable[[Any], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -356,7 +371,7 @@ def test_a_client_that_leaves_amid_its_response_is_no_failure(
     assert not caplog.records
 
 
-@both_servers
+@every_server
 def test_a_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "SEND_STALL", 0.15)
 
@@ -422,8 +437,7 @@ def test_stop_lets_requests_under_way_end_and_closes_silent_connections_soon(
     run(main())
 
 
-@both_servers
-@loops
+@every_server_and_loop
 def test_stop_cancels_what_still_runs_after_the_drain_timeout(run: Callable[[Any], None]) -> None:
     async def main() -> None:
         gate = Gate()
@@ -463,7 +477,7 @@ def test_stop_waits_until_cancelled_handlers_have_ended() -> None:
     asyncio.run(main())
 
 
-@both_servers
+@every_server
 @pytest.mark.parametrize("begun", [b"", b"G", GET, GET + b"X: y\r\n\r"])
 def test_stop_answers_what_arrives_in_time_and_says_that_it_is_the_last(begun: bytes) -> None:
     async def main() -> None:
@@ -486,7 +500,7 @@ def test_stop_answers_what_arrives_in_time_and_says_that_it_is_the_last(begun: b
     asyncio.run(main())
 
 
-@both_servers
+@every_server
 def test_stop_bounds_what_never_arrives_by_the_drain_timeout() -> None:
     async def main() -> None:
         async with _started(Gate(), HttpSettings(drain_timeout=0.3)) as (service, server):
@@ -502,8 +516,7 @@ def test_stop_bounds_what_never_arrives_by_the_drain_timeout() -> None:
     asyncio.run(main())
 
 
-@both_servers
-@loops
+@every_server_and_loop
 def test_stop_resets_nobody_who_sends_bodies_on_connections_that_are_kept(run: Callable[[Any], None]) -> None:
     body = bytes(20_000)
     request = POST + b"Content-Length: 20000\r\n\r\n" + body
@@ -512,23 +525,29 @@ def test_stop_resets_nobody_who_sends_bodies_on_connections_that_are_kept(run: C
         async with _started(echo, HttpSettings(), method="POST") as (service, server):
             answered = 0
 
-            async def client() -> None:
+            async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+                """Whether the connection goes on."""
                 nonlocal answered
-                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-                while True:
-                    writer.write(request)
-                    status, headers, content = await read_response(reader)
-                    assert (status, content) == (200, body)
-                    answered += 1
-                    if headers.get("connection") == "close":
-                        assert await reader.read() == b""
-                        writer.close()
-                        return
+                writer.write(request)
+                status, headers, content = await read_response(reader)
+                assert (status, content) == (200, body)
+                answered += 1
+                return headers.get("connection") != "close"
 
-            clients = [asyncio.create_task(client()) for _ in range(8)]
+            async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                while await ask(reader, writer):
+                    pass
+                assert await reader.read() == b""
+                writer.close()
+
+            connections = []
+            for _ in range(8):
+                connections.append(await asyncio.open_connection("127.0.0.1", server.port))
+                assert await ask(*connections[-1])
+            clients = [asyncio.create_task(client(*each)) for each in connections]
             await until(lambda: answered > 100)
             await service.stop()
-            await asyncio.wait_for(asyncio.gather(*clients), 5)
+            await asyncio.wait_for(asyncio.gather(*clients), SECONDS)
 
     run(main())
 
@@ -586,7 +605,7 @@ def test_stop_answers_on_a_connection_that_was_being_accepted() -> None:
     asyncio.run(main())
 
 
-@both_servers
+@every_server
 def test_stop_may_be_called_again_and_at_the_same_time() -> None:
     async def main() -> None:
         gate = Gate()
@@ -611,7 +630,7 @@ def test_stop_before_the_start_does_nothing() -> None:
     asyncio.run(main())
 
 
-@both_servers
+@every_server
 def test_stop_does_not_wait_for_clients_that_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "LINGER", 5.0)
 
@@ -630,7 +649,7 @@ def test_stop_does_not_wait_for_clients_that_linger(monkeypatch: pytest.MonkeyPa
     asyncio.run(main())
 
 
-@both_servers
+@every_server
 def test_stop_receives_a_body_that_is_on_its_way() -> None:
     async def main() -> None:
         functions = Functions(e=echo)
@@ -656,7 +675,7 @@ def test_stop_receives_a_body_that_is_on_its_way() -> None:
 # Requests made to confuse
 
 
-@both_servers
+@every_server
 @pytest.mark.parametrize(
     "request_",
     [
@@ -709,7 +728,7 @@ def test_a_request_that_two_servers_could_read_in_two_ways_is_refused(
     assert not caplog.records
 
 
-@both_servers
+@every_server
 def test_a_version_that_is_not_http_1_is_a_505() -> None:
     async def main() -> None:
         async with serving(Functions(hello=hello)) as server:
@@ -719,7 +738,7 @@ def test_a_version_that_is_not_http_1_is_a_505() -> None:
     asyncio.run(main())
 
 
-@both_servers
+@every_server
 @pytest.mark.parametrize(
     ("head", "status"),
     [
@@ -804,8 +823,7 @@ def test_a_client_that_asks_more_than_it_is_answered_is_not_read_on(run: Callabl
     run(main())
 
 
-@both_servers
-@loops
+@every_server_and_loop
 def test_bodies_that_come_after_their_heads_use_up_nothing(run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with serving(Functions(e=echo), ("POST", "/", "e"), ("GET", "/", "e")) as server:
@@ -846,8 +864,7 @@ def test_a_client_that_asks_much_at_once_leaves_others_their_turn(run: Callable[
     run(main())
 
 
-@both_servers
-@loops
+@every_server_and_loop
 def test_stop_answers_all_requests_that_wait_on_a_connection(run: Callable[..., Any]) -> None:
     async def slow(request: Request) -> Response:
         await asyncio.sleep(0.1)
@@ -900,8 +917,7 @@ def test_all_requests_of_a_client_that_says_no_more_are_answered(count: int, run
     run(main())
 
 
-@both_servers
-@loops
+@every_server_and_loop
 def test_a_client_that_goes_on_with_a_head_that_is_too_long_gets_to_read_why(run: Callable[..., Any]) -> None:
     async def main() -> None:
         async with serving(Functions(hello=hello)) as server:
@@ -917,13 +933,35 @@ def test_a_client_that_goes_on_with_a_head_that_is_too_long_gets_to_read_why(run
     run(main())
 
 
-@both_servers
+@every_server
 def test_a_length_of_many_zeros_is_a_length() -> None:
     async def main() -> None:
         async with serving(Functions(e=echo), ("POST", "/", "e")) as server:
             response = await server.raw(POST + b"Connection: close\r\nContent-Length: " + b"0" * 5000 + b"3\r\n\r\nabc")
             assert status_of(response) == 200
             assert response.endswith(b"abc")
+
+    asyncio.run(main())
+
+
+@every_server
+def test_requests_on_many_connections_at_once_are_answered() -> None:
+    async def main() -> None:
+        async with serving(Functions(hello=hello)) as server:
+
+            async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(GET + b"\r\n")
+                assert (await read_response(reader))[0] == 200
+                return reader, writer
+
+            # One after the other: a port that QEMU forwards loses some of those that connect at once.
+            connections = [await connect() for _ in range(200)]
+            for _, writer in connections:
+                writer.write(GET + b"\r\n")
+            for reader, writer in connections:
+                assert (await read_response(reader))[0] == 200
+                writer.close()
 
     asyncio.run(main())
 
@@ -942,8 +980,7 @@ def test_a_hundred_connections_at_once_are_served() -> None:
     asyncio.run(main())
 
 
-@both_servers
-@loops
+@every_server_and_loop
 def test_clients_that_read_nothing_hold_no_more_than_the_budget(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -964,8 +1001,8 @@ def test_clients_that_read_nothing_hold_no_more_than_the_budget(
             # The one that holds the most is cut off; those that hold less get to read all of it.
             await until(lambda: len(caplog.records) == 1)
             for reader, _ in (clients[0], clients[2]):
-                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
-                assert len(await asyncio.wait_for(reader.readexactly(8_000_000), 5)) == 8_000_000
+                await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), SECONDS)
+                assert len(await asyncio.wait_for(reader.readexactly(8_000_000), SECONDS)) == 8_000_000
             for _, writer in clients:
                 writer.close()
 

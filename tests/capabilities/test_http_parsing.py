@@ -9,21 +9,18 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capabilities.bindings.http_types import Request, Response
 from capabilities.http import connection as connection_module
-from tests.http_serving import Functions, both_servers, echo, hello, serving
+from tests.http_serving import Functions, echo, every_server, every_server_and_loop, hello, serving
 
 GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 ROOT = b"GET / HTTP/1.1\r\nHost: a\r\n"
 ROUTES = (("GET", "/hello", "hello"), ("POST", "/echo", "echo"))
-
-loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +64,7 @@ GARBAGE = [
 ]
 
 
-@both_servers
-@loops
+@every_server_and_loop
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.sampled_from(REQUESTS), max_size=25),
@@ -94,7 +90,7 @@ def test_what_comes_before_garbage_is_answered_however_it_is_cut(
     run(main())
 
 
-@both_servers
+@every_server
 @pytest.mark.parametrize("behind", [b"", GET + b"\r\n", b"garbage\r\n\r\n", b"\0"])
 @pytest.mark.parametrize("pause", [0, 0.02])
 def test_a_request_that_is_the_last_is_answered_and_what_follows_is_ignored(behind: bytes, pause: float) -> None:
@@ -105,8 +101,7 @@ def test_a_request_that_is_the_last_is_answered_and_what_follows_is_ignored(behi
         assert b"Connection: close\r\n" in answer
 
 
-@both_servers
-@loops
+@every_server_and_loop
 def test_a_client_that_sends_on_behind_its_last_request_gets_to_read_all_answers(run: Callable[..., Any]) -> None:
     # To close a connection while something comes is to reset it, and what the client hasn't read by then is lost.
     async def main() -> None:
@@ -123,7 +118,7 @@ def test_a_client_that_sends_on_behind_its_last_request_gets_to_read_all_answers
     run(main())
 
 
-@both_servers
+@every_server
 def test_a_body_that_is_not_read_on_loses_nothing_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "READ_AHEAD", 1024)
     long = POST + b"Content-Length: 100000\r\n\r\n" + b"\r\n\r\n" * 25_000
@@ -132,12 +127,12 @@ def test_a_body_that_is_not_read_on_loses_nothing_that_follows(monkeypatch: pyte
     assert answer.count(b"\r\n\r\n") == 50_000 + 5
 
 
-@both_servers
+@every_server
 def test_many_requests_before_garbage_are_answered() -> None:
     assert statuses(ask((GET + b"\r\n") * 100 + b"garbage")) == [200] * 100 + [400]
 
 
-@both_servers
+@every_server
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
@@ -195,7 +190,7 @@ def test_a_request_gets_the_status_that_says_what_is_wrong(request_: bytes, stat
         assert asyncio.run(main()) in ([status], [100])
 
 
-@both_servers
+@every_server
 def test_the_host_of_a_full_url_is_the_host_that_a_handler_sees() -> None:
     async def main() -> None:
         functions = Functions(echo=echo)
@@ -212,7 +207,7 @@ def test_the_host_of_a_full_url_is_the_host_that_a_handler_sees() -> None:
     asyncio.run(main())
 
 
-@both_servers
+@every_server
 def test_no_trailer_becomes_a_header_of_the_next_request() -> None:
     async def main() -> list[list[str]]:
         functions = Functions(hello=hello, echo=plain_echo)
