@@ -23,6 +23,7 @@ from capabilities.http.settings import HttpSettings
 from capabilities.keyvalue.memory import MemoryStores
 from slight_py.handlers import Handlers
 from tests import wat
+from tests.machine_handlers import MachineHandlers, machine_host
 from tests.native_handlers import NativeHandlers, native_host
 from tests.wat import KEYVALUE, call, data, handler, load, response
 
@@ -34,9 +35,13 @@ BESIDE = 0.25
 class Host:
     """What runs the guests of a test."""
 
-    pid: int
-    """The process that they are in."""
-    is_native: bool
+    name: str
+    pid: int | None = None
+    """The process that they are in, where that holds nothing else."""
+
+    @property
+    def is_native(self) -> bool:
+        return self.name in (NATIVE, MACHINE)
 
     def words(self, what: str) -> str:
         """What the host says where those of `slight-py run` say `what`.
@@ -46,24 +51,32 @@ class Host:
         return re.sub("(?<=is not UTF-8: )[a-z ]+ at ", "", what) if self.is_native else what
 
 
-NATIVE = "native"
-"""The native machine's host, besides those of `slight-py run`."""
+NATIVE, MACHINE = "native", "machine"
+"""The native machine's host, besides those of `slight-py run`: as an ordinary program, and in booted machines."""
 
 
-@pytest.fixture(autouse=True, params=[*wat.STORES, NATIVE])
+@pytest.fixture(autouse=True, params=[*wat.STORES, NATIVE, MACHINE])
 def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """The host that a test is about."""
-    if request.param != NATIVE:
+    if request.param in wat.STORES:
         wat.use_store(request.param, monkeypatch)
-        yield Host(os.getpid(), is_native=False)
-        return
-    with native_host() as native:
-        monkeypatch.setattr(wat, "handlers", native.handlers)
-        monkeypatch.setattr(wat, "serving", NativeHandlers.serving)
-        yield Host(native.pid, is_native=True)
+        yield Host(request.param, os.getpid())
+    elif request.param == NATIVE:
+        with native_host() as native:
+            monkeypatch.setattr(wat, "handlers", native.handlers)
+            monkeypatch.setattr(wat, "serving", NativeHandlers.serving)
+            yield Host(NATIVE, native.pid)
+    else:
+        with machine_host() as machine:
+            monkeypatch.setattr(wat, "handlers", machine.handlers)
+            monkeypatch.setattr(wat, "serving", MachineHandlers.serving)
+            yield Host(MACHINE)
 
 
-only_native = pytest.mark.parametrize("host", [NATIVE], indirect=True)
+only_native = pytest.mark.parametrize("host", [NATIVE, MACHINE], indirect=True)
+not_booted = pytest.mark.parametrize("host", [*wat.STORES, NATIVE], indirect=True)
+"""For modules that can't come to serve by themselves, and responses that are none of HTTP."""
+
 only_slight_py_run = pytest.mark.parametrize("host", wat.STORES, indirect=True)
 
 
@@ -199,6 +212,7 @@ def test_a_response_in_the_last_bytes_of_memory_is_taken() -> None:
     assert wat.run(wat.ask(guests)).body == b"hello"
 
 
+@not_booted
 def test_the_pointer_of_an_empty_text_or_list_does_not_matter() -> None:
     guests = wat.handlers(returning(response(headers=AT_256, body=(2**32 - 1, 0)), header((2**32 - 1, 0), (70_000, 0))))
     assert wat.run(wat.ask(guests)) == wat.run(wat.ask(guests))
@@ -564,13 +578,17 @@ NO_MEMORY = {
 @pytest.mark.parametrize("memory", NO_MEMORY.values(), ids=NO_MEMORY)
 def test_a_guest_without_memory_is_refused(memory: str, host: Host) -> None:
     reason = refused(wat.module(memory=memory))
-    if host.is_native:
+    if host.name == MACHINE:
+        # It gets to know when the guest is about to serve.
+        assert reason == "http-server: router::new: result: the guest exports no memory"
+    elif host.is_native:
         # The host asks for an address first, and no address lies in a memory that isn't there.
         assert reason == "http-handler: handle-http: canonical_abi_realloc returned 0x2000 for 1 bytes aligned to 1"
     else:
         assert reason.startswith("http-handler: handle-http: the guest exports no memory")
 
 
+@not_booted
 def test_a_guest_whose_memory_has_no_pages_is_refused() -> None:
     realloc = '(func (export "canonical_abi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8))'
     fields = f'(memory (export "memory") 0) {realloc} {handler("(i32.const 0)", "handle-hello")}'
@@ -619,8 +637,10 @@ def test_an_address_past_the_memory_is_a_trap() -> None:
     assert "out of bounds memory access" in ended(wat.module(handler("(i32.load (i32.const 65533))")))
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
+def resident(pid: int | None) -> int:
+    """Bytes of memory that a process holds; 0 for the hosts that have no process of their own."""
+    if pid is None:
+        return 0
     with open(f"/proc/{pid}/statm") as statm:
         return int(statm.read().split()[1]) * 4096
 
@@ -636,6 +656,7 @@ def test_a_memory_that_grows_without_end_grows_to_the_limit(host: Host) -> None:
 
     async def main() -> None:
         before = resident(host.pid)
+        # All of them together are more than a machine has.
         for _ in range(3):
             found = await asyncio.gather(*(wat.ask(guests, "handle-grow") for _ in range(8)))
             assert {each.body for each in found} == {pack("<I", wat.LIMITS.memory // wat.PAGE)}
@@ -695,17 +716,9 @@ def test_a_handler_that_computes_for_long_is_answered_and_holds_up_nobody() -> N
     wat.run(main())
 
 
-ENDLESS = {
-    "start function": (f"(func $start {wat.FOREVER}) (start $start)", ""),
-    "initialize": (f'(func (export "_initialize") {wat.FOREVER})', ""),
-    "realloc": ("", wat.REALLOC.replace("(local $at i32)", f"(local $at i32) {wat.FOREVER}")),
-}
-
-
-@pytest.mark.parametrize(("field", "realloc"), ENDLESS.values(), ids=ENDLESS)
-def test_a_guest_that_loops_for_ever_before_its_handler_is_ended(field: str, realloc: str) -> None:
-    guests = wat.handlers(wat.module(field, realloc=realloc or wat.REALLOC))
-    others = wat.handlers(wat.module())
+def loops_before_its_handler(module: bytes) -> None:
+    """Asks a guest that is never done, which is ended, and another one meanwhile, which answers."""
+    guests, others = wat.handlers(module), wat.handlers(wat.module())
 
     async def main() -> None:
         async with wat.serving(guests, HttpSettings(request_timeout=0.1)) as port:
@@ -715,6 +728,21 @@ def test_a_guest_that_loops_for_ever_before_its_handler_is_ended(field: str, rea
             assert (await looping)[0] == 504
 
     wat.run(main())
+
+
+@not_booted
+@pytest.mark.parametrize(
+    "field",
+    [f"(func $start {wat.FOREVER}) (start $start)", f'(func (export "_initialize") {wat.FOREVER})'],
+    ids=["start function", "initialize"],
+)
+def test_a_guest_that_loops_for_ever_before_its_handler_is_ended(field: str) -> None:
+    loops_before_its_handler(wat.module(field))
+
+
+def test_a_guest_whose_realloc_loops_for_ever_before_its_handler_is_ended() -> None:
+    looping = wat.REALLOC.replace("(local $at i32)", f"(local $at i32) {wat.FOREVER}")
+    loops_before_its_handler(wat.module(realloc=looping))
 
 
 # Faults of the host.

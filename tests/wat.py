@@ -127,8 +127,18 @@ def module(*fields: str, imports: str = "", memory: str = MEMORY, realloc: str =
     return binary("\n".join((imports, memory, realloc, HELLO, *fields)))
 
 
+_texts: dict[bytes, str] = {}
+
+
 def binary(fields: str) -> bytes:
-    return bytes(wasmtime.wat2wasm(f"(module {fields})"))
+    found = bytes(wasmtime.wat2wasm(f"(module {fields})"))
+    _texts[found] = fields
+    return found
+
+
+def text_of(module: bytes) -> str:
+    """The fields of a module that `binary` made."""
+    return _texts[module]
 
 
 def many_functions(count: int) -> bytes:
@@ -247,7 +257,7 @@ async def until(holds: Callable[[], object]) -> None:
         await asyncio.sleep(0.001)
 
 
-def run(main: Coroutine[Any, Any, T], seconds: float = 10) -> T:
+def run(main: Coroutine[Any, Any, T], seconds: float = 30) -> T:
     """Runs a test to its end, or to that of its time. No guest may be left then."""
 
     async def limited() -> T:
