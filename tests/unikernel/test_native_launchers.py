@@ -1,4 +1,5 @@
-"""Native images without our launcher: by QEMU alone, and by the loader that uhyve has."""
+"""Native images without our launcher: by QEMU alone, and by the loaders that uhyve, Firecracker and Cloud Hypervisor
+have."""
 
 from __future__ import annotations
 
@@ -89,3 +90,24 @@ def test_the_loader_of_uhyve_takes_the_image() -> None:
     assert int(said["end"]) == loaded[-1].address + demo().root.size
     assert loaded[0].address <= int(said["entry"]) < loaded[0].address + loaded[0].size
     assert said["interface"] in ("None", "Some(1)")
+
+
+def test_the_loader_of_firecracker_and_cloud_hypervisor_puts_the_image_where_it_belongs(tmp_path: Path) -> None:
+    image, memory = demo(), tmp_path / "memory"
+    done = subprocess.run([program("linux_loader"), image.path, memory], capture_output=True, text=True, check=True)
+    said = {name: int(value) for name, value in (line.split() for line in done.stdout.splitlines())}
+    content, written = image.path.read_bytes(), memory.read_bytes()
+    base = 1 << 20
+    loaded = [each for each in elf.segments(content, "") if each.type == elf.PT_LOAD]
+    for each in loaded:
+        place = each.physical - base
+        assert written[place : place + each.size] == content[each.offset : each.end]
+        assert not any(written[place + each.size : place + each.memory])
+    assert said["end"] == loaded[-1].physical + loaded[-1].memory == base + len(written)
+    # Where the application begins, and both entries lie in the kernel's code.
+    assert written[loaded[-1].physical - base :].startswith(b"slightAP")
+    for entry in (said["start"], said["entry"]):
+        assert loaded[0].physical <= entry < loaded[0].physical + loaded[0].size
+    cli, cld = 0xFA, 0xFC
+    assert written[said["entry"] - base :].startswith(bytes([cli, cld]))
+    assert said["entry"] != said["start"]
