@@ -1,57 +1,31 @@
 //! A device as it is found: what it is, its queues, its interrupts.
 
-use super::pci::{self, Pci};
+#[cfg(target_os = "none")]
+mod machine;
+
+#[cfg(test)]
+use super::liar::{self as machine, Transport};
 use super::ring::{Broken, Ring};
-use super::words::Place;
-use crate::cpu::interrupts;
-use crate::memory;
-use alloc::vec::Vec;
-use virtio_drivers::transport::mmio::MmioTransport;
+#[cfg(target_os = "none")]
+use machine::Transport;
+#[cfg(target_os = "none")]
+pub(super) use machine::find;
+use machine::transport;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport as _};
 
 pub(super) struct Device {
     transport: Transport,
-    line: u8,
-}
-
-enum Transport {
-    Mmio(MmioTransport<'static>),
-    Pci(Pci),
-}
-
-/// Calls a method of the transport, whichever that is.
-macro_rules! transport {
-    ($device:expr, $transport:ident => $call:expr) => {
-        match &mut $device.transport {
-            Transport::Mmio($transport) => $call,
-            Transport::Pci($transport) => $call,
-        }
-    };
 }
 
 /// `VIRTIO_F_VERSION_1`: the device follows version 1 of the standard.
 pub(super) const VERSION_1: u64 = 1 << 32;
 const PAGE: u32 = 4096;
 
-/// All devices: those that the command line names, or else those on the PCI bus.
-pub(super) fn find(words: impl Iterator<Item: AsRef<str>>) -> Vec<Device> {
-    let places: Vec<Place> = words.filter_map(|word| Place::from_word(word.as_ref())).collect();
-    if places.is_empty() {
-        let devices = pci::find(pci::Ports, memory::map_device).into_iter();
-        return devices.map(|(pci, line)| Device { transport: Transport::Pci(pci), line }).collect();
-    }
-    places.into_iter().filter_map(mmio).collect()
-}
-
-/// None where no device is plugged in.
-fn mmio(place: Place) -> Option<Device> {
-    let registers = memory::map_device(place.address, place.size).cast();
-    // SAFETY: the machine's command line says that the registers of a device are there, and a place is aligned.
-    let transport = unsafe { MmioTransport::new(registers, place.size) }.ok()?;
-    Some(Device { transport: Transport::Mmio(transport), line: place.line })
-}
-
 impl Device {
+    pub(in crate::virtio) fn new(transport: Transport) -> Device {
+        Device { transport }
+    }
+
     pub(super) fn kind(&mut self) -> DeviceType {
         transport!(self, transport => transport.device_type())
     }
@@ -81,19 +55,13 @@ impl Device {
 
     /// Sets a queue up.
     pub(super) fn ring<const SIZE: usize>(&mut self, index: u16) -> Result<Ring<SIZE>, Broken> {
-        let eager = matches!(&self.transport, Transport::Pci(pci) if pci.is_forgetful());
+        let eager = self.transport.is_forgetful();
         transport!(self, transport => Ring::new(transport, index, eager))
     }
 
     /// Lets the device begin, and has its interrupts call `handler`, in the interrupt.
     pub(super) fn finish(&mut self, handler: fn()) -> Result<(), Broken> {
-        match &mut self.transport {
-            Transport::Pci(pci) if pci.sends_messages() => {
-                let message = interrupts::register_message(handler).map_err(|_| Broken)?;
-                pci.send(message.address, message.data)?;
-            }
-            _ => interrupts::register(self.line, handler).map_err(|_| Broken)?,
-        }
+        self.transport.listen(handler)?;
         self.finish_silent();
         Ok(())
     }
@@ -113,7 +81,7 @@ impl Device {
     /// Has the device take its interrupt back, and lets the next one come.
     pub(super) fn acknowledge(&mut self) {
         transport!(self, transport => transport.ack_interrupt());
-        interrupts::open(self.line);
+        self.transport.open();
     }
 
     /// Reads bytes of the device's own configuration.

@@ -157,3 +157,6 @@ impl Link for Card {
         self.receive.has_used()
     }
 }
+
+#[cfg(test)]
+mod tests;

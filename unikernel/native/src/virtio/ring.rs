@@ -74,7 +74,12 @@ impl<const SIZE: usize> Ring<SIZE> {
         let mut buffers = self.buffers.get_mut(usize::from(token)).and_then(Option::take).ok_or(Broken)?;
         // SAFETY: these are the buffers that were added when the queue gave this token.
         let length = buffers.lend(|reads, writes| unsafe { self.queue.pop_used(token, reads, writes) });
-        let length = length.map_err(|_| Broken)? as usize;
+        let Ok(length) = length else {
+            // The device says something else by now, and may still have them.
+            core::mem::forget(buffers);
+            return Err(Broken);
+        };
+        let length = length as usize;
         match &buffers.writes {
             Some(buffer) if length > buffer.len() => Err(Broken),
             Some(_) => Ok(Some((buffers, length))),
@@ -132,3 +137,6 @@ impl Buffers {
         work(reads, writes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,23 +70,8 @@ fn send_queue(port: usize) -> u16 {
 
 impl Console {
     /// Sets the device up. Its messages are handled by a task.
-    pub(in crate::virtio) fn new(mut device: Device) -> Result<Console, Broken> {
-        if device.begin(MULTIPORT)? & MULTIPORT == 0 {
-            return Err(Broken);
-        }
-        let mut most = [0; 4];
-        device.config(MAX_PORTS, &mut most)?;
-        let count = (u32::from_le_bytes(most) as usize).min(PORTS);
-        let (control_receive, control_send) = (device.ring(CONTROL_RECEIVE)?, device.ring(CONTROL_SEND)?);
-        let mut channels = Vec::new();
-        for port in 0..count {
-            let (receive, send) = (device.ring(receive_queue(port))?, device.ring(send_queue(port))?);
-            channels.push(Channel { receive, send, rest: None, sending: 0 });
-        }
-        device.finish(|| EVENT.raise())?;
-        let directory = Directory::default();
-        let mut state = State { device, control_receive, control_send, directory, channels, broken: false };
-        state.begin()?;
+    pub(in crate::virtio) fn new(device: Device) -> Result<Console, Broken> {
+        let state = State::new(device)?;
         let console = Console(Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }));
         let running = console.0.clone();
         spawn(async move {
@@ -117,6 +102,26 @@ impl Console {
 }
 
 impl State {
+    fn new(mut device: Device) -> Result<State, Broken> {
+        if device.begin(MULTIPORT)? & MULTIPORT == 0 {
+            return Err(Broken);
+        }
+        let mut most = [0; 4];
+        device.config(MAX_PORTS, &mut most)?;
+        let count = (u32::from_le_bytes(most) as usize).min(PORTS);
+        let (control_receive, control_send) = (device.ring(CONTROL_RECEIVE)?, device.ring(CONTROL_SEND)?);
+        let mut channels = Vec::new();
+        for port in 0..count {
+            let (receive, send) = (device.ring(receive_queue(port))?, device.ring(send_queue(port))?);
+            channels.push(Channel { receive, send, rest: None, sending: 0 });
+        }
+        device.finish(|| EVENT.raise())?;
+        let directory = Directory::default();
+        let mut state = State { device, control_receive, control_send, directory, channels, broken: false };
+        state.begin()?;
+        Ok(state)
+    }
+
     fn begin(&mut self) -> Result<(), Broken> {
         while self.control_receive.has_room(1) {
             self.control_receive.add(writable(HEADER + NAME + 1)).map_err(|_| Broken)?;
@@ -181,30 +186,36 @@ impl State {
     /// None where nothing has arrived yet.
     fn read(&mut self, port: usize, into: &mut [u8]) -> Option<usize> {
         let ended = self.ended(port);
-        let channel = self.channels.get_mut(port)?;
-        if channel.rest.is_none() {
-            match channel.receive.take() {
-                Ok(Some((Buffers { writes: Some(buffer), .. }, length))) => channel.rest = Some((buffer, 0..length)),
-                Ok(_) if ended => return Some(0),
-                Ok(_) => return None,
-                Err(Broken) => {
-                    self.break_down();
-                    return Some(0);
+        loop {
+            let channel = self.channels.get_mut(port)?;
+            if channel.rest.is_none() {
+                match channel.receive.take() {
+                    Ok(Some((Buffers { writes: Some(buffer), .. }, length))) => {
+                        channel.rest = Some((buffer, 0..length))
+                    }
+                    Ok(_) if ended => return Some(0),
+                    Ok(_) => return None,
+                    Err(Broken) => {
+                        self.break_down();
+                        return Some(0);
+                    }
                 }
             }
+            let (buffer, part) = channel.rest.as_mut()?;
+            let count = part.len().min(into.len());
+            into[..count].copy_from_slice(&buffer[part.start..part.start + count]);
+            part.start += count;
+            if part.start >= part.end {
+                let (buffer, _) = channel.rest.take()?;
+                // There is room: the buffer has come out of the queue.
+                let _ = channel.receive.add(Buffers { reads: None, writes: Some(buffer) });
+                self.device.notify(receive_queue(port), &mut channel.receive);
+            }
+            // A device that has written nothing has not ended, and may have written more after that.
+            if count > 0 || into.is_empty() {
+                return Some(count);
+            }
         }
-        let (buffer, part) = channel.rest.as_mut()?;
-        let count = part.len().min(into.len());
-        into[..count].copy_from_slice(&buffer[part.start..part.start + count]);
-        part.start += count;
-        if part.start >= part.end {
-            let (buffer, _) = channel.rest.take()?;
-            // There is room: the buffer has come out of the queue.
-            let _ = channel.receive.add(Buffers { reads: None, writes: Some(buffer) });
-            self.device.notify(receive_queue(port), &mut channel.receive);
-        }
-        // A device that has written nothing has not ended.
-        if count == 0 && !into.is_empty() { None } else { Some(count) }
     }
 
     /// How many of the bytes the device has taken; none where it has no room, and all where nobody wants them.
@@ -324,3 +335,6 @@ impl launcher::Port for Port {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

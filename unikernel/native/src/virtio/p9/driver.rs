@@ -208,3 +208,6 @@ impl Carrier for Carried {
         Box::pin(async move { timeout(LIMIT, self.answer(bytes, room)).await.unwrap_or(Err(NO_ANSWER)) })
     }
 }
+
+#[cfg(test)]
+mod tests;

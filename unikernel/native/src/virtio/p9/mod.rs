@@ -6,7 +6,7 @@
 
 pub mod client;
 mod codec;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", test))]
 mod driver;
 mod messages;
 #[cfg(all(test, feature = "std"))]

@@ -1,7 +1,7 @@
 //! Finding devices by their configuration space, whose every word is checked: it is the device's to fill.
 
 use super::registers::Registers;
-use super::{Pci, common};
+use super::{Pci, QUEUES, common};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use virtio_drivers::transport::DeviceType;
@@ -16,6 +16,9 @@ use virtio_drivers::transport::pci::{
 /// Where the word of the header's type is, and that of the interrupt line.
 const HEADER_TYPE: u8 = 0x0c;
 const INTERRUPT_LINE: u8 = 0x3c;
+/// Where the words are that say where registers lie, and what those of 64 bits begin with.
+const BARS: u8 = 0x10;
+const WIDE_BAR: u32 = 0b100;
 /// The capability of interrupts that are messages (PCI Local Bus Specification 3.0, 6.8.2).
 const MSI_X: u8 = 0x11;
 const MSI_X_ENABLE: u32 = 1 << 31;
@@ -26,9 +29,13 @@ const MSI_X_ENTRY: u32 = 16;
 const CAPABILITIES: usize = 48;
 /// Where registers go that nobody gave a place: below the IOAPIC, where no RAM is and no firmware puts anything.
 const FREE_PLACE: u64 = 0xfe80_0000;
+/// Below it lies what PCs have had from the start, and no device's registers.
+const LOW_MEMORY_END: u64 = 1 << 20;
 /// No processor has larger addresses.
 const ADDRESSES_END: u64 = 1 << 52;
 const PAGE: u64 = 4096;
+/// Registers that are mapped at most: a page for each bell of a queue.
+const MOST: u64 = QUEUES as u64 * PAGE;
 
 /// Bus 0, and how registers get to where they can be read and written.
 struct Bus<C: ConfigurationAccess, M> {
@@ -113,9 +120,19 @@ impl<C: ConfigurationAccess, M: FnMut(u64, usize) -> NonNull<u8>> Bus<C, M> {
         Some(entry)
     }
 
+    /// Whether what looks like a BAR is the upper half of the one before.
+    fn is_upper_half(&self, function: DeviceFunction, bar: u8) -> bool {
+        let mut number = 0;
+        while number < bar {
+            let wide = self.config.read_word(function, BARS + 4 * number) & 0b111 == WIDE_BAR;
+            number += if wide { 2 } else { 1 };
+        }
+        number != bar
+    }
+
     /// Maps the registers that a capability tells of. None where there can be none.
     fn registers(&mut self, function: DeviceFunction, bar: u8, offset: u32, length: u32) -> Option<Registers> {
-        if bar > 5 {
+        if bar > 5 || self.is_upper_half(function, bar) {
             return None;
         }
         let Some(BarInfo::Memory { address_type, mut address, size, .. }) = self.root.bar_info(function, bar).ok()?
@@ -128,16 +145,20 @@ impl<C: ConfigurationAccess, M: FnMut(u64, usize) -> NonNull<u8>> Bus<C, M> {
             self.free = address.checked_add(size)?;
             match address_type {
                 MemoryBarType::Width64 => self.root.set_bar_64(function, bar, address),
-                _ => self.root.set_bar_32(function, bar, u32::try_from(address).ok()?),
+                MemoryBarType::Below1MiB => return None,
+                MemoryBarType::Width32 => self.root.set_bar_32(function, bar, u32::try_from(address).ok()?),
             }
         }
-        address.checked_add(size).filter(|end| *end <= ADDRESSES_END)?;
+        if address < LOW_MEMORY_END || address.checked_add(size)? > ADDRESSES_END {
+            return None;
+        }
         let rest = size.checked_sub(u64::from(offset))?;
         // uhyve doesn't tell how many registers there are for notifications.
         let length = if length == 0 { rest.min(PAGE) } else { u64::from(length) };
         if length > rest {
             return None;
         }
+        let length = length.min(MOST);
         let start = (self.map)(address + u64::from(offset), length as usize);
         // SAFETY: `map` has mapped them, and they lie within what the device says is its own.
         Some(unsafe { Registers::new(start, length as usize) })

@@ -226,3 +226,6 @@ impl Transport for Pci {
         Err(Error::Unsupported)
     }
 }
+
+#[cfg(test)]
+mod tests;
