@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -106,8 +107,10 @@ def get(connection: http.client.HTTPConnection, path: str, status: int) -> None:
         raise http.client.HTTPException(f"the status of {path} is {answer.status}")
 
 
+@cache
 def least_memory(path: Path, accel: Accel, most: int, step: int) -> int:
-    """The least bytes of memory, in steps of `step` up to `most`, with which the http demo is served.
+    """The least bytes of memory, in steps of `step` up to `most`, with which the http demo is served. Machine after
+    machine is booted for that, so it is done once.
 
     Raises SystemExit where `most` is not enough.
     """

@@ -63,7 +63,7 @@ class _Handler(logging.Handler):
 
 
 class _Formatter(logging.Formatter):
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class calls it so
         warning = "warning: " if record.levelno == logging.WARNING else ""
         return f"slight-py: {warning}{record.message}"
 

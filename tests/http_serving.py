@@ -118,7 +118,7 @@ class Serving:
         """The protocols of those that are open."""
         return list(self.service._connections.open)
 
-    async def raw(self, *parts: bytes, pause: float = 0.02, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109
+    async def raw(self, *parts: bytes, pause: float = 0.02, timeout: float = 5.0) -> bytes:  # noqa: ASYNC109 - of each answer, not of all
         """Sends the parts on a connection of their own; returns what comes back until the server closes it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
+from bench import machines
 from bench.boots import FLOOR, time_rows
 from bench.image import plot
 from bench.images import archive, sizes_table
@@ -116,3 +120,16 @@ def test_the_archive_of_the_empty_init_is_newc() -> None:
     assert content[at : at + size] == b"\x7fELF!"
     assert content[(at + size + 3) // 4 * 4 :].startswith(b"070701")
     assert content.rstrip(b"\0").endswith(b"TRAILER!!!")
+
+
+def test_the_least_memory_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def serves(path: Path, accel: str, memory: int) -> bool:
+        tried.append(memory)
+        return memory >= 20
+
+    monkeypatch.setattr(machines, "_serves_with", serves)
+    assert [machines.least_memory(Path("demo.img"), "tcg", 64, 4) for _ in range(2)] == [20, 20]
+    assert len(tried) == len(set(tried))
+    assert tried[0] == 64

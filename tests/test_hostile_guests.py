@@ -763,7 +763,7 @@ class Broken:
 
 @only_slight_py_run
 def test_a_bug_in_a_backend_ends_the_guest_and_is_told_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
-    guests = wat.handlers(importing(OPEN + GET), stores=Broken())  # type: ignore[arg-type]
+    guests = wat.handlers(importing(OPEN + GET), stores=Broken())
 
     async def main() -> tuple[int, bytes]:
         async with wat.serving(guests, HttpSettings()) as port:

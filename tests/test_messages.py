@@ -347,7 +347,7 @@ def test_what_is_published_in_one_worker_is_received_in_another(modules: Path) -
 def connect(server: Server, connection: object) -> int:
     """Connects; returns the worker that answers."""
     before = {pid: connections(pid, server.port) for pid in server.workers}
-    connection.connect()  # type: ignore[attr-defined]
+    connection.connect()
 
     def grown() -> list[int]:
         return [pid for pid in before if connections(pid, server.port) > before[pid]]

@@ -253,7 +253,7 @@ async def get(port: int, path: str) -> tuple[int, bytes]:
 
 async def until(holds: Callable[[], object]) -> None:
     """Waits until `holds`: what engine and threads do is not announced."""
-    while not holds():  # noqa: ASYNC110
+    while not holds():  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(0.001)
 
 

@@ -235,7 +235,7 @@ def test_a_task_that_another_cancels_is_cancelled_even_as_its_time_is_over() -> 
                 try:
                     await asyncio.sleep(1)
                 finally:
-                    asyncio.current_task().cancel()  # type: ignore[union-attr]
+                    asyncio.current_task().cancel()
 
         task = asyncio.create_task(take())
         done, _ = await asyncio.wait((task,), timeout=2)

@@ -35,7 +35,7 @@ def test_an_address_is_one_socket(address: str, family: int, host: str) -> None:
 
 
 def test_all_addresses_of_a_name_get_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    def both(host: str, port: int, type: int) -> list[object]:  # noqa: A002
+    def both(host: str, port: int, type: int) -> list[object]:  # noqa: A002 - getaddrinfo calls it so
         assert (host, type) == ("localhost", socket.SOCK_STREAM)
         v6 = (socket.AF_INET6, type, 6, "", ("::1", port, 0, 0))
         v4 = (socket.AF_INET, type, 6, "", ("127.0.0.1", port))
@@ -49,7 +49,7 @@ def test_all_addresses_of_a_name_get_one_port(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_address_that_the_machine_lacks_is_left_out_where_another_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_strange(host: str, port: int, type: int) -> list[object]:  # noqa: A002
+    def one_strange(host: str, port: int, type: int) -> list[object]:  # noqa: A002 - getaddrinfo calls it so
         return [(socket.AF_INET, type, 6, "", (address, port)) for address in ("192.0.2.1", "127.0.0.1")]
 
     monkeypatch.setattr(socket, "getaddrinfo", one_strange)
@@ -68,7 +68,7 @@ def test_where_one_address_fails_the_sockets_of_the_others_are_closed(monkeypatc
 
     with socket.create_server(("127.0.0.2", 0)) as other:
 
-        def two(host: str, port: int, type: int) -> list[object]:  # noqa: A002
+        def two(host: str, port: int, type: int) -> list[object]:  # noqa: A002 - getaddrinfo calls it so
             return [(socket.AF_INET, type, 6, "", (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
 
         monkeypatch.setattr(socket, "getaddrinfo", two)

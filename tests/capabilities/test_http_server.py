@@ -604,7 +604,7 @@ async def _timeout_of_its_own(request: Request) -> Response:
 def test_a_handler_that_fails_is_a_500_that_says_nothing_and_one_line_in_the_log(
     handler: Callable[[Request], object], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    functions = Functions(hello=handler)  # type: ignore[arg-type]
+    functions = Functions(hello=handler)
     response = ask(b"GET /?token=secret HTTP/1.1\r\nHost: a\r\n" + CLOSE, functions)
     assert response.partition(b"\r\n\r\n")[2] == b"Internal Server Error\n"
     assert "Content-Type: text/plain; charset=utf-8" in headers_of(response)

@@ -140,7 +140,7 @@ def test_a_client_that_leaves_before_what_was_written_is_sent_is_no_error_of_the
         response = exchange.start(200, [])
         await asyncio.sleep(0.01)  # what is written from here on is sent at the end of the loop's turn
         response.write(b"x")
-        exchange.connection.transport.abort()  # type: ignore[attr-defined]
+        exchange.connection.transport.abort()
         await asyncio.sleep(0.05)
 
     async def main() -> None:
@@ -160,7 +160,7 @@ def test_a_response_can_be_cut_when_the_client_has_left() -> None:
         response = exchange.start(200, [])
         await asyncio.sleep(0.01)  # the head is sent
         response.write(b"x")
-        exchange.connection.transport.abort()  # type: ignore[attr-defined]
+        exchange.connection.transport.abort()
         response.cut("the guest is ended")
         cut.append("cut")
 

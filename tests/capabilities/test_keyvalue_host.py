@@ -171,7 +171,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
 def test_each_class_of_errors_is_a_case_of_the_interface(
     kind: type[CapabilityError], case: Any, told: pytest.LogCaptureFixture
 ) -> None:
-    class Derived(kind):  # type: ignore[valid-type,misc]
+    class Derived(kind):
         pass
 
     for error in (kind("why"), Derived("why")):

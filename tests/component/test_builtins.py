@@ -66,7 +66,7 @@ def calls(draw: st.DrawFn) -> tuple[Builtin, tuple[int, ...]]:
         type_ = draw(st.sampled_from(FUTURES))
     core = t.CoreFuncType(("i32",) * COUNTS[name], ("i32",))
     options = Options(is_async=draw(st.booleans()))
-    of = Builtin(name, 0, core, type_, options, is_cancellable=draw(st.booleans()))  # type: ignore[arg-type]
+    of = Builtin(name, 0, core, type_, options, is_cancellable=draw(st.booleans()))
     return of, tuple(draw(numbers) for _ in range(COUNTS[name]))
 
 
@@ -106,5 +106,5 @@ def test_the_host_keeps_little_of_a_message() -> None:
 def test_every_built_in_function_has_an_answer() -> None:
     for name in COUNTS:
         kind = t.StreamOf(t.U8) if name.startswith("stream.") else t.FutureOf(t.U8)
-        assert builtin(Builtin(name, 0, t.CoreFuncType((), ()), kind)) is not None  # type: ignore[arg-type]
+        assert builtin(Builtin(name, 0, t.CoreFuncType((), ()), kind)) is not None
     assert builtin(Builtin("resource.new", 0, t.CoreFuncType((), ()))) is None

@@ -42,7 +42,7 @@ class Pool:
 
     def __init__(self, requests: int) -> None:
         self.made: list[Instance] = []
-        self.instances = Instances(self._make, None, requests)  # type: ignore[arg-type]
+        self.instances = Instances(self._make, None, requests)
 
     async def _make(self) -> Any:
         await asyncio.sleep(0)

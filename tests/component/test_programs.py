@@ -257,7 +257,7 @@ def test_an_instance_is_closed_while_a_core_instance_waits_for_an_import() -> No
         made = program(SHARED, {"tell": told.tell})
         found = await made.instantiate()
         function = made.function(None, "say")
-        task = asyncio.ensure_future(found.call(function, ()))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(found.call(function, ()))
         await told.waiting.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -275,7 +275,7 @@ def test_many_instances_of_several_modules_come_and_go() -> None:
         made = program(SHARED, {"tell": told.tell})
         for _ in range(100):
             found = await made.instantiate()
-            await found.call(made.function(None, "say"), ())  # type: ignore[arg-type]
+            await found.call(made.function(None, "say"), ())
             found.close()
         gc.collect()
         assert told.texts == ["from another module"] * 100

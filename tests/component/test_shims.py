@@ -206,7 +206,7 @@ def test_an_adapter_of_preview_1_is_left_out() -> None:
         "args_sizes_get",
     ]
     instance_ = component.plan.exports["wasi:cli/run@0.2.0"]
-    assert isinstance(component.layout.resolve(instance_.exports["run"].core), Main)  # type: ignore[union-attr]
+    assert isinstance(component.layout.resolve(instance_.exports["run"].core), Main)
 
 
 @pytest.mark.parametrize(

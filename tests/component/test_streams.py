@@ -68,7 +68,7 @@ class Side:
 
     def call(self, name: str, *args: int, is_async: bool = True) -> Coroutine[Any, Any, int]:
         core = t.CoreFuncType(("i32",) * (1 + len(args)), ("i32",))
-        found = builtin(Builtin(f"{self.kind}.{name}", 0, core, self.type, Options(is_async=is_async)))  # type: ignore[arg-type]
+        found = builtin(Builtin(f"{self.kind}.{name}", 0, core, self.type, Options(is_async=is_async)))
         assert found is not None
         return answered(found, self.guest, (self.index, *args))
 

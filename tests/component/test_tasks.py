@@ -184,7 +184,7 @@ class Host:
         async def lower(value: int) -> None:
             guest.memory[args[1] : args[1] + 4] = value.to_bytes(4, "little")
 
-        return await guest.subtask(self.answer(args[0]), lower, ())  # type: ignore[no-any-return]
+        return await guest.subtask(self.answer(args[0]), lower, ())
 
     def provide(self, function: ImportedFunction) -> tuple[Import, Any]:
         params, result = letters(lowered_core_type(function.type))
@@ -356,7 +356,7 @@ def test_a_component_that_is_ended_keeps_nothing_of_the_call_that_it_was_ended_f
             kept.append(weakref.ref(lifted))
             raise GuestFault("the next argument is none")
 
-        host.call = call  # type: ignore[method-assign]
+        host.call = call
         async with instance(WAITING, host) as guest:
             with pytest.raises(GuestFault, match="the next argument is none"):
                 await guest.instance.call(guest.function("blocks-synchronously"), (1,))
@@ -763,11 +763,11 @@ class Things(Host):
         self.thing = Thing()
 
     async def make(self, _host: Any, guest: Any, _args: tuple[()]) -> int:
-        return guest.handles.add("thing", self.thing, "make")  # type: ignore[no-any-return]
+        return guest.handles.add("thing", self.thing, "make")
 
     async def use(self, _host: Any, guest: Any, args: tuple[int]) -> int:
         assert guest.handles.lend("thing", args[0], "use") is self.thing
-        return await guest.subtask(self.answer(0), None, args)  # type: ignore[no-any-return]
+        return await guest.subtask(self.answer(0), None, args)
 
     def provide(self, function: ImportedFunction) -> tuple[Import, Any]:
         if function.name == "make":

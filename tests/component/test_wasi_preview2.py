@@ -69,7 +69,7 @@ def test_an_instance_has_one_object_of_its_own_for_each_interface() -> None:
 
         definition, _ = bind(type(first)(**{**{f: getattr(first, f) for f in first.__slots__}, "call": call}))
         for guest in (one, one, other):
-            await definition.call(None, guest, (1, 2))  # type: ignore[arg-type]
+            await definition.call(None, guest, (1, 2))
         assert seen[0][0] is seen[1][0] is not seen[2][0]
         assert seen[0][1:] == (one, (1, 2))
 

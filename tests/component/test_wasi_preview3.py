@@ -145,7 +145,7 @@ def test_clocks_tell_and_wait() -> None:
         assert abs(now.seconds - time.time()) < 5
         assert 0 <= now.nanoseconds < 10**9
         for each in (clock, clocks.SystemClock()):
-            assert 0 < await each.get_resolution() < 10**8  # type: ignore[attr-defined]
+            assert 0 < await each.get_resolution() < 10**8
         zone = clocks.Timezone()
         assert (await zone.iana_id(), await zone.utc_offset(now)) == (None, None)
         assert await zone.to_debug_string()
@@ -198,7 +198,7 @@ def test_a_stream_is_printed_to_its_end_even_if_nobody_waits(monkeypatch: pytest
         assert await (await stdout.write_via_stream(first)) == Ok(None)
         assert first.closed
         result = await stdout.write_via_stream(Written(b"!"))
-        result.cancel()  # type: ignore[attr-defined]
+        result.cancel()
         await asyncio.wait(set(state_of(guest).unfinished))
         await writer.out(writer.accepted)
         assert os.read(reader, 100) == b"hello, world!"
@@ -308,7 +308,7 @@ def test_input_comes_as_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_input_that_nobody_wants_any_more_is_no_error() -> None:
     async def main() -> None:
         stream, result = await cli.Stdin(state_of(Guest(stdin=True))).read_via_stream()
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         assert await result == Ok(None)
         assert await pieces(stream) == []
 
@@ -431,7 +431,7 @@ def test_what_was_handed_over_is_written_even_if_the_guest_ends_at_once(tmp_path
     async def work(directory: Descriptor) -> None:
         file = await opened(directory, "file", WRITE, OpenFlags.CREATE)
         result = await file.write_via_stream(Written(*[b"x" * 1000] * 50), 0)
-        result.cancel()  # type: ignore[attr-defined]
+        result.cancel()
         directory._files.close()
 
     with_directory(tmp_path, work)
@@ -470,7 +470,7 @@ def test_a_stream_that_is_given_up_closes_its_file(tmp_path: Path) -> None:
             stream, result = await file.read_via_stream(0)
             file.on_drop()
             assert await anext(stream.__aiter__())
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
             assert await result == Ok(None)
 
     with_directory(tmp_path, work)
@@ -490,7 +490,7 @@ def test_an_instance_has_a_limit_of_streams(tmp_path: Path) -> None:
         assert case(await (await file.write_via_stream(data, 0))) == "InsufficientMemory"
         assert data.closed
         for each in held:
-            await each.aclose()  # type: ignore[attr-defined]
+            await each.aclose()
         assert await (await file.write_via_stream(Written(b"new"), 0)) == Ok(None)
         assert directory._files.streams == 0
 
@@ -611,7 +611,7 @@ def test_a_guest_that_ends_in_the_midst_of_its_output_is_no_error_of_the_host() 
             closed.append(True)
 
     async def main() -> None:
-        result, task = streams.write_all(Broken(), never, lambda _error: ErrorCode.IO)  # type: ignore[arg-type]
+        result, task = streams.write_all(Broken(), never, lambda _error: ErrorCode.IO)
         await task
         found = await result
         assert isinstance(found, Err)

@@ -111,7 +111,7 @@ def check_answers(module: str, host: Any, resources: Mapping[str, type], never_g
     for name, protocol in vars(importlib.import_module(module)).items():
         if not (inspect.isclass(protocol) and protocol.__module__ == module and hasattr(protocol, "_is_protocol")):
             continue
-        if not protocol._is_protocol or name in never_given:  # type: ignore[attr-defined]
+        if not protocol._is_protocol or name in never_given:
             continue
         methods = {each: found for each, found in vars(protocol).items() if inspect.iscoroutinefunction(found)}
         if name.endswith("Host"):

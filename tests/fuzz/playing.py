@@ -106,7 +106,7 @@ class Stage:
     def dispatcher(self, play: Play) -> Handler:
         """What answers the requests of a case."""
 
-        class Scripted(self._base):  # type: ignore[name-defined, misc]
+        class Scripted(self._base):
             async def handle(self, exchange: Exchange) -> None:
                 _exchange.set(exchange)
                 try:

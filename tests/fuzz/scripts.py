@@ -481,7 +481,7 @@ class Writer:
     def named(self, name: str, about: str = "") -> Call:
         """A call by the end of its name, and by the sort of what it's about."""
         for call in self.world.calls:
-            if call.name.endswith(name) and not call.is_async and (not about or sort_of(call.about or "") == about):  # type: ignore[arg-type]
+            if call.name.endswith(name) and not call.is_async and (not about or sort_of(call.about or "") == about):
                 return call
         raise KeyError(name, about)
 

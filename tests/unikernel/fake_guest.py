@@ -54,7 +54,7 @@ def build(folder: Path, name: str, *, mute: bool = False, service: bool = False)
 def make_manifest(
     app: App | None = None,
     kernel: Kernel = Kernel("6.1", "built", 0, "0" * 64),  # noqa: B008 - frozen
-    root: Root = Root("erofs", 0, 0, "0" * 64),  # noqa: B008
+    root: Root = Root("erofs", 0, 0, "0" * 64),  # noqa: B008 - frozen
     needs_network: bool = False,
     grants: tuple[Grant, ...] = (),
 ) -> Manifest:

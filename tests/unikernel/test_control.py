@@ -33,7 +33,7 @@ def boot(**other: object) -> bytes:
         "options": {"max_memory": 1 << 20, "request_timeout": 30, "access_log": None, "verbose": True},
         "channel": False,
     }
-    return control.boot(**(given | other))  # type: ignore[arg-type]
+    return control.boot(**(given | other))
 
 
 def test_the_guest_reads_what_the_launcher_hands_over() -> None:

@@ -223,7 +223,7 @@ def test_an_image_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "app.img"
     path.write_bytes(b"the one before")
     with pytest.raises(TypeError), image.replacing(path) as file:
-        file.write("no bytes")  # type: ignore[arg-type]
+        file.write("no bytes")
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(UsageError, match=r"app.img: it can't be written: No space left"), image.replacing(path):
         raise full

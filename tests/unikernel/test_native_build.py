@@ -97,7 +97,7 @@ def test_the_machine_finds_its_manifest_and_the_module(built: Image) -> None:
     assert manifest.flavour == "native"
     assert [grant.resource for grant in manifest.grants] == ["http", "keyvalue.redis"]
     assert manifest.app is not None
-    assert manifest.app.entry == built.manifest.app.entry  # type: ignore[union-attr]
+    assert manifest.app.entry == built.manifest.app.entry
 
 
 def test_secrets_stay_outside(built: Image, kernel: Path, tmp_path: Path) -> None:
