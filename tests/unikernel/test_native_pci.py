@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unikernel.test_native_network import PCI, Q35, answer, serving
+from tests.unikernel.test_native_application import alone
+from tests.unikernel.test_native_network import PCI, Q35, answer, demo, serving
 from tests.unikernel.test_native_run import as_a_process, built, probe, run
 from unikernel import machine
 
@@ -92,3 +93,8 @@ def test_registers_may_lie_higher_than_ram_can(tmp_path: Path) -> None:
         assert answer(port) == (200, b"hello")
     places = [int(place, 16) for place in re.findall(r"virtio-net-pci.*?0x([0-9a-f]+)\+", log.read_text())]
     assert max(places) >= 600 << 30, log.read_text()
+
+
+def test_a_device_that_is_said_to_lie_in_memory_is_told() -> None:
+    (line,) = alone(demo(), "-append", "virtio_mmio.device=512@0x200000:5")
+    assert line == "slight-machine: the device at 0x200000 can't be used: the machine's memory lies there"

@@ -14,6 +14,8 @@
 
 #[cfg(target_os = "none")]
 pub mod code;
+#[cfg(target_os = "none")]
+mod devices;
 pub mod frames;
 #[cfg(target_os = "none")]
 pub mod guests;
@@ -29,4 +31,6 @@ pub mod tables;
 mod tls;
 
 #[cfg(target_os = "none")]
-pub use ram::{add_low_memory, explain, free, image_end, init, is_stack_guard, map_device, page_fault, physical};
+pub use devices::map_device;
+#[cfg(target_os = "none")]
+pub use ram::{add_low_memory, explain, free, image_end, init, is_stack_guard, page_fault, physical};

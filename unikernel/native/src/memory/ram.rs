@@ -2,7 +2,7 @@
 use core::arch::asm;
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86_64::VirtAddr;
 use x86_64::instructions::tlb;
@@ -22,11 +22,7 @@ const BOOT_MAP_END: u64 = 1 << 30;
 /// Below it lie a PC's firmware and what a loader has left for us.
 const LOW_MEMORY_END: u64 = 1 << 20;
 /// Addresses below this one are physical ones, where they're mapped at all.
-const IDENTITY_END: u64 = 1 << 39;
-
-/// Where registers of devices are mapped whose physical addresses are larger: Cloud Hypervisor has them at the end of what
-/// the processor can address.
-const FAR_DEVICES: u64 = 3 << 38;
+pub(super) const IDENTITY_END: u64 = 1 << 39;
 
 /// How many frames must be left for tasks to begin: for page tables, the heap, and an application's first instance.
 const LEAST_FRAMES: usize = 64;
@@ -154,21 +150,6 @@ fn too_little(regions: &[Region]) -> ! {
         "out of memory: the machine has {} KiB, and this image needs more to begin with; --memory gives it more",
         bytes >> 10
     ))
-}
-
-/// Maps the registers of a device: where they are, or in a range of their own where that isn't mapped. Gives up where
-/// there is no memory for the table.
-pub fn map_device(physical: u64, length: usize) -> NonNull<u8> {
-    static FREE: AtomicU64 = AtomicU64::new(FAR_DEVICES);
-    let start = physical / PAGE * PAGE;
-    let bytes = (physical + length as u64).next_multiple_of(PAGE) - start;
-    let far = physical + length as u64 > IDENTITY_END;
-    let at = if far { FREE.fetch_add(bytes, Ordering::Relaxed) } else { start };
-    let mapped = with(|ram| ram.tables.map(&mut ram.frames, at, start, bytes, Access::Device, false));
-    match NonNull::new((at + physical % PAGE) as *mut u8) {
-        Some(address) if mapped.is_ok() => address,
-        _ => cpu::give_up_with(format_args!("the device at {physical:#x} can't be mapped: {}", explain())),
-    }
 }
 
 /// The physical address of memory that a device is to read or write. None for memory that isn't where its address says:
