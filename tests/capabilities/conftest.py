@@ -20,8 +20,8 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(http_serving, "server", request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machines() -> Iterator[None]:
-    """The machines that tests of HTTP boot, which end with the tests."""
+    """Ends the machines that the tests of a module have booted."""
     yield
     machine_http.machines.close()

@@ -195,7 +195,7 @@ def test_a_handler_that_takes_too_long_is_cancelled_and_is_a_504(
         gate = Gate()
         functions = Functions(slow=gate, hello=hello)
         routes = (("GET", "/slow", "slow"), ("GET", "/", "hello"))
-        async with serving(functions, *routes, settings=HttpSettings(request_timeout=0.1)) as server:
+        async with serving(functions, *routes, settings=HttpSettings(request_timeout=0.5)) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + GET + b"\r\n")
             status, _, content = await read_response(reader)
@@ -205,7 +205,7 @@ def test_a_handler_that_takes_too_long_is_cancelled_and_is_a_504(
             writer.close()
 
     run(main())
-    assert [record.getMessage() for record in caplog.records] == ["GET /slow slow: no answer within 0.1 seconds"]
+    assert [record.getMessage() for record in caplog.records] == ["GET /slow slow: no answer within 0.5 seconds"]
 
 
 def test_each_task_has_its_own_time() -> None:
@@ -446,7 +446,7 @@ def test_stop_cancels_what_still_runs_after_the_drain_timeout(run: Callable[[Any
             await until(lambda: gate.begun == 3)
             began = time.perf_counter()
             await service.stop()
-            assert 0.1 <= time.perf_counter() - began < 1
+            assert 0.1 <= time.perf_counter() - began < 5
             assert gate.cancelled == 3
             assert await asyncio.gather(*waiting) == [b""] * 3
 
@@ -509,7 +509,7 @@ def test_stop_bounds_what_never_arrives_by_the_drain_timeout() -> None:
             await asyncio.sleep(0.1)  # it is accepted, and what it sent is there
             began = time.perf_counter()
             await service.stop()
-            assert 0.3 <= time.perf_counter() - began < 1
+            assert 0.3 <= time.perf_counter() - began < 5
             assert await asyncio.wait_for(reader.read(), 1) == b""
             writer.close()
 
