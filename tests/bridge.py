@@ -117,7 +117,7 @@ def pack(response: Response) -> bytes:
     parts = [_number(_RESPONSE), _number(response.status), _number(headers is not None)]
     if headers is not None:
         parts += [_number(2 * len(headers)), *(_bytes(text.encode()) for header in headers for text in header)]
-    parts += [_number(body is not None), *([] if body is None else [_bytes(body)])]
+    parts += [_number(body is not None), *([] if body is None else [_number(len(body)), _bytes(body.rstrip(b"\0"))])]
     return b"".join(parts)
 
 
