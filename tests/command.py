@@ -126,9 +126,10 @@ class Answer(NamedTuple):
 
 
 class Server:
-    """A command at work, and what it serves at `port` of 127.0.0.1."""
+    """A command at work, and what it serves at `port` of `host`."""
 
     def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+        self.host = "127.0.0.1"
         self.port = 0
         self.process = process
         self.pid = process.pid
@@ -191,7 +192,7 @@ class Server:
         return len(os.listdir(f"/proc/{self.pid}/task"))
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        return http.client.HTTPConnection(self.host, self.port, timeout=SECONDS)
 
     def request(
         self,
@@ -218,7 +219,7 @@ class Server:
     def refuses(self) -> bool:
         """Whether nobody listens at the port."""
         try:
-            socket.create_connection(("127.0.0.1", self.port), SECONDS).close()
+            socket.create_connection((self.host, self.port), SECONDS).close()
         except ConnectionRefusedError:
             return True
         return False

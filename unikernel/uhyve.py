@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import json
 import logging
 import os
 import shlex
@@ -20,6 +21,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slight_py import cache, limits
 from slight_py.errors import UsageError
@@ -79,9 +81,7 @@ def _check(image: Image, options: RunOptions) -> None:
             "build it with --native, or leave --vmm out"
         )
     image.flavour.check_run(image, options)
-    changed = (option for option in (*limits.RUNNING, limits.ACCESS_LOG) if option.of(options.limits) != option.default)
     refused = {
-        **{option.flag: (True, "a machine under uhyve has the usual limits") for option in changed},
         "-p": (bool(options.ports), "uhyve forwards no ports: connect the machine with --tap"),
         "--channel": (options.channel is not None, "uhyve has no channels"),
         "--snapshot": (options.snapshot is not None, "uhyve takes no snapshots"),
@@ -143,6 +143,8 @@ def _command_line(
     """What the kernel is told, as words."""
     words = [f"{name}={value}" for name, value in values.items()]
     words += [f"SLIGHT_FILE={volume.guest}" for volume in mapped]
+    if said := _said(options):
+        words.append(f"SLIGHT_OPTIONS={json.dumps(said)}")
     words += [f"SLIGHT_ENV_{name}={value}" for name, value in options.env.items()]
     if options.args:
         words.append(f"SLIGHT_ARGS={shlex.join(options.args)}")
@@ -150,6 +152,14 @@ def _command_line(
         mask = network.mask_of(tap.address.network.prefixlen)
         words.append(f"ip={tap.address.ip}::{tap.gateway or ''}:{mask}::eth0:off")
     return words
+
+
+def _said(options: RunOptions) -> dict[str, Any]:
+    """The options that the kernel is told of, which has the same defaults but for what depends on the machine's
+    memory: its command line has little room."""
+    said = dict(options.limits) | {limits.VERBOSE.name: options.verbose}
+    unusual = (option for option in limits.ALL if option is limits.MAX_MEMORY or option.of(said) != option.default)
+    return {option.name: said[option.name] for option in unusual if option.name in said}
 
 
 async def _start(uhyve: Path, arguments: Sequence[str], verbose: bool) -> asyncio.subprocess.Process:

@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::capabilities::text::printable;
-use crate::host::platform;
+use crate::host::log;
 use crate::host::sync::Mutex;
 
 /// How many causes are told that are about the same thing: a guest that opens a new name each time must not fill the
@@ -24,22 +24,10 @@ static TOLD: Mutex<Told> = Mutex::new(Told::new());
 
 /// Tells a cause as a warning, unless the same was told before.
 pub fn tell(cause: &str) {
-    let (pass_on, line) = {
-        let mut told = TOLD.lock();
-        (told.pass_on, told.note(cause))
-    };
+    let line = TOLD.lock().note(cause);
     if let Some(line) = line {
-        pass_on(&line);
+        log::warning(&line);
     }
-}
-
-/// Has causes go elsewhere than to the console.
-pub fn redirect(pass_on: fn(&str)) {
-    TOLD.lock().pass_on = pass_on;
-}
-
-fn show(cause: &str) {
-    platform::console(format!("slight-py: warning: {cause}\n").as_bytes());
 }
 
 struct Told {
@@ -47,12 +35,11 @@ struct Told {
     /// How many were told by what they are about, which is their first word; and in all.
     numbers: BTreeMap<String, usize>,
     total: usize,
-    pass_on: fn(&str),
 }
 
 impl Told {
     const fn new() -> Told {
-        Told { causes: BTreeSet::new(), numbers: BTreeMap::new(), total: 0, pass_on: show }
+        Told { causes: BTreeSet::new(), numbers: BTreeMap::new(), total: 0 }
     }
 
     /// The line to tell, if any.

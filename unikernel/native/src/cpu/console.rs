@@ -28,7 +28,7 @@ pub fn use_uhyve() {
 }
 
 /// Whether this is uhyve's machine.
-pub(super) fn is_uhyve() -> bool {
+pub fn is_uhyve() -> bool {
     CONSOLE.load(Ordering::Relaxed) == UHYVE
 }
 

@@ -18,6 +18,7 @@ pub mod uhyve;
 pub(crate) mod unshared;
 mod vectors;
 
+pub use console::is_uhyve;
 pub use shutdown::{give_up, give_up_with, shutdown};
 
 /// Makes the processor ready: exceptions are told, and what guests' code needs is switched on. To be called once, and first.
@@ -35,5 +36,6 @@ pub fn start(tsc_khz: Option<u32>) {
     x86_64::instructions::interrupts::enable();
 }
 
-/// The exit code of a kernel that panicked, or met an exception of the processor.
-pub const PANIC_CODE: u8 = 101;
+/// The exit code of a kernel that panicked, or met an exception of the processor: what the launcher ends with where the
+/// machine can't tell it a code.
+pub const PANIC_CODE: u8 = 1;

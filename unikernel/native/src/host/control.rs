@@ -112,6 +112,13 @@ pub fn from_launcher(line: &[u8]) -> Result<Message, ControlError> {
     checks::message(message).map_err(|reason| wrong(reason, String::new()))
 }
 
+/// The limits, as `boot` has them under `options`.
+pub fn options(text: &str) -> Result<Options, ControlError> {
+    let limits = json::read(text.as_bytes()).map_err(|(wrong, _)| wrong);
+    let read = limits.and_then(|limits| checks::options(limits.object()?));
+    read.map_err(|wrong| ControlError(format!("{wrong}")))
+}
+
 fn too_long() -> ControlError {
     ControlError(format!("a line is longer than {LIMIT} bytes"))
 }

@@ -37,6 +37,12 @@ pub fn warning(text: &str) {
     line(&format!("slight-py: warning: {text}"));
 }
 
+/// A warning that standard error would not show any more.
+#[cfg(any(target_os = "none", test))]
+pub fn warning_on_console(text: &str) {
+    platform::console(format!("slight-py: warning: {text}\n").as_bytes());
+}
+
 pub fn error(text: &str) {
     COMPLAINED.store(true, Ordering::Relaxed);
     line(&format!("slight-py: {text}"));

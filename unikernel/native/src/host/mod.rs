@@ -11,7 +11,7 @@ mod guests_for_tests;
 pub mod input;
 pub mod json;
 pub mod launcher;
-mod log;
+pub mod log;
 pub mod manifest;
 pub mod output;
 pub mod platform;

@@ -20,7 +20,6 @@ use super::wasi::Errno;
 use super::wasi::volume::Granted;
 use super::{engine, log, platform, wasi};
 use crate::boot::{BootInfo, Payload, command_line};
-use crate::capabilities::notices;
 use crate::net::{self, Settings};
 use crate::virtio::{self, Devices};
 
@@ -196,7 +195,7 @@ async fn told(
     signals: &Arc<Signals>,
 ) -> Result<Boot, Failure> {
     let Some(port) = control else {
-        return Ok(launcher::from_command_line(&info.command_line));
+        return launcher::from_command_line(&info.command_line).map_err(|line| mistakes(vec![line]));
     };
     let mut reader = Reader::new(port);
     let boot = reader.boot().await.map_err(failed)?;
@@ -229,7 +228,6 @@ fn streams(ports: &Ports) -> Streams {
     };
     let (stdout, stderr) = (output(control::STDIO), output(control::STDERR));
     log::redirect(stderr.clone());
-    notices::redirect(log::warning);
     let stdin = ports.get(control::STDIN).cloned().map(|port| Arc::new(Input::new(FromPort(port))));
     Streams { stdin, stdout, stderr }
 }

@@ -28,12 +28,13 @@ pub use machine::{Devices, start};
 mod machine {
     use super::console::Console;
     use super::device::{self, Device};
-    use super::network::Card;
+    use super::network::{Card, UHYVE_FRAME};
     use super::p9::Volumes;
     use super::random;
     use crate::boot::command_line;
+    use crate::cpu;
     use crate::host::executor::spawn;
-    use crate::host::platform;
+    use crate::host::{log, platform};
     use crate::net::stack::Link;
     use alloc::boxed::Box;
     use alloc::vec::Vec;
@@ -57,16 +58,21 @@ mod machine {
         for mut device in device::find(command_line::words(line).iter()) {
             match device.kind() {
                 DeviceType::Network if devices.network.is_none() => match Card::new(device) {
-                    Ok(card) => devices.network = Some(Box::new(card)),
-                    Err(_) => platform::console(b"network: the virtio-net device can't be used\n"),
+                    Ok(mut card) => {
+                        if cpu::is_uhyve() {
+                            card.longest = UHYVE_FRAME;
+                        }
+                        devices.network = Some(Box::new(card));
+                    }
+                    Err(_) => log::warning("the virtio-net device can't be used"),
                 },
                 DeviceType::Console if devices.console.is_none() => match Console::new(device) {
                     Ok(console) => devices.console = Some(console),
-                    Err(_) => platform::console(b"slight-machine: the virtio console can't be used\n"),
+                    Err(_) => log::warning("the virtio console can't be used"),
                 },
                 DeviceType::_9P => {
                     if devices.volumes.add(device).is_err() {
-                        platform::console(b"slight-machine: a virtio-9p device can't be used\n");
+                        log::warning("a virtio-9p device can't be used");
                     }
                 }
                 DeviceType::EntropySource => devices.sources_of_entropy.push(device),

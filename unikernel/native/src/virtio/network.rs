@@ -2,8 +2,8 @@
 
 use super::device::{Device, VERSION_1};
 use super::ring::{Broken, Buffers, Ring};
-use crate::host::platform;
 use crate::host::sync::Signal;
+use crate::host::{log, platform};
 use crate::net::stack::{FRAME, Frame, Link};
 use alloc::boxed::Box;
 use alloc::vec;
@@ -19,6 +19,9 @@ const SEND: u16 = 1;
 const QUEUE: usize = 256;
 /// Frames in each direction that the device may have. Each has a buffer of its own.
 const FRAMES: usize = 64;
+/// Bytes of the longest frame that uhyve passes on whole: its buffer (`RX_FRAME_CAPACITY` in 0.10) has no room for the
+/// Ethernet header, and what it cuts off is lost. Peers send shorter ones where they're told.
+pub(super) const UHYVE_FRAME: usize = 1500;
 /// Bytes of `virtio_net_hdr` before version 1, and since.
 const LEGACY_HEADER: usize = 10;
 const HEADER: usize = 12;
@@ -37,6 +40,8 @@ pub(super) struct Card {
     /// Buffers for frames to be sent that exist.
     made: usize,
     broken: bool,
+    /// Bytes of the longest frame that the device passes on.
+    pub(super) longest: usize,
 }
 
 impl Card {
@@ -61,14 +66,14 @@ impl Card {
             receive.add(Buffers { reads: None, writes }).map_err(|_| Broken)?;
         }
         device.notify(RECEIVE, &mut receive);
-        Ok(Card { device, mac, header, receive, send, free: Vec::new(), made: 0, broken: false })
+        Ok(Card { device, mac, header, receive, send, free: Vec::new(), made: 0, broken: false, longest: FRAME })
     }
 
     /// What can't be made good: the network is silent from now on.
     fn break_down(&mut self) {
         if !self.broken {
             self.broken = true;
-            platform::console(b"network: the virtio-net device says what can't be, and is not used any more\n");
+            log::warning("the virtio-net device says what can't be, and is not used any more");
         }
     }
 
@@ -105,6 +110,10 @@ impl Link for Card {
                 None
             }
         }
+    }
+
+    fn longest(&self) -> usize {
+        self.longest
     }
 
     fn recycle(&mut self, frame: Frame) {

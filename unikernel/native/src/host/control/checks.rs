@@ -69,7 +69,7 @@ fn network(mut members: Members) -> Result<Network, Wrong> {
     Ok(network)
 }
 
-fn options(mut members: Members) -> Result<Options, Wrong> {
+pub fn options(mut members: Members) -> Result<Options, Wrong> {
     let options = Options {
         max_memory: members.optional("max_memory", count)?,
         max_body: members.optional("max_body", count)?,

@@ -2,7 +2,7 @@
 
 use super::announce;
 use super::state::State;
-use crate::host::platform;
+use crate::host::{log, platform};
 use crate::net::settings::usable;
 use crate::net::{NetError, Settings};
 use alloc::vec::Vec;
@@ -113,7 +113,7 @@ impl State {
             self.addresses_changed();
         } else if self.addresses.readiness == Readiness::Waiting && now >= self.addresses.deadline {
             let error = NetError::NoAddress(PATIENCE.as_secs());
-            platform::console(alloc::format!("network: {error}\n").as_bytes());
+            log::warning(&alloc::format!("{error}"));
             self.addresses.readiness = Readiness::Failed(error);
             self.addresses_changed();
         }
@@ -144,7 +144,7 @@ impl State {
                 self.replace_ipv4(None);
                 self.interface.routes_mut().remove_default_ipv4_route();
                 if self.addresses.readiness == Readiness::Ready && self.addresses().is_empty() {
-                    platform::console(b"network: the address of DHCP has expired and was not renewed\n");
+                    log::warning("the address of DHCP has expired and was not renewed");
                     self.addresses.readiness = Readiness::Waiting;
                     self.addresses.deadline = platform::now() + PATIENCE;
                     self.addresses_changed();

@@ -52,6 +52,11 @@ pub trait Link: Send {
     /// The link's own address.
     fn mac(&self) -> [u8; 6];
 
+    /// Bytes of the longest frame that the link passes on.
+    fn longest(&self) -> usize {
+        FRAME
+    }
+
     /// The next frame that has arrived.
     fn receive(&mut self) -> Option<Frame>;
 
@@ -132,7 +137,7 @@ impl phy::Device for Device {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = FRAME;
+        capabilities.max_transmission_unit = self.link.longest();
         capabilities
     }
 }

@@ -4,7 +4,7 @@ use super::addresses::Addresses;
 use super::link::{Device, Link};
 use super::listener::Listening;
 use super::{Settings, Sizes};
-use crate::host::platform;
+use crate::host::{log, platform};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -125,11 +125,10 @@ impl State {
         let now = platform::now();
         if now >= self.complain_from {
             self.complain_from = now + COMPLAINT;
-            let line = alloc::format!(
-                "network: {} connections are open, and more wait until one ends; with more memory there may be more\n",
+            log::warning(&alloc::format!(
+                "{} connections are open, and more wait until one ends; with more memory there may be more",
                 self.sizes.connections
-            );
-            platform::console(line.as_bytes());
+            ));
         }
     }
 

@@ -3,7 +3,7 @@
 use super::protocol::{Directory, HEADER, NAME, PORTS, READY};
 use crate::host::executor::{spawn, timeout};
 use crate::host::launcher;
-use crate::host::platform;
+use crate::host::log;
 use crate::host::sync::{Mutex, Notify, Signal};
 use crate::virtio::device::Device;
 use crate::virtio::ring::{Broken, Buffers, Ring};
@@ -155,7 +155,7 @@ impl State {
     fn break_down(&mut self) {
         if !self.broken {
             self.broken = true;
-            platform::console(b"slight-machine: the virtio console says what can't be, and is not used any more\n");
+            log::warning_on_console("the virtio console says what can't be, and is not used any more");
         }
     }
 

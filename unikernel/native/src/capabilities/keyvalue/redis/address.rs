@@ -1,10 +1,12 @@
 //! `REDIS_ADDRESS`: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, as docs/keyvalue.md has it.
 //!
-//! It is taken apart as `urllib.parse.urlsplit` and `capabilities.keyvalue.redis.parse_address` do it.
+//! It is taken apart as `urllib.parse.urlsplit` and `capabilities.keyvalue.redis.parse_address` do it:
+//! unikernel/redis_vectors.json has addresses that both are held to.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 
 use crate::capabilities::keyvalue::errors::ConfigError;
 
@@ -36,12 +38,17 @@ impl Address {
         if address.is_empty() {
             return Err(ConfigError("REDIS_ADDRESS is missing: give the address of a Redis".into()));
         }
-        let (address, fragment) = address.split_once('#').unwrap_or((address, ""));
+        let address: String =
+            address.trim_start_matches(|sign| sign <= ' ').chars().filter(|sign| !"\t\r\n".contains(*sign)).collect();
+        let (address, fragment) = address.split_once('#').unwrap_or((&address, ""));
         let (address, query) = address.split_once('?').unwrap_or((address, ""));
         let (scheme, rest) = address.split_once("://").ok_or_else(unknown_scheme)?;
         check_scheme(scheme)?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (credentials, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+        if credentials.contains(['[', ']']) {
+            return Err(not_a_url());
+        }
         let (username, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         let (host, port) = host_and_port(place)?;
         let option = database_option(query)?;
@@ -56,7 +63,7 @@ impl Address {
             port: if port == 0 { PORT } else { port },
             username: decoded(username),
             password: decoded(password),
-            database: database(option.filter(|text| !text.is_empty()).unwrap_or_else(|| path.trim_matches('/')))?,
+            database: database(option.as_deref().unwrap_or_else(|| path.trim_matches('/')))?,
         })
     }
 }
@@ -95,6 +102,7 @@ fn host_and_port(place: &str) -> Result<(&str, u16), ConfigError> {
     let (host, port) = match place.strip_prefix('[') {
         Some(bracketed) => {
             let (host, rest) = bracketed.split_once(']').ok_or_else(not_a_url)?;
+            host.parse::<Ipv6Addr>().map_err(|_| not_a_url())?;
             match rest.strip_prefix(':') {
                 Some(port) => (host, port),
                 None if rest.is_empty() => (host, ""),
@@ -114,18 +122,19 @@ fn host_and_port(place: &str) -> Result<(&str, u16), ConfigError> {
 }
 
 /// The value of the option `db`, which is the only one there is without TLS.
-fn database_option(query: &str) -> Result<Option<&str>, ConfigError> {
+fn database_option(query: &str) -> Result<Option<String>, ConfigError> {
     let mut found = None;
     if query.is_empty() {
         return Ok(found);
     }
+    let query = query.replace('+', " ");
     let pairs: Vec<(&str, &str)> =
         query.split('&').map(|pair| pair.split_once('=').ok_or_else(not_a_url)).collect::<Result<_, _>>()?;
     for (name, value) in pairs {
-        if name != "db" {
+        if decoded(name).as_deref() != Some("db") {
             return Err(bad("the options after its '?' may be db"));
         }
-        found = Some(value);
+        found = decoded(value);
     }
     Ok(found)
 }

@@ -26,6 +26,22 @@ fn an_address_is_taken_apart_as_the_redis_uri_scheme_has_it() {
     assert_eq!((address.username.as_deref(), address.password.as_deref()), (None, Some("p/a:s@s?#%%zz")));
 }
 
+/// As the Python side does, which is held to the same.
+#[test]
+fn addresses_are_read_as_pythons_backend_reads_them() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../redis_vectors.json");
+    let vectors: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for vector in vectors["taken"].as_array().unwrap() {
+        let Address { host, port, username, password, database } = parsed(vector["address"].as_str().unwrap());
+        let found = serde_json::json!({"address": vector["address"], "host": host, "port": port, "username": username,
+                                       "password": password, "database": database});
+        assert_eq!(&found, vector);
+    }
+    for vector in vectors["refused"].as_array().unwrap() {
+        refusal(vector.as_str().unwrap());
+    }
+}
+
 #[test]
 fn the_place_has_no_credentials() {
     assert_eq!(parsed("redis://user:secret@redis.example:7000/1").place(), "redis.example:7000");
