@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -102,6 +103,42 @@ def test_a_signal_ends_a_program_with_its_code(number: signal.Signals) -> None:
         process.wait_for("^sleep$")
         process.process.send_signal(number)
         assert process.wait(SECONDS) == 128 + number
+
+
+# Calls, with --verbose.
+
+
+def calls(err: str) -> list[str]:
+    """The calls that are shown, without their times."""
+    return re.findall(r"^slight-py: (\S+::.* = .*)  \d+\.\d ms$", err, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["keyvalue-demo-c", "kv-2022-c"])
+def test_with_verbose_the_calls_of_capabilities_are_shown_as_of_a_process(name: str) -> None:
+    app = example(name)
+    shown = calls(slight_py("run", app, "--verbose").err)
+    assert len(shown) > 5
+    assert calls(run(built(app), "--verbose").err) == shown
+    assert calls(run(built(app)).err) == []
+
+
+def test_with_verbose_the_calls_of_a_server_are_shown_as_of_a_process() -> None:
+    port = free_port()
+    words = ("--env", f"ADDRESS=127.0.0.1:{port}", "--verbose")
+    app, grants = example("http-server-demo-c"), slightfile("http-server-demo-c")
+    shown = []
+    for command in (("run", app, "-c", grants), ("image", "run", demo().path)):
+        with running(*command, *words) as server:
+            server.port = port
+            server.wait_for("serving at")
+            assert server.request("PUT", "/set", b"a value")[0] == 204
+            assert server.get("/get")[1] == b"a value"
+            server.process.send_signal(signal.SIGTERM)
+            assert server.wait(SECONDS) == 0
+            shown.append(calls(server.err))
+            assert "a value" not in server.err
+    assert any(call.startswith("server::serve(") for call in shown[0])
+    assert shown[1] == shown[0]
 
 
 # Files.

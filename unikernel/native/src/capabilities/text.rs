@@ -29,6 +29,30 @@ pub fn repr(text: &str) -> String {
     quoted
 }
 
+/// How many characters of an error's text are shown.
+pub const ERROR: usize = 200;
+
+/// A text as a slightfile has it, on one line and in characters that can be seen, up to `limit` characters.
+pub fn toml(text: &str, limit: usize) -> String {
+    let end = text.char_indices().nth(limit).map_or(text.len(), |(end, _)| end);
+    let mut quoted = String::from('"');
+    for character in text[..end].chars() {
+        let code = u32::from(character);
+        // Writing to a String can't fail.
+        let _ = match character {
+            '"' | '\\' => write!(quoted, "\\{character}"),
+            _ if is_printable(character) => quoted.write_char(character),
+            _ if code < 0x1_0000 => write!(quoted, "\\u{code:04X}"),
+            _ => write!(quoted, "\\U{code:08X}"),
+        };
+    }
+    quoted.push('"');
+    if end < text.len() {
+        quoted.push('…');
+    }
+    quoted
+}
+
 /// Text of a guest or a client as a line of a log may hold it: escaped, and cut after `limit` characters.
 pub fn printable(text: &str, limit: usize) -> String {
     let mut line = String::new();

@@ -20,6 +20,7 @@ mod signals;
 #[cfg(not(feature = "std"))]
 mod start;
 pub mod sync;
+pub mod trace;
 pub mod wasi;
 
 #[cfg(not(feature = "std"))]

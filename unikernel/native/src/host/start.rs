@@ -18,7 +18,7 @@ use super::output::{Console, Output};
 use super::signals::Signals;
 use super::wasi::Errno;
 use super::wasi::volume::Granted;
-use super::{engine, log, platform, wasi};
+use super::{engine, log, platform, trace, wasi};
 use crate::boot::{BootInfo, Payload, command_line};
 use crate::net::{self, Settings};
 use crate::virtio::{self, Devices};
@@ -103,6 +103,7 @@ async fn start(
 ) -> Result<Application, Failure> {
     let manifest = Manifest::read(payload.manifest).map_err(failed)?;
     let boot = told(&info, control, launcher, signals).await?;
+    trace::want(boot.options.verbose == Some(true));
     devices.add_entropy().await;
     if !platform::is_random() {
         return Err(failed(

@@ -12,11 +12,16 @@ use crate::bindings::http_server::{self, HostRouter, HostServer, HttpRouterError
 use crate::capabilities::text::repr;
 use crate::host::guest::Mistake;
 use crate::host::sync::Mutex;
+use crate::host::trace::{Call, Shown};
 use crate::net::TcpListener;
 
 use super::routes::{RouteMethod, RouteTable};
 use super::server::Server;
 use super::settings::{Handler, Log, Settings};
+
+/// The resources, by their names in the interface.
+const ROUTER: &str = "router";
+const SERVER: &str = "server";
 
 /// What routers and servers need.
 pub struct HttpHost<H, L> {
@@ -67,34 +72,53 @@ pub fn resolve(handler: &impl Handler, name: &str) -> Result<(), HttpRouterError
 
 type Answer<T> = canonical_abi::Result<Result<T, HttpRouterError>>;
 
+/// A call's answer, which is shown with `--verbose` as this word, or as the error that it is.
+fn shown<T>(call: Call, word: &str, answer: Result<T, HttpRouterError>) -> Answer<T> {
+    call.end(&match &answer {
+        Ok(_) => Shown::Word(word),
+        Err(HttpRouterError::InvalidUrl(text)) => Shown::Error("invalid-url", text),
+        Err(HttpRouterError::UnexpectedError(text)) => Shown::Error("unexpected-error", text),
+        Err(_) => Shown::Word("error"),
+    });
+    Ok(answer)
+}
+
 impl<H: Handler, L: Log> http_server::Host for HttpHost<H, L> {
     async fn router_new(&self) -> Answer<http_server::Router> {
-        Ok(Ok(self.router(RouteTable::default())))
+        shown(Call::begin(ROUTER, "new", &[]), ROUTER, Ok(self.router(RouteTable::default())))
     }
 
     async fn router_new_with_base(&self, base: String) -> Answer<http_server::Router> {
-        Ok(RouteTable::with_base(&base).map(|table| self.router(table)))
+        let call = Call::begin(ROUTER, "new-with-base", &[Shown::Name(&base)]);
+        shown(call, ROUTER, RouteTable::with_base(&base).map(|table| self.router(table)))
     }
 
     async fn server_serve(&self, address: String, router: http_server::Router) -> Answer<http_server::Server> {
         let Some(router) = router.downcast::<Router<H>>() else {
             return Err(canonical_abi::Fault("http-server: server::serve: the router is of another host".into()).into());
         };
+        let call = Call::begin(SERVER, "serve", &[Shown::Name(&address), Shown::Word(ROUTER)]);
         let port = match port_of(&address) {
             Ok(port) => port,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return shown(call, SERVER, Err(error)),
         };
         // To go on without the server that it asked for is of no use to a guest.
-        let listener =
-            TcpListener::bind(port).map_err(|error| Mistake(format!("can't listen on {address}: {error}")))?;
+        let listener = match TcpListener::bind(port) {
+            Ok(listener) => listener,
+            Err(error) => {
+                call.end(&Shown::Word("failed with UsageError"));
+                return Err(Mistake(format!("can't listen on {address}: {error}")).into());
+            }
+        };
         let port = listener.port();
         let (handler, log) = (self.handler.clone(), self.log.clone());
         let server = Server::start(listener, &router.table, handler, log, self.settings.clone());
-        Ok(server.map(|server| {
+        let server = server.map(|server| {
             self.servers.lock().push(server.clone());
             (self.serving)(&self.handler, &address, port);
             http_server::Server::new(Running { server, servers: self.servers.clone() })
-        }))
+        });
+        shown(call, SERVER, server)
     }
 }
 
@@ -105,28 +129,30 @@ pub(super) struct Router<H> {
 }
 
 impl<H: Handler> Router<H> {
-    fn add(&self, method: RouteMethod, route: &str, handler: &str) -> Result<http_server::Router, HttpRouterError> {
-        let table = self.table.add(method, route, handler)?;
-        resolve(&*self.handler, handler)?;
-        Ok(http_server::Router::new(Router { handler: self.handler.clone(), table }))
+    fn add(&self, method: RouteMethod, name: &str, route: &str, handler: &str) -> Answer<http_server::Router> {
+        let call = Call::begin(ROUTER, name, &[Shown::Name(route), Shown::Name(handler)]);
+        let table = self.table.add(method, route, handler);
+        let table = table.and_then(|table| resolve(&*self.handler, handler).map(|()| table));
+        let router = table.map(|table| http_server::Router::new(Router { handler: self.handler.clone(), table }));
+        shown(call, ROUTER, router)
     }
 }
 
 impl<H: Handler> HostRouter for Router<H> {
     async fn get(&self, route: String, handler: String) -> Answer<http_server::Router> {
-        Ok(self.add(RouteMethod::Get, &route, &handler))
+        self.add(RouteMethod::Get, "get", &route, &handler)
     }
 
     async fn put(&self, route: String, handler: String) -> Answer<http_server::Router> {
-        Ok(self.add(RouteMethod::Put, &route, &handler))
+        self.add(RouteMethod::Put, "put", &route, &handler)
     }
 
     async fn post(&self, route: String, handler: String) -> Answer<http_server::Router> {
-        Ok(self.add(RouteMethod::Post, &route, &handler))
+        self.add(RouteMethod::Post, "post", &route, &handler)
     }
 
     async fn delete(&self, route: String, handler: String) -> Answer<http_server::Router> {
-        Ok(self.add(RouteMethod::Delete, &route, &handler))
+        self.add(RouteMethod::Delete, "delete", &route, &handler)
     }
 }
 
@@ -138,9 +164,10 @@ pub(super) struct Running<H, L> {
 
 impl<H: Handler, L: Log> HostServer for Running<H, L> {
     async fn stop(&self) -> Answer<()> {
+        let call = Call::begin(SERVER, "stop", &[]);
         self.server.stop().await;
         self.servers.lock().retain(|server| !Arc::ptr_eq(server, &self.server));
-        Ok(Ok(()))
+        shown(call, "ok", Ok(()))
     }
 }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::capabilities::keyvalue::backend::Backend;
 use crate::capabilities::keyvalue::errors::{Kind, StoreError};
-use crate::capabilities::text::{QUOTED, is_printable, quote};
+use crate::capabilities::text::{QUOTED, quote, toml};
 
 /// How many of the granted names whoever runs the machine is told.
 const NAMES: usize = 10;
@@ -71,29 +71,13 @@ impl Granted {
         let Some(first) = self.grants.first() else { return String::new() };
         let mut keys = alloc::vec![format!("resource = \"{}\"", first.resource)];
         if name.chars().count() <= QUOTED {
-            keys.push(format!("name = {}", toml(name)));
+            keys.push(format!("name = {}", toml(name, usize::MAX)));
         }
         if first.resource.ends_with(".redis") {
             keys.push(format!("[capability.configs] as in line {}", first.line));
         }
         format!(" with {}", keys.join(" and "))
     }
-}
-
-/// A text as a slightfile has it, on one line and in characters that can be seen.
-fn toml(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for character in text.chars() {
-        let code = u32::from(character);
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            _ if is_printable(character) => quoted.push(character),
-            _ if code < 0x1_0000 => quoted += &format!("\\u{code:04X}"),
-            _ => quoted += &format!("\\U{code:08X}"),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 #[cfg(test)]

@@ -69,5 +69,5 @@ fn a_hostile_name_is_shown_on_one_short_line() {
 
 #[test]
 fn a_name_is_written_as_a_slightfile_has_it() {
-    assert_eq!(toml("a\"\\\n\u{1f980}\u{e0001}é"), "\"a\\\"\\\\\\u000A🦀\\U000E0001é\"");
+    assert_eq!(toml("a\"\\\n\u{1f980}\u{e0001}é", 100), "\"a\\\"\\\\\\u000A🦀\\U000E0001é\"");
 }

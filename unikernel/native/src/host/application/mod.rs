@@ -67,6 +67,8 @@ pub struct Application {
     servers: Arc<Servers>,
     streams: Streams,
     launcher: Arc<Launcher>,
+    /// Whether it imports an interface, WASI aside.
+    asks: bool,
 }
 
 /// The limits of instances where the launcher says nothing, those of `slight-py run`.
@@ -85,6 +87,8 @@ impl Application {
         let stores = stores(&manifest, configs, memory)?;
         let entry = Entry::of(&module).map_err(|text| vec![format!("{name}: {text}")])?;
 
+        let asks = module.imports().any(|import| ["http-server", "keyvalue", "kv"].contains(&import.module()));
+
         let mut args = vec![name.clone()];
         args.extend(boot.args);
         let outputs = || [streams.stdout.clone(), streams.stderr.clone()];
@@ -100,7 +104,7 @@ impl Application {
         let logger = Arc::new(Logger::new(boot.options.access_log));
         let servers = Arc::new(Servers::new(handlers, logger, settings, Handlers::serving));
         let program = link(serves.then(|| servers.clone()), context(streams.stdin.clone(), directories))?;
-        Ok(Application { name, program, entry, servers, streams, launcher })
+        Ok(Application { name, program, entry, servers, streams, launcher, asks })
     }
 }
 

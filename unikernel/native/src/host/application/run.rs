@@ -10,6 +10,7 @@ use super::super::control::{Phase, Said};
 use super::super::guest::Ended;
 use super::super::log;
 use super::super::signals::Signals;
+use super::super::trace;
 use super::{Application, Mistakes};
 use crate::capabilities::text::printable;
 
@@ -70,7 +71,8 @@ async fn guest(application: &Application) -> Result<u8, Mistakes> {
         Err(Ended::Mistake(text)) => return Err(vec![format!("{name}: {text}")]),
     };
     if code != 0 && streams.stdout.printed() + streams.stderr.printed() == 0 && !log::complained() {
-        log::error(&format!("{name} ended with code {code} and said nothing"));
+        let more = if application.asks && !trace::wanted() { "; --verbose shows what it asked for" } else { "" };
+        log::error(&format!("{name} ended with code {code} and said nothing{more}"));
     }
     streams.stdout.out().await;
     streams.stderr.out().await;
