@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from slight_py import cache
+from slight_py.errors import UsageError
 from tests.command import EMULATED, ROOT, SECONDS
 from tests.rust_toolchain import cargo
 from unikernel import native
@@ -99,6 +100,23 @@ def test_a_kernel_that_another_process_builds_meanwhile_is_not_built_again(
         other.kill()
         thread.join(SECONDS)
     assert found == [built]
+
+
+def test_a_kernel_whose_sources_change_while_it_is_built_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    sources = ["first"]
+
+    def build(*asked: object) -> bytes:
+        sources[0] = "second"
+        return b"of the first, or the second"
+
+    monkeypatch.setattr(native, "key", lambda: sources[0])
+    monkeypatch.setattr(native, "build", build)
+    with pytest.raises(UsageError, match="have changed while it was built; try again"):
+        native.kernel()
+    assert not list(cache.directory("kernels").glob("*.elf"))
 
 
 def test_a_rust_that_another_process_unpacks_meanwhile_is_not_unpacked_again(

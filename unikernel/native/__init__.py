@@ -34,8 +34,10 @@ def kernel(progress: Callable[[str], None] = lambda line: None) -> Path:
         kept = folder / f"native-{key()}.elf"
         if not kept.exists():
             with locked(folder / "native.lock", lambda: progress(_WAITING)):
+                kept = folder / f"native-{key()}.elf"  # it may have taken long
                 if not kept.exists():
                     content = build("slight-machine", [], progress)
+                    _check_unchanged(kept, folder)
                     with replacing(kept) as file:
                         file.write(content)
     except OSError as error:
@@ -61,6 +63,12 @@ def key(*more: str) -> str:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(SOURCES)} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]
+
+
+def _check_unchanged(kept: Path, folder: Path) -> None:
+    """Raises UsageError where the sources are others than those that a kernel is to be kept for."""
+    if kept != folder / f"native-{key()}.elf":
+        raise UsageError("the sources of the kernel have changed while it was built; try again")
 
 
 def build(program: str, options: Sequence[str], progress: Callable[[str], None]) -> bytes:
