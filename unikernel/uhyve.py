@@ -20,7 +20,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from slight_py import cache, limits
@@ -41,6 +41,9 @@ KVM = Path("/dev/kvm")
 
 STEP, LEAST = 2 << 20, 16 << 20
 """Bytes: the memory of a machine is a multiple of the one, and at least the other."""
+
+ROOM = 12_000
+"""Bytes of a command line: uhyve's device tree, which it is in, has 16 KiB."""
 
 _PANICKED = 101
 """The exit code of a program in Rust that panicked, as uhyve does where it can't make a machine."""
@@ -100,16 +103,33 @@ def _check(image: Image, options: RunOptions) -> None:
 
 
 def _check_mapped(mapped: Sequence[Volume]) -> None:
-    """Raises UsageError for directories: the kernel learns the paths of files, and uhyve tells it of no others."""
-    folders = [volume for volume in mapped if not volume.is_file]
-    if folders:
-        raise UsageError(
-            *(
-                f"--volume {volume.host}:{volume.guest}: uhyve maps files in, and this is a directory; name its files "
-                "with --map, or leave --vmm uhyve out"
-                for volume in folders
+    """Raises UsageError for directories that the machine would not see as they are: the kernel learns the paths of
+    files, and uhyve tells it of no others."""
+    problems = []
+    for volume in (volume for volume in mapped if not volume.is_file):
+        inner = next((each.name for each in sorted(volume.host.iterdir()) if each.is_dir()), None)
+        if inner is not None:
+            problems.append(
+                f"--volume {volume.host}:{volume.guest}: under uhyve a directory has files alone, and in this one is "
+                f"the directory {inner}; name each directory with --map DIR:GUEST, or leave --vmm uhyve out"
             )
+        elif not _files([volume]):
+            problems.append(f"--volume {volume.host}:{volume.guest}: it has no files, and uhyve maps in nothing else")
+    if problems:
+        raise UsageError(*problems)
+
+
+def _files(mapped: Sequence[Volume]) -> list[PurePosixPath]:
+    """The files' paths in the machine."""
+    return [
+        path
+        for volume in mapped
+        for path in (
+            [volume.guest]
+            if volume.is_file
+            else [volume.guest / each.name for each in sorted(volume.host.iterdir()) if each.is_file()]
         )
+    ]
 
 
 def find() -> Path:
@@ -126,7 +146,7 @@ def find() -> Path:
 def arguments(
     image: Image, options: RunOptions, values: Mapping[str, str], mapped: Sequence[Volume], tap: Tap | None
 ) -> list[str]:
-    """uhyve's arguments for an image."""
+    """uhyve's arguments for an image. Raises UsageError where there are too many for the machine."""
     # A uhyve.toml of the folder or of the user is not for our machines.
     words = ["--config", os.devnull, "--memory-size", f"{options.memory >> 20}MiB"]
     for volume in mapped:
@@ -134,7 +154,13 @@ def arguments(
     if tap is not None:
         words += ["--net", f"tap:{tap.name}"]
     told = _command_line(options, values, mapped, tap)
-    return [*words, str(image.path), *(shlex.quote(word) for word in told)]
+    quoted = [shlex.quote(word) for word in told]
+    if sum(len(word.encode(errors="surrogateescape")) + 1 for word in quoted) > ROOM:
+        raise UsageError(
+            f"what the machine is told is longer than {ROOM:,} bytes, for which uhyve has no room; name fewer files "
+            "with --map, or shorter values and arguments, or leave --vmm uhyve out"
+        )
+    return [*words, str(image.path), *quoted]
 
 
 def _command_line(
@@ -142,7 +168,7 @@ def _command_line(
 ) -> list[str]:
     """What the kernel is told, as words."""
     words = [f"{name}={value}" for name, value in values.items()]
-    words += [f"SLIGHT_FILE={volume.guest}" for volume in mapped]
+    words += [f"SLIGHT_FILE={path}" for path in _files(mapped)]
     if said := _said(options):
         words.append(f"SLIGHT_OPTIONS={json.dumps(said)}")
     words += [f"SLIGHT_ENV_{name}={value}" for name, value in options.env.items()]

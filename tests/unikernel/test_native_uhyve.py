@@ -73,6 +73,13 @@ def test_a_file_that_is_mapped_can_be_read(tmp_path: Path) -> None:
     check(run(built(probe()), "--map", file, "--", "read", "/files/data.csv"), Done(0, file.read_text(), ""))
 
 
+def test_the_files_of_a_directory_that_is_mapped_can_be_read(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"this is {name}\n" * 2000)
+    words = ("--volume", f"{tmp_path}:/data:ro", "--", "read", "/data/two")
+    check(run(built(probe()), *words), Done(0, (tmp_path / "two").read_text(), ""))
+
+
 # On the network.
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -65,7 +65,7 @@ def run(built: Image, *words: str, env: dict[str, str]) -> Done:
 
 def test_the_command_line_has_memory_files_and_what_the_image_is_given(built: Image) -> None:
     options = replace(OPTIONS, env={"GREETING": "good day"}, args=("one two", "three"))
-    mapped = [Volume(Path("/tmp/data.csv"), Path("/files/data.csv"), False, True)]
+    mapped = [Volume(Path("/tmp/data.csv"), PurePosixPath("/files/data.csv"), False, True)]
     words = uhyve.arguments(built, options, {"REDIS_ADDRESS": "redis://h"}, mapped, None)
     at = words.index(str(built.path))
     assert words[:at] == [
@@ -92,13 +92,40 @@ def test_the_command_line_has_the_limits_that_are_not_the_usual_ones(built: Imag
     assert json.loads(value) == {"max_body": 1 << 20, "access_log": "json", "max_memory": 256 << 20}
 
 
-def test_a_directory_is_refused_as_uhyve_maps_files_in(built: Image, tmp_path: Path) -> None:
-    done = run(built, "--volume", f"{tmp_path}:/data:ro", env=with_uhyve(tmp_path, "exit 0"))
+def test_a_directory_is_mapped_with_the_files_that_are_in_it(built: Image, tmp_path: Path) -> None:
+    for name in ("two words", "a.csv"):
+        (tmp_path / name).touch()
+    volume = Volume(tmp_path, PurePosixPath("/data"), False, False)
+    words = uhyve.arguments(built, OPTIONS, {}, [volume], None)
+    assert words[words.index("--file-mapping") + 1] == f"{tmp_path}:/data"
+    line = shlex.split(" ".join(words[words.index(str(built.path)) + 1 :]))
+    assert line == ["SLIGHT_FILE=/data/a.csv", "SLIGHT_FILE=/data/two words"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "why"),
+    [
+        (["inner"], "under uhyve a directory has files alone, and in this one is the directory inner; name each"),
+        ([], "it has no files, and uhyve maps in nothing else"),
+    ],
+)
+def test_a_directory_that_the_machine_would_not_see_whole_is_refused(
+    built: Image, tmp_path: Path, inside: list[str], why: str
+) -> None:
+    folder = tmp_path / "data"
+    for each in (folder, *(folder / name for name in inside)):
+        each.mkdir()
+    done = run(built, "--volume", f"{folder}:/data:ro", env=with_uhyve(tmp_path, "exit 0"))
     assert done.code == 2
-    assert done.errors == [
-        f"slight-py: error: --volume {tmp_path}:/data: uhyve maps files in, and this is a directory; name its files "
-        "with --map, or leave --vmm uhyve out"
-    ]
+    assert done.errors[0].startswith(f"slight-py: error: --volume {folder}:/data: {why}")
+
+
+def test_what_uhyve_has_no_room_for_is_refused(built: Image, tmp_path: Path) -> None:
+    given = ["word" * 100] * (uhyve.ROOM // 400)
+    done = run(built, "--", *given, env=with_uhyve(tmp_path, "exit 0"))
+    assert done.code == 2
+    assert "what the machine is told is longer than 12,000 bytes, for which uhyve has no room" in done.err
+    assert run(built, "--", *given[:20], env=with_uhyve(tmp_path, "exit 0")).code == 0
 
 
 def test_a_tap_device_comes_with_the_machines_address(built: Image) -> None:
