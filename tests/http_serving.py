@@ -59,6 +59,9 @@ def every_server_and_loop(test: _Test) -> _Test:
     return pytest.mark.parametrize(("server", "run"), _WITH_LOOPS, indirect=["server"])(used)  # type: ignore[no-any-return]
 
 
+python_and_machine = _with_servers("python", "machine")
+"""For those that the native machine's own tests in Rust have as well."""
+
 both_servers = _with_servers("python", "native")
 """For those that set what nobody can set of a machine, such as how long a silent connection is kept, or that need more
 than the port of QEMU's that leads to a machine: it takes few connections at a time, and some as long as QEMU runs."""
@@ -146,12 +149,19 @@ async def serving(
     *routes: tuple[str, str, str],
     settings: HttpSettings | None = None,
     on_access: Callable[[AccessRecord], None] | None = None,
+    base: str = "",
 ) -> AsyncIterator[Serving]:
+    """A server at work. The one of the native machine as a program has no base of its routes."""
     routes = routes or (("GET", "/", "hello"),)
-    if server != "python":
-        start = native_service if server == "native" else machine_service
-        async with start(functions, routes, settings or HttpSettings(), on_access) as (service, port):
-            yield Serving(cast(Service, service), functions, port)
+    settings = settings or HttpSettings()
+    if server == "machine":
+        async with machine_service(functions, routes, settings, on_access, base) as (machine, port):
+            yield Serving(cast(Service, machine), functions, port)
+        return
+    assert not base
+    if server == "native":
+        async with native_service(functions, routes, settings, on_access) as (native, port):
+            yield Serving(cast(Service, native), functions, port)
         return
     async with _python_service(functions, routes, settings, on_access) as (python, port):
         yield Serving(python, functions, port)

@@ -74,10 +74,11 @@ class MachineService:
         self._stopped = asyncio.Event()
         self._has_ended = False
 
-    async def start(self, routes: Sequence[tuple[str, str, str]]) -> int:
-        """Serves; returns the port."""
+    async def start(self, routes: Sequence[tuple[str, str, str]], base: str) -> int:
+        """Serves these routes below a base; returns the port."""
         port = free_port()
-        self._machine.booted.tell(*(" ".join(route) for route in routes), f"serve {HOST}:{port}")
+        lines = [f"{method} {_word(pattern)} {handler}" for method, pattern, handler in routes]
+        self._machine.booted.tell(*([f"base {_word(base)}"] if base else []), *lines, f"serve {HOST}:{port}")
         await asyncio.wait_for(self._serving.wait(), EMULATED)
         assert not self._has_ended, ENDED
         return port
@@ -155,6 +156,11 @@ class MachineService:
                 self._asked[key].task.cancel()
                 return
             await asyncio.sleep(SILENT / 10)
+
+
+def _word(text: str) -> str:
+    """A text as bridge.c takes it."""
+    return f"={text.encode().hex()}"
 
 
 @dataclass(frozen=True)
@@ -262,12 +268,13 @@ async def machine_service(
     routes: Sequence[tuple[str, str, str]],
     settings: HttpSettings,
     on_access: Callable[[AccessRecord], None] | None,
+    base: str,
 ) -> AsyncIterator[tuple[MachineService, int]]:
-    """A server at work for these routes, and its port."""
+    """A server at work for these routes below a base, and its port."""
     machine = await asyncio.to_thread(machines.get, Settings.of(settings))
     service = machine.service = MachineService(machine, functions, on_access)
     try:
-        port = await service.start(routes)
+        port = await service.start(routes, base)
         try:
             yield service, port
         finally:

@@ -1,7 +1,8 @@
 /* An HTTP server whose requests are answered by who booted it. tests/machine_http.py is that.
  *
- * Lines on standard input say what to do: `serve ADDRESS`, after lines `GET PATTERN HANDLER` for the routes that it is to
- * have, and `stop`, which `bridge: stopped` on standard error answers.
+ * Lines on standard input say what to do: `serve ADDRESS`, after lines `base BASE` and `GET PATTERN HANDLER` for the
+ * routes that it is to have, and `stop`, which `bridge: stopped` on standard error answers. A base and a pattern are `=`
+ * and the hexadecimal digits of their bytes.
  *
  * A handler puts its request into the store `requests`, under a key of its own, and looks for the answer in the store
  * `answers`, over and over. Both are in what speaks as Redis does. A request is the handler's name, method, URI, headers,
@@ -189,9 +190,28 @@ static void check(bool done, http_types_http_router_error_t error) {
     if (!done) end("server", error.unexpected_error);
 }
 
+/* The text that a word of the line stands for, which takes the word's place. */
+static abi_string_t text_of(char *word) {
+    size_t length = strlen(word) / 2;
+    for (size_t i = 0; i < length; i++) {
+        char digits[] = {word[1 + 2 * i], word[2 + 2 * i], 0};
+        word[i] = strtoul(digits, NULL, 16);
+    }
+    return (abi_string_t){word, length};
+}
+
+static http_server_router_t begin_routes(char *base) {
+    http_types_http_router_error_t error;
+    http_server_router_t router;
+    check(base ? http_server_router_new_with_base(text_of(base), &router, &error)
+               : http_server_router_new(&router, &error),
+          error);
+    return router;
+}
+
 static http_server_router_t add_route(http_server_router_t router, char *line) {
     http_types_http_router_error_t error;
-    abi_string_t pattern = abi_string(strtok(NULL, " ")), handler = abi_string(strtok(NULL, " "));
+    abi_string_t pattern = text_of(strtok(NULL, " ")), handler = abi_string(strtok(NULL, " "));
     http_server_router_t added;
     bool done = !strcmp(line, "GET")    ? http_server_router_get(router, pattern, handler, &added, &error)
                 : !strcmp(line, "PUT")  ? http_server_router_put(router, pattern, handler, &added, &error)
@@ -203,21 +223,24 @@ static http_server_router_t add_route(http_server_router_t router, char *line) {
 }
 
 int main(void) {
-    char line[1000];
+    static char line[20000];
     http_types_http_router_error_t error;
-    http_server_router_t router;
+    http_server_router_t router = begin_routes(NULL);
     http_server_server_t server;
-    check(http_server_router_new(&router, &error), error);
     while (fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = 0;
         char *word = strtok(line, " ");
         if (!strcmp(word, "serve")) {
             check(http_server_server_serve(abi_string(strtok(NULL, " ")), router, &server, &error), error);
-            check(http_server_router_new(&router, &error), error);
+            http_server_router_drop(router);
+            router = begin_routes(NULL);
         } else if (!strcmp(word, "stop")) {
             check(http_server_server_stop(server, &error), error);
             http_server_server_drop(server);
             fputs("bridge: stopped\n", stderr);
+        } else if (!strcmp(word, "base")) {
+            http_server_router_drop(router);
+            router = begin_routes(strtok(NULL, " "));
         } else {
             router = add_route(router, word);
         }
