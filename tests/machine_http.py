@@ -89,11 +89,19 @@ class MachineService:
             self._machine.booted.tell("stop")
         await asyncio.wait_for(self._stopped.wait(), EMULATED)
         assert not self._has_ended, ENDED
-        # The server has ended those that were still under way.
+        await self._check_guests()
         tasks = [each.task for each in self._asked.values()] + list(self._giving_up)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _check_guests(self) -> None:
+        """Raises AssertionError where a guest goes on whose request was under way when its server had stopped."""
+        looked = self._machine.store.looked
+        last = {key: looked[key] for key in self._asked}
+        if last:
+            await asyncio.sleep(SILENT)
+            assert last == {key: looked[key] for key in last}, "a guest goes on when its server has stopped"
 
     # What threads call.
 
