@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import instructions
 from tests.unikernel import native_trials
 from unikernel import elf
 
@@ -60,6 +61,18 @@ def test_dates_are_those_of_the_calendar(kernel: Path, date: str) -> None:
 
 def test_a_machine_without_a_clock_has_no_time(kernel: Path) -> None:
     assert run(kernel, "boot", board="microvm,acpi=off,rtc=off")[1] == "wall None"
+
+
+def test_a_clock_that_is_not_there_is_not_looked_for_any_longer_than_one_is_read(kernel: Path, tmp_path: Path) -> None:
+    counting = instructions.prepare(tmp_path)
+    plugin = ("-plugin", f"{tmp_path / 'instructions.so'},into={tmp_path / 'count'}")
+    counts = []
+    for clock in ("on", "off"):
+        before = instructions.executed(counting)
+        native_trials.boot("trial=boot", board=f"microvm,acpi=off,rtc={clock}", kernel=kernel, more=plugin)
+        counts.append(instructions.executed(counting) - before)
+    there, missing = counts
+    assert missing <= there, counts
 
 
 def test_a_machine_boots_through_hermits_entry_in_the_state_that_uhyve_leaves(kernel: Path) -> None:

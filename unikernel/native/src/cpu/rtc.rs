@@ -15,6 +15,9 @@ const BINARY: u8 = 4;
 const TWENTY_FOUR_HOURS: u8 = 2;
 const AFTERNOON: u8 = 0x80;
 
+/// What is read where there is no device: no clock that runs has all these bits set in its first status.
+const NOTHING: u8 = 0xff;
+
 /// How often a time is read until two are the same. An update takes 2 ms, and comes once in a second.
 const TRIES: usize = 10_000;
 
@@ -22,8 +25,10 @@ const TRIES: usize = 10_000;
 pub fn read() -> Option<Duration> {
     let mut last = None;
     for _ in 0..TRIES {
-        if register(STATUS_A) & UPDATING != 0 {
-            continue; // for ever where there is no clock: all bits are set then
+        match register(STATUS_A) {
+            NOTHING => return None,
+            status if status & UPDATING != 0 => continue,
+            _ => {}
         }
         let fields = Some(FIELDS.map(register));
         if fields == last {
