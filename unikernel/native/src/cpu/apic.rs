@@ -2,10 +2,9 @@
 //! where there is x2APIC, through model-specific registers.
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use raw_cpuid::CpuId;
 use x86_64::registers::model_specific::Msr;
 
-use super::{port, vectors};
+use super::{features, port, vectors};
 use crate::memory;
 
 const BASE_REGISTER: u32 = 0x1b;
@@ -30,12 +29,11 @@ enum Register {
 
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
-const DIVIDE_BY_1: u32 = 0b1011;
 const DIVIDE_BY_16: u32 = 0b0011;
 
 /// How often the timer counts in a second, before it is divided: what QEMU and KVM have for all machines.
 const TIMER_HERTZ: u64 = 1_000_000_000;
-/// Nanoseconds of one count of the timer when it is in use.
+/// Nanoseconds of one count of the timer.
 const COUNT_NANOSECONDS: u64 = 16 * 1_000_000_000 / TIMER_HERTZ;
 
 static USES_X2APIC: AtomicBool = AtomicBool::new(false);
@@ -43,7 +41,7 @@ static MAPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Switches the controller on, with its timer stopped, and the two 8259s of a PC off.
 pub(super) fn start() {
-    let x2apic = CpuId::new().get_feature_info().is_some_and(|info| info.has_x2apic());
+    let x2apic = features::X2APIC.is_there();
     USES_X2APIC.store(x2apic, Ordering::Relaxed);
     // SAFETY: the registers of the controller are at this address wherever QEMU, KVM or firmware have set it up. From
     // here on it's in the mode that `read` and `write` expect. The 8259s, where they are, are masked.
@@ -59,11 +57,12 @@ pub(super) fn start() {
             MAPPED.store(memory::map_device(BASE_ADDRESS, 4096).as_ptr() as u64, Ordering::Relaxed);
         }
     }
+    // First of all, as the controller masks the others until it is on.
+    write(Register::SpuriousVector, SOFTWARE_ENABLE | u32::from(vectors::SPURIOUS));
     write(Register::TaskPriority, 0);
     write(Register::LocalInterrupt0, MASKED);
-    write(Register::Timer, MASKED | u32::from(vectors::TIMER));
+    write(Register::Timer, vectors::TIMER.into());
     write(Register::Divider, DIVIDE_BY_16);
-    write(Register::SpuriousVector, SOFTWARE_ENABLE | u32::from(vectors::SPURIOUS));
 }
 
 /// The number by which interrupts are sent to this processor.
@@ -79,25 +78,24 @@ pub(super) fn end_of_interrupt() {
 /// Has the timer interrupt once, in so many nanoseconds or a bit later; in 68 s at the latest.
 pub(super) fn interrupt_in(nanoseconds: u64) {
     let count = nanoseconds.div_ceil(COUNT_NANOSECONDS).clamp(1, u32::MAX.into());
-    write(Register::Timer, vectors::TIMER.into());
     write(Register::InitialCount, count as u32);
 }
 
-/// Starts the timer as a stopwatch, which [`stopwatch`] reads, for at most 4 s.
+/// Starts the timer as a stopwatch, which [`stopwatch`] reads, for at most 68 s.
 pub(super) fn start_stopwatch() {
     write(Register::Timer, MASKED | u32::from(vectors::TIMER));
-    write(Register::Divider, DIVIDE_BY_1);
     write(Register::InitialCount, u32::MAX);
 }
 
 /// Nanoseconds since the stopwatch was started.
 pub(super) fn stopwatch() -> u64 {
-    u64::from(u32::MAX - read(Register::CurrentCount)) * 1_000_000_000 / TIMER_HERTZ
+    u64::from(u32::MAX - read(Register::CurrentCount)) * COUNT_NANOSECONDS
 }
 
+/// Stops it: from here on the timer interrupts.
 pub(super) fn stop_stopwatch() {
     write(Register::InitialCount, 0);
-    write(Register::Divider, DIVIDE_BY_16);
+    write(Register::Timer, vectors::TIMER.into());
 }
 
 fn read(register: Register) -> u32 {

@@ -4,7 +4,7 @@ mod apic;
 pub mod clock;
 pub mod console;
 mod exceptions;
-mod features;
+pub mod features;
 pub mod interrupts;
 mod panic;
 pub mod port;

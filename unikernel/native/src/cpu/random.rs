@@ -1,23 +1,24 @@
 //! Random numbers of the processor.
 use core::arch::asm;
 
+use super::features;
+
 /// How often an instruction is tried that has no number at hand: Intel's manual says ten times.
 const TRIES: usize = 10;
 
 /// Fills the bytes with the processor's random numbers: RDSEED's, or RDRAND's. False where the processor has none, or
 /// they have run out; what is in `into` then is not random.
 pub fn fill(into: &mut [u8]) -> bool {
+    let (seeds, randoms) = (features::RDSEED.is_there(), features::RDRAND.is_there());
     into.chunks_mut(8).all(|chunk| {
-        let Some(number) = number() else { return false };
+        let Some(number) = number(seeds, randoms) else { return false };
         chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]);
         true
     })
 }
 
-fn number() -> Option<u64> {
-    let id = raw_cpuid::CpuId::new();
-    let seeds = id.get_extended_feature_info().is_some_and(|info| info.has_rdseed());
-    let randoms = id.get_feature_info().is_some_and(|info| info.has_rdrand());
+/// Of those of the two instructions that the processor has.
+fn number(seeds: bool, randoms: bool) -> Option<u64> {
     (0..TRIES)
         .filter(|_| seeds)
         .find_map(|_| rdseed())

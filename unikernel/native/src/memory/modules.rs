@@ -29,16 +29,18 @@ pub fn prepare(config: &mut Config) {
 /// such as AVX, are not used.
 #[cfg(target_os = "none")]
 fn has(feature: &str) -> Option<bool> {
-    let features = raw_cpuid::CpuId::new().get_feature_info()?;
-    Some(match feature {
-        "sse3" => features.has_sse3(),
-        "ssse3" => features.has_ssse3(),
-        "sse4.1" => features.has_sse41(),
-        "sse4.2" => features.has_sse42(),
-        "popcnt" => features.has_popcnt(),
-        "cmpxchg16b" => features.has_cmpxchg16b(),
-        _ => false,
-    })
+    use crate::cpu::features;
+
+    let known = match feature {
+        "sse3" => features::SSE3,
+        "ssse3" => features::SSSE3,
+        "sse4.1" => features::SSE4_1,
+        "sse4.2" => features::SSE4_2,
+        "popcnt" => features::POPCNT,
+        "cmpxchg16b" => features::CMPXCHG16B,
+        _ => return Some(false),
+    };
+    Some(known.is_there())
 }
 
 /// Loads a module that `slight-py image build` compiled.
