@@ -139,7 +139,7 @@ async fn start(
 /// Brings the network up, as the launcher says, or else the command line, or else the network itself. It goes on while
 /// the application is made ready.
 fn start_network(info: &BootInfo, boot: &Boot, devices: &mut Devices) -> Result<(), String> {
-    let Some(card) = devices.network.take() else {
+    let Some(card) = devices.network() else {
         return Err("the application serves or connects, and the machine has no network device; give it a virtio-net \
                     device"
             .into());

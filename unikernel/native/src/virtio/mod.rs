@@ -33,17 +33,18 @@ mod machine {
     use super::random;
     use crate::boot::command_line;
     use crate::cpu;
-    use crate::host::executor::spawn;
+    use crate::host::executor::{sleep, spawn};
     use crate::host::{log, platform};
     use crate::net::stack::Link;
     use alloc::boxed::Box;
     use alloc::vec::Vec;
+    use core::time::Duration;
     use virtio_drivers::transport::DeviceType;
 
-    /// The devices of the machine, each ready for use.
+    /// The devices of the machine.
     pub struct Devices {
-        /// The first network card, for `net::start`.
-        pub network: Option<Box<dyn Link>>,
+        /// The first network card, which is set up when it is needed.
+        network: Option<Device>,
         /// Channels to the launcher, where it has made some.
         pub console: Option<Console>,
         /// What the launcher shares over 9P.
@@ -51,21 +52,16 @@ mod machine {
         sources_of_entropy: Vec<Device>,
     }
 
-    /// Finds and sets up the devices, which lie where the command line says or else on the PCI bus.
+    /// How long after the start devices are asked for random numbers where there are some: an application begins before.
+    const LATER: Duration = Duration::from_millis(100);
+
+    /// Finds the devices, which lie where the command line says or else on the PCI bus.
     pub fn start(line: &str) -> Devices {
         let mut devices =
             Devices { network: None, console: None, volumes: Volumes::default(), sources_of_entropy: Vec::new() };
         for mut device in device::find(command_line::words(line).iter()) {
             match device.kind() {
-                DeviceType::Network if devices.network.is_none() => match Card::new(device) {
-                    Ok(mut card) => {
-                        if cpu::is_uhyve() {
-                            card.longest = UHYVE_FRAME;
-                        }
-                        devices.network = Some(Box::new(card));
-                    }
-                    Err(_) => log::warning("the virtio-net device can't be used"),
-                },
+                DeviceType::Network if devices.network.is_none() => devices.network = Some(device),
                 DeviceType::Console if devices.console.is_none() => match Console::new(device) {
                     Ok(console) => devices.console = Some(console),
                     Err(_) => log::warning("the virtio console can't be used"),
@@ -84,20 +80,37 @@ mod machine {
     }
 
     impl Devices {
+        /// The network card, ready for use. None where there is none, or it can't be used, which is said.
+        pub fn network(&mut self) -> Option<Box<dyn Link>> {
+            let Ok(mut card) = Card::new(self.network.take()?) else {
+                log::warning("the virtio-net device can't be used");
+                return None;
+            };
+            if cpu::is_uhyve() {
+                card.longest = UHYVE_FRAME;
+            }
+            Some(Box::new(card))
+        }
+
         /// Mixes what the devices for it give into the machine's random numbers: before this returns where there are
-        /// none yet, which takes a second for each device at most, and else meanwhile.
+        /// none yet, which takes a second for each device at most, and else later.
         pub async fn add_entropy(&mut self) {
             let devices = core::mem::take(&mut self.sources_of_entropy);
-            let adding = spawn(async {
-                for device in devices {
-                    random::add_entropy(device).await;
-                }
-            });
             if platform::is_random() {
-                adding.detach();
+                spawn(async {
+                    sleep(LATER).await;
+                    add_entropy(devices).await;
+                })
+                .detach();
             } else {
-                adding.await;
+                add_entropy(devices).await;
             }
+        }
+    }
+
+    async fn add_entropy(devices: Vec<Device>) {
+        for device in devices {
+            random::add_entropy(device).await;
         }
     }
 }

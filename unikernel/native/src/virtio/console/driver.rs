@@ -97,6 +97,7 @@ impl Console {
             }
         });
         let number = named.await.ok()?;
+        self.0.state.lock().lend(number);
         Some(Port { console: self.0.clone(), number, name: name.into() })
     }
 }
@@ -129,15 +130,18 @@ impl State {
         self.device.notify(CONTROL_RECEIVE, &mut self.control_receive);
         // What was sent is looked at when there is something to send.
         self.control_send.set_interrupts(false);
-        for (port, channel) in self.channels.iter_mut().enumerate() {
+        for channel in &mut self.channels {
             channel.send.set_interrupts(false);
-            while channel.receive.has_room(1) {
-                channel.receive.add(writable(CHUNK)).map_err(|_| Broken)?;
-            }
-            self.device.notify(receive_queue(port), &mut channel.receive);
         }
         self.say(READY);
         Ok(())
+    }
+
+    /// Gives the device the buffers for what a port receives: those of ports that nobody asks for would be of no use.
+    fn lend(&mut self, port: usize) {
+        let Some(channel) = self.channels.get_mut(port) else { return };
+        while channel.receive.has_room(1) && channel.receive.add(writable(CHUNK)).is_ok() {}
+        self.device.notify(receive_queue(port), &mut channel.receive);
     }
 
     /// Sends a control message.

@@ -25,7 +25,7 @@ fn message(port: u32, event: u16, value: u16) -> [u8; HEADER] {
     message
 }
 
-/// A console whose port 1 is open at both ends.
+/// A console whose port 1 was asked for, and is open at both ends.
 fn open() -> (Liar, State) {
     let device = device(2);
     let mut console = console(&device);
@@ -33,7 +33,15 @@ fn open() -> (Liar, State) {
         device.answers(CONTROL_RECEIVE, &message(1, event, 1)).unwrap();
     }
     console.attend();
+    console.lend(1);
     (device, console)
+}
+
+#[test]
+fn a_device_has_buffers_for_what_ports_receive_that_were_asked_for() {
+    let (device, _console) = open();
+    assert!(device.answers(receive_queue(0), b"hello").is_none());
+    assert!(device.answers(receive_queue(1), b"hello").is_some());
 }
 
 #[test]
@@ -138,6 +146,7 @@ proptest! {
     ) {
         let device = device(ports);
         let mut console = console(&device);
+        (0..PORTS + 2).for_each(|port| console.lend(port));
         for step in steps {
             match step {
                 Step::Answer(queue, bytes) => drop(device.answers(queue, &bytes)),
