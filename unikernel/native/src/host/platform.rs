@@ -40,11 +40,16 @@ const ENOUGH: usize = 16;
 
 /// Fills in random bytes that nobody can guess, where `is_random` says so.
 pub fn random(into: &mut [u8]) {
+    renew();
+    RANDOM.lock().fill(into);
+}
+
+/// Mixes in what the processor has, if it has something.
+fn renew() {
     let mut seed = [0; 32];
     if below::fresh_seed(&mut seed) {
         add_entropy(&seed);
     }
-    RANDOM.lock().fill(into);
 }
 
 /// Mixes random data in, of a device or the launcher.
@@ -57,7 +62,9 @@ pub fn add_entropy(seed: &[u8]) {
 
 /// Whether there was a source of random numbers: the processor, a device, or the launcher.
 pub fn is_random() -> bool {
-    random(&mut []);
+    if !SEEDED.load(Ordering::Relaxed) {
+        renew();
+    }
     SEEDED.load(Ordering::Relaxed)
 }
 

@@ -1,8 +1,8 @@
 //! Random numbers for keys: ChaCha20 with a key that is renewed by every draw, so that nobody who reads it later learns
 //! what was drawn before ("fast key erasure", as OpenBSD's arc4random).
 
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 pub(super) struct Random {
     key: [u8; 32],
@@ -17,10 +17,14 @@ impl Random {
     /// Mixes a seed of any length in: what comes after is known to nobody who lacks either the seed or the key before.
     pub(super) fn mix(&mut self, seed: &[u8]) {
         for part in seed.chunks(self.key.len()) {
+            // So that a seed that is mixed in twice is not taken out again. The first one becomes the key: a start that
+            // draws nothing needs no cipher.
+            if self.key != [0; 32] {
+                self.fill(&mut []);
+            }
             for (byte, other) in self.key.iter_mut().zip(part) {
                 *byte ^= other;
             }
-            self.fill(&mut []);
         }
     }
 
@@ -66,6 +70,14 @@ mod tests {
         let mut fresh = Random::new();
         assert_ne!(random.key, fresh.key);
         assert_ne!(drawn(&mut random), drawn(&mut fresh));
+    }
+
+    #[test]
+    fn a_seed_that_is_mixed_in_twice_is_not_taken_out_again() {
+        let mut random = Random::new();
+        random.mix(b"secret");
+        random.mix(b"secret");
+        assert_ne!(drawn(&mut random), drawn(&mut Random::new()));
     }
 
     #[test]
