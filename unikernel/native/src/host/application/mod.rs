@@ -64,7 +64,8 @@ pub struct Application {
     name: String,
     program: Program,
     entry: Entry,
-    servers: Arc<Servers>,
+    /// Where http is granted.
+    servers: Option<Arc<Servers>>,
     streams: Streams,
     launcher: Arc<Launcher>,
     /// Whether it imports an interface, WASI aside.
@@ -94,16 +95,21 @@ impl Application {
         let outputs = || [streams.stdout.clone(), streams.stderr.clone()];
         let context = |stdin, directories| Arc::new(wasi::Context::new(&args, &boot.env, stdin, outputs(), directories));
         let limits = limits(&boot.options);
-        let serves = manifest.grants.iter().any(|grant| grant.family == "http");
+        let serves = settings.is_some();
         let link = |servers: Option<Arc<Servers>>, context| {
             let hosts = Arc::new(Hosts { stores: stores.clone(), serves, servers });
             program(&name, &module, hosts, context, limits)
         };
-        let handlers = link(None, context(None, directories.clone()))?;
-        let handlers = Arc::new(Handlers::new(handlers, launcher.clone()));
-        let logger = Arc::new(Logger::new(boot.options.access_log));
-        let servers = Arc::new(Servers::new(handlers, logger, settings, Handlers::serving));
-        let program = link(serves.then(|| servers.clone()), context(streams.stdin.clone(), directories))?;
+        let servers = match settings {
+            None => None,
+            Some(settings) => {
+                let handlers = link(None, context(None, directories.clone()))?;
+                let handlers = Arc::new(Handlers::new(handlers, launcher.clone()));
+                let logger = Arc::new(Logger::new(boot.options.access_log));
+                Some(Arc::new(Servers::new(handlers, logger, settings, Handlers::serving)))
+            }
+        };
+        let program = link(servers.clone(), context(streams.stdin.clone(), directories))?;
         Ok(Application { name, program, entry, servers, streams, launcher, asks })
     }
 }
@@ -124,25 +130,22 @@ const SHARE: u64 = 8;
 /// Bytes that a connection takes, about.
 const CONNECTION: u64 = 16 << 10;
 
+/// Those of servers, where http is granted.
 fn settings(
     manifest: &Manifest,
     configs: &[BTreeMap<String, String>],
     options: &Options,
     memory: u64,
-) -> Result<Settings, Mistakes> {
-    let usual = Settings::default();
+) -> Result<Option<Settings>, Mistakes> {
     let http = manifest.grants.iter().zip(configs).find(|(grant, _)| grant.family == "http");
-    let cors = match http {
-        None => Cors::default(),
-        Some((grant, configs)) => {
-            let pairs = configs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            Cors::from_configs(pairs)
-                .map_err(|error| vec![format!("{}http: {}: {}", manifest.place(grant), error.key, error.text)])?
-        }
-    };
+    let Some((grant, configs)) = http else { return Ok(None) };
+    let usual = Settings::default();
+    let pairs = configs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let cors = Cors::from_configs(pairs)
+        .map_err(|error| vec![format!("{}http: {}: {}", manifest.place(grant), error.key, error.text)])?;
     let share = usize::try_from(memory / SHARE).unwrap_or(usize::MAX);
     let connections = usize::try_from(memory / SHARE / CONNECTION).unwrap_or(usize::MAX);
-    Ok(Settings {
+    Ok(Some(Settings {
         max_body: options.max_body.unwrap_or(usual.max_body),
         request_timeout: options.request_timeout.unwrap_or(usual.request_timeout),
         max_concurrent: options.max_concurrent.map_or(usual.max_concurrent, |count| count as usize),
@@ -152,7 +155,7 @@ fn settings(
         max_unsent: usual.max_unsent.min(share),
         cors,
         ..usual
-    })
+    }))
 }
 
 /// What stands behind the family keyvalue, where that is granted.

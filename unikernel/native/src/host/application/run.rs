@@ -7,7 +7,7 @@ use core::pin::pin;
 use futures_util::future::{Either, select};
 
 use super::super::control::{Phase, Said};
-use super::super::guest::Ended;
+use super::super::guest::{Ended, Running};
 use super::super::log;
 use super::super::signals::Signals;
 use super::super::trace;
@@ -39,11 +39,13 @@ async fn until_end(application: &Application, signals: &Signals) -> Result<u8, M
         Either::Left((code, _)) => Some(code?),
         Either::Right(_) => None,
     };
-    let served = application.servers.is_serving();
+    let served = application.servers.as_ref().is_some_and(|servers| servers.is_serving());
     if code == Some(0) && served {
         signals.first().await;
     }
-    application.servers.stop_all().await;
+    if let Some(servers) = &application.servers {
+        servers.stop_all().await;
+    }
     match code {
         Some(code) => Ok(code),
         None if served => Ok(0),
@@ -57,7 +59,9 @@ async fn until_end(application: &Application, signals: &Signals) -> Result<u8, M
 /// write, and as it may in all it does. A signal ends it before that.
 async fn guest(application: &Application) -> Result<u8, Mistakes> {
     let Application { name, streams, .. } = application;
-    let code = match outcome(application).await {
+    // An instance lasts until its output is out, which is not to wait for the end of it.
+    let mut running = None;
+    let code = match outcome(application, &mut running).await {
         Ok(code) | Err(Ended::Exit(code)) => code,
         Err(Ended::Trap(reason)) => {
             log::error(&format!("{name}: the guest trapped: {reason}"));
@@ -79,9 +83,10 @@ async fn guest(application: &Application) -> Result<u8, Mistakes> {
     Ok(code)
 }
 
-async fn outcome(application: &Application) -> Result<u8, Ended> {
-    let mut running = application.program.instantiate().await?;
+/// Runs the entry point in an instance, which it leaves in `running`.
+async fn outcome(application: &Application, running: &mut Option<Running>) -> Result<u8, Ended> {
+    let running = running.insert(application.program.instantiate().await?);
     let name = &application.name;
     let failed = |text: &str| log::error(&format!("{name}: on-server-init failed: {}", printable(text, SHOWN)));
-    application.entry.enter(&mut running, failed).await
+    application.entry.enter(running, failed).await
 }

@@ -27,7 +27,7 @@ pub struct Hosts {
 /// Links what a module may import. Instances that answer requests start no servers of their own.
 pub fn linker(engine: &Engine, module: &Module, hosts: &Hosts) -> Result<Linker<Data>> {
     let mut linker = Linker::new(engine);
-    wasi::add_to_linker(&mut linker)?;
+    wasi::add_to_linker(&mut linker, module)?;
     if hosts.stores.is_some() {
         // Linked only where there are stores, so that an import of what isn't granted is refused.
         keyvalue::add_to_linker(&mut linker, stores)?;

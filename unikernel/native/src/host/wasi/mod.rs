@@ -25,7 +25,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use wasmtime::{Linker, Result};
+use wasmtime::{Linker, Module, Result};
 
 use super::guest::Data;
 use super::input::Input;
@@ -84,9 +84,12 @@ impl Wasi {
     }
 }
 
-/// Links all functions.
-pub fn add_to_linker(linker: &mut Linker<Data>) -> Result<()> {
+/// Links those functions that a module imports.
+pub fn add_to_linker(linker: &mut Linker<Data>, module: &Module) -> Result<()> {
+    let imports = module.imports().filter(|import| import.module() == MODULE);
+    let imported: Vec<&str> = imports.map(|import| import.name()).collect();
     let folders: [&[Import]; 5] =
         [&environment::IMPORTS, &descriptors::IMPORTS, &reading::IMPORTS, &paths::IMPORTS, &poll::IMPORTS];
-    folders.into_iter().flatten().try_for_each(|import| import.link(linker))
+    let functions = folders.into_iter().flatten().filter(|function| imported.contains(&function.name));
+    functions.map(|function| function.link(linker)).collect()
 }
