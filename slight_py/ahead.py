@@ -15,10 +15,11 @@ from slight_py import capi
 from slight_py.capi import Owned, function
 from slight_py.engine import InvalidModule, ModuleInfo, UnsupportedModule, check, check_signatures, describe
 
-TARGET, MACHINE = b"x86_64-unknown-linux-gnu", b"x86_64-slightkernel-none"
+TARGET, MACHINE = b"x86_64-unknown-linux-gnu", b"x86_64-unknown-none-eabi"
 """What the library compiles for, and what a module is said to be compiled for. The C API compiles for the system alone
 that it runs on; the code is the same for one without an operating system, and the runtime compares the names of the
-processor and of the system."""
+processor and of the system. The others make the name as long as it has to be, of words that the runtime knows: it looks
+for one that it doesn't know in all its lists, at each start."""
 
 SETTINGS: dict[str, bool | int] = {
     # A processor's fault would have to be turned into a trap: the code checks all that it does instead.
