@@ -92,14 +92,18 @@ impl Tables {
                 *self.entry(frames, address, 2)? = physical | access.bits() | LARGE;
                 done += LARGE_PAGE;
             } else {
-                *self.entry(frames, address, 1)? = physical | access.bits();
-                done += PAGE;
+                let table = self.table(frames, address, 1)?;
+                let pages = rest_of_table(address).min(bytes - done);
+                for page in (0..pages).step_by(PAGE as usize) {
+                    *entry_of(table, address + page, 1) = (physical + page) | access.bits();
+                }
+                done += pages;
             }
         }
         Ok(())
     }
 
-    /// Changes what may be done with mapped memory, page by page.
+    /// Changes what may be done with mapped memory. All numbers are whole pages.
     pub fn protect(
         &mut self,
         frames: &mut impl TableFrames,
@@ -107,9 +111,16 @@ impl Tables {
         bytes: u64,
         access: Access,
     ) -> Result<(), NoFrame> {
-        for address in (address..address + bytes).step_by(PAGE as usize) {
-            let entry = self.entry(frames, address, 1)?;
-            *entry = *entry & ADDRESS | access.bits();
+        let mut done = 0;
+        while done < bytes {
+            let address = address + done;
+            let table = self.table(frames, address, 1)?;
+            let pages = rest_of_table(address).min(bytes - done);
+            for page in (0..pages).step_by(PAGE as usize) {
+                let entry = entry_of(table, address + page, 1);
+                *entry = *entry & ADDRESS | access.bits();
+            }
+            done += pages;
         }
         Ok(())
     }
@@ -213,8 +224,13 @@ impl Tables {
         None
     }
 
-    /// The entry for an address in the table of a level, which is made where it's missing; a large page above it is split.
+    /// The entry for an address in the table of a level, as [`Tables::table`] has it.
     fn entry(&mut self, frames: &mut impl TableFrames, address: u64, level: u32) -> Result<&mut u64, NoFrame> {
+        Ok(entry_of(self.table(frames, address, level)?, address, level))
+    }
+
+    /// The table of a level for an address, which is made where it's missing; a large page above it is split.
+    fn table(&mut self, frames: &mut impl TableFrames, address: u64, level: u32) -> Result<u64, NoFrame> {
         let mut at = self.root;
         for upper in (level + 1..=4).rev() {
             let entry = entry_of(at, address, upper);
@@ -225,8 +241,13 @@ impl Tables {
             }
             at = *entry & ADDRESS;
         }
-        Ok(entry_of(at, address, level))
+        Ok(at)
     }
+}
+
+/// Bytes from an address to the end of what its table of small pages maps.
+const fn rest_of_table(address: u64) -> u64 {
+    LARGE_PAGE - address % LARGE_PAGE
 }
 
 /// The lowest bit of an address that chooses an entry in a table of a level: 12, 21, 30, 39.
