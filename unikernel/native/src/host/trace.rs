@@ -1,6 +1,8 @@
 //! Calls of capabilities, shown once they are answered where `--verbose` asks for it, as `slight_py/trace.py` shows them:
 //!
-//!     keyvalue::get("greeting") = 5 bytes  0.3 ms
+//! ```text
+//! keyvalue::get("greeting") = 5 bytes  0.3 ms
+//! ```
 //!
 //! What is shown holds no secret: the names of things, sizes, and the texts of errors, which are for the guest.
 
