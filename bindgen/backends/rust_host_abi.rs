@@ -49,6 +49,11 @@ fn fault<T>(message: impl Display) -> Result<T> {
 /// The data of a store with one instance of a guest in it: a second one that calls an import ends with a fault.
 pub trait State: Send + 'static {
     fn guest(&mut self) -> &mut Guest;
+
+    /// Whether the guest may go on: asked when it calls an import, and an error ends it.
+    fn check(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A store, or what a guest calls an import with.
@@ -122,6 +127,7 @@ impl Default for Guest {
 /// A guest calls an import. Raises a fault for one that calls from where it may not. Imports that are not generated
 /// have to begin with this, too.
 pub fn enter<T: State>(caller: &mut Caller<'_, T>, place: &str) -> Result<()> {
+    caller.data_mut().check()?;
     if caller.data_mut().guest().guarded {
         return fault(format_args!("{place}: the guest calls an import while it allocates or frees for the host"));
     }
@@ -615,7 +621,11 @@ impl<'a> Lower<'a> {
             }
         }
         let (memory, guest) = split(store);
-        let memory = memory.unwrap_or_default();
+        let memory = match memory {
+            Some(memory) => memory,
+            None if blocks.0.is_empty() => &mut [],
+            None => return fault(format_args!("{place}: the guest exports no memory")),
+        };
         for ((size, align), pointer) in blocks.0.iter().zip(&pointers) {
             let is_inside = u64::from(*pointer) + size <= memory.len() as u64;
             if !is_inside || pointer % align != 0 || (*size != 0 && *pointer == 0) {

@@ -1,4 +1,4 @@
-//! Clocks, random numbers, idling and the console: of the machine, or of an ordinary program for tests.
+//! Clocks, random numbers, idling, the console and shortages of memory: of the machine, or of an ordinary program for tests.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -78,11 +78,30 @@ pub fn console(text: &[u8]) {
     below::console(text);
 }
 
+/// Whether there is memory for one more guest.
+pub fn has_room() -> bool {
+    below::has_room()
+}
+
+/// Whether memory has run short since `forget_shortage`.
+pub fn is_short() -> bool {
+    below::is_short()
+}
+
+/// Has what has run short until now be nobody's fault: to be called before a guest gets to work.
+pub fn forget_shortage() {
+    below::forget_shortage();
+}
+
+#[cfg(all(test, feature = "std"))]
+pub use program::{run_short, set_room};
+
 #[cfg(not(feature = "std"))]
 mod machine {
     use core::time::Duration;
 
     use crate::cpu;
+    pub(super) use crate::memory::{forget_shortage, has_room, is_short};
 
     pub(super) fn now() -> Duration {
         cpu::clock::now()
@@ -108,6 +127,7 @@ mod machine {
 
 #[cfg(feature = "std")]
 mod program {
+    use std::cell::Cell;
     use std::io::{Read, Write};
     use std::sync::LazyLock;
     use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -136,5 +156,34 @@ mod program {
 
     pub(super) fn console(text: &[u8]) {
         let _ = std::io::stderr().write_all(text); // nobody reads it: nothing to be done
+    }
+
+    std::thread_local! {
+        static SHORT: Cell<bool> = const { Cell::new(false) };
+        static ROOM: Cell<bool> = const { Cell::new(true) };
+    }
+
+    pub(super) fn has_room() -> bool {
+        ROOM.get()
+    }
+
+    pub(super) fn is_short() -> bool {
+        SHORT.get()
+    }
+
+    pub(super) fn forget_shortage() {
+        SHORT.set(false);
+    }
+
+    /// What the machine's memory does where it lacks.
+    #[cfg(test)]
+    pub fn run_short() {
+        SHORT.set(true);
+    }
+
+    /// Has there be memory for one more guest, or not.
+    #[cfg(test)]
+    pub fn set_room(is_there: bool) {
+        ROOM.set(is_there);
     }
 }

@@ -1,8 +1,10 @@
 //! Guests' linear memories. Each has 4 GiB of addresses, the most that one can grow to, so nothing is copied when it
 //! grows, and gets a frame for each page when it's first touched: guests declare far more than they use.
 //!
-//! So memory may lack when it's too late for an error. Two things are to keep that from happening: an instance begins only
-//! when there is as much as the last one used, and a memory grows only when there is what it grows by.
+//! An instance begins only when there is what the least of them use, and a memory grows only when there is what it grows
+//! by. Where there is no frame for a page that is touched after all, it is too late for an error: the guest is [ended
+//! soon](super::is_short). Until then, all pages that its memory lacks are one page, so that the code which has touched
+//! it, the guest's or the host's, can go on.
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -10,9 +12,10 @@ use alloc::string::String;
 use wasmtime::{Error, LinearMemory, MemoryCreator, MemoryType, Result};
 
 use super::frames::PAGE;
-use super::ram::{self, Ram};
+use super::ram::{self, PAGE_AND_TABLES, Ram};
 use super::slots::{Idle, Slots};
-use super::tables::NoFrame;
+use super::stacks;
+use super::tables::{Entries, MISSING, NoFrame, Tables};
 
 const BASE: u64 = 1 << 40;
 const SLOT_BYTES: u64 = 4 << 30;
@@ -20,8 +23,8 @@ const SLOT_BYTES: u64 = 4 << 30;
 const COUNT: usize = 1024;
 /// How many memories are kept for the next instances. Only those of their pages that were written to are zeroed.
 const KEPT_MEMORIES: usize = 32;
-/// How many pages the first instance is expected to touch, and each at least.
-const LEAST_EXPECTED: usize = 32;
+/// How many pages an instance is promised, where it has so many.
+const PROMISED: usize = 32;
 
 /// What is known of all memories.
 pub(super) struct Guests {
@@ -34,8 +37,9 @@ pub(super) struct Guests {
     promises: [u32; COUNT],
     /// The sum of all promises.
     promised: usize,
-    /// How many pages the last instance touched, as the next one is expected to.
-    expected: usize,
+    /// The frame that stands for all pages that a memory lacks, with the entries that lead to it. There is one from the
+    /// first time on.
+    stopgap: Option<(u64, Entries)>,
 }
 
 /// 64 parts of a memory, of 2^`shift` pages each; the last one goes on to the end. With them, the end of an instance
@@ -45,12 +49,14 @@ struct Parts {
     /// A bit that is set stands for a part that has touched pages.
     touched: u64,
     shift: u8,
+    /// Whether the stopgap is in this memory.
+    stopgap: bool,
 }
 
 impl Parts {
     /// For a memory of so many pages.
     fn of(pages: usize) -> Self {
-        Parts { touched: 0, shift: pages.div_ceil(64).next_power_of_two().ilog2() as u8 }
+        Parts { touched: 0, shift: pages.div_ceil(64).next_power_of_two().ilog2() as u8, stopgap: false }
     }
 
     fn touch(&mut self, page: u64) {
@@ -71,10 +77,10 @@ impl Guests {
         Guests {
             slots: Slots::new(),
             limits: [0; COUNT],
-            parts: [Parts { touched: 0, shift: 0 }; COUNT],
+            parts: [Parts { touched: 0, shift: 0, stopgap: false }; COUNT],
             promises: [0; COUNT],
             promised: 0,
-            expected: 0,
+            stopgap: None,
         }
     }
 
@@ -116,14 +122,21 @@ fn with_tables(pages: usize) -> usize {
 }
 
 impl Ram {
+    /// Whether one more instance can begin.
+    pub(super) fn has_room(&mut self) -> bool {
+        self.has(with_tables(PROMISED) + stacks::NEW)
+    }
+
     fn new_guest(&mut self, bytes: usize) -> Option<Guest> {
-        let idle = self.guests.slots.take_idle();
-        let there = idle.map_or(0, |idle| idle.pages);
-        let promise = self.guests.expected.max(LEAST_EXPECTED).min(pages(bytes)).saturating_sub(there);
-        if !self.has(with_tables(promise)) {
-            idle.into_iter().for_each(|idle| self.give_up_guest(idle.slot));
-            return None;
+        let mut idle = self.guests.slots.take_idle();
+        if !self.has(with_tables(PROMISED)) {
+            // The one that was kept may have it all, and what else an instance needs lacks.
+            self.give_up_guest(idle.take()?.slot);
+            if !self.has(with_tables(PROMISED)) {
+                return None;
+            }
         }
+        let promise = PROMISED.min(pages(bytes)).saturating_sub(idle.map_or(0, |idle| idle.pages));
         let slot = match idle {
             Some(Idle { slot, .. }) => {
                 self.each_page(slot, Ram::zero_if_dirty);
@@ -150,30 +163,61 @@ impl Ram {
         enough
     }
 
-    /// Maps the page at an address of a memory. Returns false for one that no memory has.
+    /// Maps the page at an address of a memory, or the stopgap. Returns false for one that no memory has.
     pub(super) fn touch_guest(&mut self, address: u64) -> core::result::Result<bool, NoFrame> {
         let slot = ((address - BASE) / SLOT_BYTES) as usize;
         let page = (address - start(slot)) / PAGE;
         if page >= self.guests.limits[slot].into() {
             return Ok(false);
         }
-        self.map_zeros_at_last(address / PAGE * PAGE)?;
+        let promised = self.guests.promises[slot] > 0;
+        let others = if promised { 0 } else { self.guests.promised };
+        if !self.is_free(PAGE_AND_TABLES + self.reserve + others) {
+            return self.map_stopgap(slot).map(|()| true);
+        }
+        self.map_zeros(address / PAGE * PAGE)?;
         self.guests.parts[slot].touch(page);
-        if self.guests.promises[slot] > 0 {
+        if promised {
             self.guests.promises[slot] -= 1;
             self.guests.promised -= 1;
         }
         Ok(true)
     }
 
+    /// Has all pages that a memory lacks be one page, of zeros, and its guest ended soon.
+    fn map_stopgap(&mut self, slot: usize) -> core::result::Result<(), NoFrame> {
+        let (frame, entries) = match self.guests.stopgap {
+            Some(stopgap) => stopgap,
+            None => {
+                let frame = self.frames.take().ok_or(NoFrame)?;
+                *self.guests.stopgap.insert((frame, Tables::to_one_frame(&mut self.frames, frame)?))
+            }
+        };
+        ram::zero(frame);
+        self.tables.replace(&mut self.frames, start(slot), SLOT_BYTES, &MISSING, &entries)?;
+        self.guests.parts[slot].stopgap = true;
+        ram::run_short();
+        Ok(())
+    }
+
+    fn unmap_stopgap(&mut self, slot: usize) {
+        if let (Some((_, entries)), true) = (self.guests.stopgap, self.guests.parts[slot].stopgap) {
+            // It needs no frame: the tables that lead to the stopgap are there.
+            let _ = self.tables.replace(&mut self.frames, start(slot), SLOT_BYTES, &entries, &MISSING);
+            ram::forget_all();
+            self.guests.parts[slot].stopgap = false;
+        }
+    }
+
     fn drop_guest(&mut self, slot: usize) {
+        self.unmap_stopgap(slot);
         let mut touched = 0;
         self.each_page(slot, |_, _| touched += 1);
-        self.guests.expected = touched;
         self.guests.promised -= self.guests.promises[slot] as usize;
         self.guests.promises[slot] = 0;
         self.guests.limits[slot] = 0;
-        if !self.guests.slots.keep(Idle { slot, pages: touched }) {
+        // A guest that uses little isn't to hold what one has left that used much.
+        if touched > self.reserve || !self.guests.slots.keep(Idle { slot, pages: touched }) {
             self.give_up_guest(slot);
         }
     }
@@ -205,7 +249,8 @@ impl Ram {
 }
 
 // SAFETY: a memory is whole pages of zeros that nobody else uses; `configure` has wasmtime check all accesses, so it asks
-// for no guard pages.
+// for no guard pages. Where the stopgap is in it, what is written to one page is read in others, too: the host checks what
+// it reads of a guest's memory, whatever that is, and relies on none of what it has written there.
 unsafe impl MemoryCreator for Creator {
     fn new_memory(
         &self,

@@ -28,6 +28,7 @@ unsafe impl Source for Ram {
         let bytes = layout.size().checked_add(layout.align()).and_then(|bytes| bytes.checked_add(OVERHEAD)).ok_or(())?;
         let frames = bytes.max(LEAST_BYTES).div_ceil(PAGE as usize);
         let row = ram::with(|ram| {
+            ram.note_taking(frames);
             ram.frames.take_row(frames).or_else(|| ram.give_up_kept().then(|| ram.frames.take_row(frames))?)
         });
         // SAFETY: these frames are mapped where they are, and nobody else's.

@@ -33,4 +33,7 @@ mod tls;
 #[cfg(target_os = "none")]
 pub use devices::map_device;
 #[cfg(target_os = "none")]
-pub use ram::{add_low_memory, explain, free, image_end, init, is_stack_guard, page_fault, physical};
+pub use ram::{
+    add_low_memory, explain, forget_shortage, free, has_room, image_end, init, is_short, is_stack_guard, page_fault,
+    physical,
+};

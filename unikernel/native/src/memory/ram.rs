@@ -49,7 +49,8 @@ pub(super) struct Ram {
     pub tables: Tables,
     pub guests: &'static mut Guests,
     pub stacks: &'static mut Stacks,
-    /// Frames that neither guests' memories nor new stacks may take: stacks in use grow into them, and the heap.
+    /// Frames that neither guests' memories nor new stacks may take: stacks in use grow into them, and the heap. Where
+    /// half of them are taken, the guest that is at work is ended soon.
     pub reserve: usize,
 }
 
@@ -58,6 +59,10 @@ static RAM: Unshared<Option<Ram>> = Unshared::new(None);
 static GUESTS: Unshared<Guests> = Unshared::new(Guests::new());
 static STACKS: Unshared<Stacks> = Unshared::new(Stacks::new());
 static IN_USE: AtomicBool = AtomicBool::new(false);
+static SHORT: AtomicBool = AtomicBool::new(false);
+
+/// How many frames a page takes at most, with the tables above it.
+pub(super) const PAGE_AND_TABLES: usize = 4;
 
 /// How many pages of the stack are touched before memory is changed.
 const TOUCHED_PAGES: i64 = 4;
@@ -176,6 +181,26 @@ pub fn explain() -> impl fmt::Display {
     with(|ram| Explained(ram.frames.free() as u64 * PAGE, ram.frames.total() as u64 * PAGE))
 }
 
+/// Whether the machine has memory for one more guest.
+pub fn has_room() -> bool {
+    with(Ram::has_room)
+}
+
+/// Whether the machine has run short of memory since [`forget_shortage`]: what is at work then must be ended, and what
+/// guests' memories have is not to be relied on.
+pub fn is_short() -> bool {
+    SHORT.load(Ordering::Relaxed)
+}
+
+/// To be called before a guest gets to work: what has run short until then wasn't that one.
+pub fn forget_shortage() {
+    SHORT.store(false, Ordering::Relaxed);
+}
+
+pub(super) fn run_short() {
+    SHORT.store(true, Ordering::Relaxed);
+}
+
 /// Gives a stack or a guest's memory the page that it has reached. False where that isn't what the page fault at this
 /// address means.
 pub fn page_fault(address: u64, error: u64) -> bool {
@@ -184,15 +209,15 @@ pub fn page_fault(address: u64, error: u64) -> bool {
     if error & OTHER != 0 || IN_USE.load(Ordering::Relaxed) {
         return false;
     }
-    let (touched, what) = if super::stacks::contains(address) {
-        (with(|ram| ram.touch_stack(address)), "a stack")
+    let touched = if super::stacks::contains(address) {
+        with(|ram| ram.touch_stack(address))
     } else if super::guests::contains(address) {
-        (with(|ram| ram.touch_guest(address)), "an instance")
+        with(|ram| ram.touch_guest(address))
     } else {
         return false;
     };
     touched.unwrap_or_else(|NoFrame| {
-        cpu::console::line(format_args!("out of memory: {what} uses more than there is; {}", explain()));
+        cpu::console::line(format_args!("out of memory: a stack needs more; {}", explain()));
         cpu::shutdown(cpu::PANIC_CODE)
     })
 }
@@ -206,11 +231,19 @@ pub fn is_stack_guard(address: u64) -> bool {
 impl Ram {
     /// Whether so many frames may be taken for a guest or a new stack, when what is kept has been given up if need be.
     pub fn has(&mut self, frames: usize) -> bool {
-        let needed = frames + self.reserve + self.guests.promised();
-        if self.frames.free() < needed {
-            self.give_up_kept();
+        self.is_free(frames + self.reserve + self.guests.promised())
+    }
+
+    /// So many frames are taken for a stack in use or for the heap.
+    pub fn note_taking(&mut self, frames: usize) {
+        if !self.is_free(frames + self.reserve / 2) {
+            run_short();
         }
-        self.frames.free() >= needed
+    }
+
+    /// Whether so many frames are free, when what is kept has been given up if need be.
+    pub fn is_free(&mut self, frames: usize) -> bool {
+        self.frames.free() >= frames || self.give_up_kept() && self.frames.free() >= frames
     }
 
     /// Gives the memory of kept stacks and guests' memories back. Returns whether there was any.
@@ -230,16 +263,6 @@ impl Ram {
             self.frames.give(frame, 1);
         }
         mapped
-    }
-
-    /// The same for a page that must be there: what is kept is given up for it.
-    pub fn map_zeros_at_last(&mut self, address: u64) -> Result<(), NoFrame> {
-        /// One for the page, and for the tables above it.
-        const MOST: usize = 4;
-        if self.frames.free() < MOST {
-            self.give_up_kept();
-        }
-        self.map_zeros(address)
     }
 
     /// Takes the page at an address out, and gives its frame back.
@@ -269,7 +292,8 @@ pub(super) fn forget_all() {
     tlb::flush_all();
 }
 
-fn zero(frame: u64) {
+/// Makes a frame zero that its caller alone uses.
+pub(super) fn zero(frame: u64) {
     // SAFETY: frames are mapped where they are, and whoever had this one has given it back or is about to get it.
     unsafe { core::ptr::write_bytes(frame as *mut u8, 0, PAGE as usize) };
 }

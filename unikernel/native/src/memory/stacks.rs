@@ -6,7 +6,7 @@ use core::ops::Range;
 use wasmtime::{Error, StackCreator, StackMemory};
 
 use super::frames::PAGE;
-use super::ram::{self, Ram};
+use super::ram::{self, PAGE_AND_TABLES, Ram};
 use super::slots::{Idle, Slots};
 use super::tables::NoFrame;
 
@@ -19,6 +19,8 @@ const COUNT: usize = 2048;
 
 /// How many pages a stack has from the start, and keeps for the next one. Most guests need no more.
 const KEPT_PAGES: usize = 6;
+/// How many frames a new stack takes: with two page tables, where its slot is used for the first time.
+pub(super) const NEW: usize = KEPT_PAGES + 2;
 /// How many stacks are kept.
 const KEPT_STACKS: usize = 32;
 
@@ -69,8 +71,7 @@ impl Ram {
                 slot
             }
             None => {
-                // With two page tables, where the slot is used for the first time.
-                if !self.has(KEPT_PAGES + 2) {
+                if !self.has(NEW) {
                     return None;
                 }
                 let slot = self.stacks.slots.take()?;
@@ -87,7 +88,7 @@ impl Ram {
         Some(Stack { slot, pages })
     }
 
-    /// Maps the page at an address of a stack in use. Returns false for a page below it.
+    /// Maps the page at an address of a stack in use, from the reserve at last. Returns false for a page below it.
     pub(super) fn touch_stack(&mut self, address: u64) -> Result<bool, NoFrame> {
         let slot = ((address - BASE) / SLOT_BYTES) as usize;
         let number = ((top(slot) - 1 - address) / PAGE) as usize;
@@ -95,7 +96,8 @@ impl Ram {
             return Ok(false);
         }
         let address = page(slot, number);
-        self.map_zeros_at_last(address)?;
+        self.note_taking(PAGE_AND_TABLES);
+        self.map_zeros(address)?;
         self.stacks.touched[slot] = self.stacks.touched[slot].max(number as u8 + 1);
         Ok(true)
     }

@@ -57,6 +57,12 @@ impl TableFrames for Frames<'_> {
 
 type Table = [u64; 512];
 
+/// An entry for the tables of the first level, one for those of the second and one for those of the third.
+pub type Entries = [u64; 3];
+
+/// Entries of what isn't mapped.
+pub const MISSING: Entries = [0; 3];
+
 /// A tree of page tables. Whoever changes what is in use has the processor forget the old entry (`invlpg`) afterwards.
 #[derive(Debug)]
 pub struct Tables {
@@ -131,6 +137,32 @@ impl Tables {
         let physical = (*entry & PRESENT != 0).then_some(*entry & ADDRESS);
         *entry = 0;
         Ok(physical)
+    }
+
+    /// Makes entries with which all addresses lead to one frame.
+    pub fn to_one_frame(frames: &mut impl TableFrames, frame: u64) -> Result<Entries, NoFrame> {
+        let mut entries = [frame | Access::ReadWrite.bits(), 0, 0];
+        for level in 1..entries.len() {
+            let table = empty_table(frames)?;
+            (0..512).for_each(|index| *entry_of(table, index * PAGE, 1) = entries[level - 1]);
+            entries[level] = table | PRESENT | WRITABLE;
+        }
+        Ok(entries)
+    }
+
+    /// Puts entries in place of others in a range of whole GiB. The processor must forget the others afterwards.
+    pub fn replace(
+        &mut self,
+        frames: &mut impl TableFrames,
+        address: u64,
+        bytes: u64,
+        from: &Entries,
+        to: &Entries,
+    ) -> Result<(), NoFrame> {
+        for address in (address..address + bytes).step_by(1 << shift(3)) {
+            replace(self.entry(frames, address, 3)?, 2, from, to);
+        }
+        Ok(())
     }
 
     /// Gives back the tables of a range of whole GiB in which no page is mapped any more. The processor must forget all
@@ -262,6 +294,17 @@ fn entry_of<'a>(table: u64, address: u64, level: u32) -> &'a mut u64 {
     unsafe { &mut (*(table as *mut Table))[index] }
 }
 
+/// Replaces an entry, or those in the table that it leads to. `level` is 1 less than the number of its level.
+fn replace(entry: &mut u64, level: usize, from: &Entries, to: &Entries) {
+    // Their addresses alone are compared: the processor notes in an entry that it was used.
+    if *entry & ADDRESS == from[level] & ADDRESS {
+        *entry = to[level];
+    } else if level > 0 && *entry & PRESENT != 0 {
+        let table = *entry & ADDRESS;
+        (0..512).for_each(|index| replace(entry_of(table, index * PAGE, 1), level - 1, from, to));
+    }
+}
+
 fn empty_table(frames: &mut impl TableFrames) -> Result<u64, NoFrame> {
     let table = frames.take().ok_or(NoFrame)?;
     // SAFETY: nobody else uses the frame.
@@ -280,7 +323,7 @@ fn split(frames: &mut impl TableFrames, large: u64) -> Result<u64, NoFrame> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Access, DIRTY, LARGE_PAGE, NoFrame, PAGE, Table, TableFrames, Tables};
+    use super::{Access, DIRTY, LARGE_PAGE, MISSING, NoFrame, PAGE, Table, TableFrames, Tables};
 
     #[repr(C, align(4096))]
     struct Frame(Table);
@@ -410,6 +453,32 @@ mod tests {
         assert_eq!(tables.look_up(8 * GIB), Some((0x7000, Access::ReadWrite)));
         tables.map(&mut memory, 4 * GIB, 0x9000, PAGE, Access::ReadOnly, false).unwrap();
         assert_eq!(tables.look_up(4 * GIB), Some((0x9000, Access::ReadOnly)));
+    }
+
+    #[test]
+    fn what_is_missing_can_lead_to_one_frame_and_be_missing_again() {
+        const GIB: u64 = 1 << 30;
+        let mut memory = Memory::new(20);
+        let mut tables = Tables::new(&mut memory).unwrap();
+        for address in [4 * GIB, 4 * GIB + 3 * LARGE_PAGE, 8 * GIB] {
+            tables.map(&mut memory, address, 0x7000, PAGE, Access::ReadWrite, false).unwrap();
+        }
+        let one = Tables::to_one_frame(&mut memory, 0x9000).unwrap();
+        let others = memory.frames.len();
+        tables.replace(&mut memory, 4 * GIB, 4 * GIB, &MISSING, &one).unwrap();
+        assert_eq!(memory.frames.len(), others);
+        for missing in [PAGE, LARGE_PAGE, 3 * LARGE_PAGE + PAGE, GIB, 4 * GIB - PAGE] {
+            assert_eq!(tables.look_up(4 * GIB + missing + 5), Some((0x9005, Access::ReadWrite)));
+            *tables.find(4 * GIB + missing).unwrap().0 |= DIRTY; // as the processor does
+        }
+        assert_eq!(tables.look_up(4 * GIB + 3 * LARGE_PAGE), Some((0x7000, Access::ReadWrite)));
+        assert_eq!((tables.look_up(4 * GIB - PAGE), tables.look_up(8 * GIB + PAGE)), (None, None));
+        tables.replace(&mut memory, 4 * GIB, 4 * GIB, &one, &MISSING).unwrap();
+        let pages = core::iter::successors(tables.next_mapped(4 * GIB, 8 * GIB), |&page| {
+            tables.next_mapped(page + PAGE, 8 * GIB)
+        });
+        assert_eq!(pages.collect::<Vec<_>>(), [4 * GIB, 4 * GIB + 3 * LARGE_PAGE]);
+        assert_eq!(tables.look_up(8 * GIB), Some((0x7000, Access::ReadWrite)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use core::hint::black_box;
 use wasmtime::{CustomCodeMemory, LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
 
 use super::say;
-use crate::memory::{code, free, guests, stacks};
+use crate::memory::{code, forget_shortage, free, guests, is_short, stacks};
 
 const PAGE: usize = 4096;
 const WASM_PAGE: usize = 64 << 10;
@@ -154,10 +154,35 @@ pub fn guests() {
     say(format_args!("what was kept went to the heap: {}", large.capacity() > 0));
 }
 
-/// Touches more than there is of what a memory has from the start.
+/// Touches more than there is of what a memory has from the start: the machine is short of memory then, and goes on.
 pub fn touch_too_much() {
+    let stack = stack();
+    for round in 1..=2 {
+        let memory = guest(512 * WASM_PAGE).expect("32 MiB that aren't touched take nothing");
+        forget_shortage();
+        let (first, others) = bytes(&*memory).split_at_mut(WASM_PAGE);
+        let zeros = first.iter().chain(&others[others.len() - WASM_PAGE..]).all(|&byte| byte == 0);
+        first.fill(1);
+        say(format_args!("round {round}: zeros {zeros}, short {}", is_short()));
+        others.fill(2);
+        let kept = first.iter().all(|&byte| byte == 1);
+        say(format_args!("all touched: short {}, kept {kept}", is_short()));
+        say(format_args!("left for stacks and the heap: {} KiB", free() >> 10));
+        say(format_args!("another instance begins: {}", guest(WASM_PAGE).is_ok()));
+    }
     let memory = guest(512 * WASM_PAGE).expect("32 MiB that aren't touched take nothing");
     bytes(&*memory).fill(1);
+    forget_shortage();
+    write(stack.range().start);
+    say(format_args!("a stack grows by a page: short {}", is_short()));
+    stack.range().step_by(PAGE).for_each(write);
+    say(format_args!("all of it is used: short {}", is_short()));
+    forget_shortage();
+    drop(stack);
+    let heap = Vec::<u8>::with_capacity(256 << 10);
+    say(format_args!("the heap grows by 256 KiB: short {}", is_short()));
+    let more = Vec::<u8>::with_capacity(256 << 10);
+    say(format_args!("and again: {}, short {}", heap.capacity() + more.capacity() >= 512 << 10, is_short()));
 }
 
 /// Touches what a memory doesn't have.

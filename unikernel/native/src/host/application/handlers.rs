@@ -3,9 +3,10 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use core::pin::pin;
 
 use super::super::control::Said;
-use super::super::guest::{Ended, Program, Running};
+use super::super::guest::{Ended, Program, Running, or_shortage, room};
 use super::super::launcher::Launcher;
 use super::entry::has_numbers;
 use crate::bindings::http_handler::HandleHttp;
@@ -38,6 +39,7 @@ impl Handlers {
     }
 
     async fn answer(&self, handler: &str, request: &Request) -> Result<Result<Response, HttpError>, Ended> {
+        room().await;
         let mut running = self.program.instantiate().await?;
         let Running { store, instance, .. } = &mut running;
         let function = HandleHttp::find(store, instance, handler)?;
@@ -58,7 +60,7 @@ impl Handler for Handlers {
 
     async fn handle(&self, name: &str, request: Request) -> Result<Response, Failed> {
         let name = self.exported(name).unwrap_or_else(|| name.to_string());
-        match self.answer(&name, &request).await {
+        match or_shortage(pin!(self.answer(&name, &request))).await {
             Ok(answer) => answer.map_err(Failed::Error),
             Err(ended) => Err(Failed::Ended(ended.to_string())),
         }

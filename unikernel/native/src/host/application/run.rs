@@ -7,7 +7,7 @@ use core::pin::pin;
 use futures_util::future::{Either, select};
 
 use super::super::control::{Phase, Said};
-use super::super::guest::{Ended, Running};
+use super::super::guest::{Ended, Running, or_shortage};
 use super::super::log;
 use super::super::signals::Signals;
 use super::super::trace;
@@ -61,7 +61,7 @@ async fn guest(application: &Application) -> Result<u8, Mistakes> {
     let Application { name, streams, .. } = application;
     // An instance lasts until its output is out, which is not to wait for the end of it.
     let mut running = None;
-    let code = match outcome(application, &mut running).await {
+    let code = match or_shortage(pin!(outcome(application, &mut running))).await {
         Ok(code) | Err(Ended::Exit(code)) => code,
         Err(Ended::Trap(reason)) => {
             log::error(&format!("{name}: the guest trapped: {reason}"));

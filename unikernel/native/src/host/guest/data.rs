@@ -6,6 +6,7 @@ use wasmtime::{ResourceLimiter, Result};
 
 use super::super::wasi::Wasi;
 use super::link::Hosts;
+use super::shortage;
 use crate::bindings::canonical_abi::{Guest, State};
 
 /// What one instance may use, and how many there may be.
@@ -46,6 +47,10 @@ impl Data {
 impl State for Data {
     fn guest(&mut self) -> &mut Guest {
         &mut self.guest
+    }
+
+    fn check(&mut self) -> Result<()> {
+        shortage::check()
     }
 }
 

@@ -4,11 +4,13 @@ mod data;
 mod ended;
 mod link;
 mod program;
+mod shortage;
 
 pub use data::{Data, Limits};
 pub use ended::{Ended, Exit, Mistake};
 pub use link::{Hosts, linker};
 pub use program::{Program, Running};
+pub use shortage::{or_shortage, room};
 
 #[cfg(all(test, feature = "guests"))]
 mod tests;

@@ -4,6 +4,7 @@ use std::string::ToString;
 use std::time::Instant;
 
 use alloc::sync::Arc;
+use core::pin::pin;
 use core::time::Duration;
 
 use wasmtime::Engine;
@@ -14,6 +15,7 @@ use crate::host::engine::{engine, start_clock};
 use crate::host::guests_for_tests::module;
 use crate::host::executor::{Elapsed, block_on, sleep, spawn, timeout};
 use crate::host::output::Output;
+use crate::host::platform;
 use crate::host::wasi::Context;
 
 /// A program with a clock that takes turns.
@@ -149,6 +151,56 @@ fn a_guest_that_is_given_up_while_it_waits_leaves_nothing_behind() {
     for _ in 0..3 {
         assert_eq!(block_on(timeout(Duration::from_millis(10), call(&program, "for-an-hour"))), Err(Elapsed));
     }
+}
+
+const SHORTAGE: &str = "the machine has no memory left for the guest; give it more with --memory";
+
+#[test]
+fn memory_that_runs_short_ends_the_guest_whose_turn_it_is() {
+    let ends = || async {
+        platform::run_short();
+        Ok(5)
+    };
+    let waits = || async {
+        platform::run_short();
+        core::future::pending().await
+    };
+    block_on(async {
+        assert_eq!(or_shortage(pin!(ends())).await, trap(SHORTAGE));
+        assert_eq!(or_shortage(pin!(waits())).await, trap(SHORTAGE));
+    });
+}
+
+#[test]
+fn memory_that_ran_short_before_its_turn_does_not_end_a_guest() {
+    let program = program("bodies", Limits::default());
+    platform::run_short();
+    assert_eq!(block_on(or_shortage(pin!(call(&program, "five")))), Ok(5));
+}
+
+#[test]
+fn a_guest_waits_until_there_is_memory_for_it() {
+    platform::set_room(false);
+    block_on(async {
+        assert_eq!(timeout(Duration::from_millis(50), room()).await, Err(Elapsed));
+        let waiting = spawn(room());
+        sleep(Duration::from_millis(30)).await;
+        platform::set_room(true);
+        assert_eq!(timeout(Duration::from_secs(10), waiting).await, Ok(()));
+    });
+}
+
+#[test]
+fn a_guest_gets_no_answer_when_memory_has_run_short() {
+    let program = program("waiting", Limits::default());
+    let called = block_on(async {
+        let mut running = program.instantiate().await?;
+        let Running { store, instance, .. } = &mut running;
+        let function = abi::export::<_, (), i32>(store, instance, "for-an-hour")?;
+        platform::run_short();
+        Ok(timeout(Duration::from_secs(10), abi::call(store, &function, ())).await.expect("it ends")?)
+    });
+    assert_eq!(called, trap(SHORTAGE));
 }
 
 #[test]
