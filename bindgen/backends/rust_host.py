@@ -176,11 +176,12 @@ class _Module:
         linked: list[Code] = []
         for function in functions:
             name, plan = self._names.imported(function), call(function, "host", "import")
-            module = [f'"{self._interface.name}"', f'"{plan.name}"']
+            types = f'("{plan.core.params}", "{plan.core.result or ""}")'
+            named = ["linker", f'"{self._interface.name}"', f'"{plan.name}"', types]
             if function in asked:
-                linked.append(Items("abi::link(", ["linker", *module, "host", name], ")?;"))
+                linked.append(Items("abi::link_asking(", [*named, "host", name], ")?;"))
             else:
-                linked.append(Items("linker.func_wrap_async(", [*module, name], ")?;"))
+                linked.append(Items("abi::link(", [*named, name], ")?;"))
         for resource in self._interface.resources:
             if self._exported:
                 linked.append(f'abi::link_guest_resource(linker, "{resource.name}")?;')
@@ -201,7 +202,7 @@ class _Module:
         named = params_of(function)
         arguments = ["this"] if plan.has_self else []
         arguments += [scope.fresh(name) for name, _ in named[len(arguments) :]]
-        slots = [f"params.{number}" for number in range(len(plan.core.params))]
+        slots = [f"params.{FLAT_TYPES[letter]}({number})" for number, letter in enumerate(plan.core.params)]
         areas = {"params": slots[0], "result": slots[-1]} if slots else {}
         body: list[Code] = ["let host = host(caller.data());"] if asks_host else []
         body.append("let lift = &mut abi::Lift::params(&mut caller, PLACE)?;")
@@ -227,11 +228,9 @@ class _Module:
                 case LowerResult():
                     body += self._lowered(plan, noting, f"u64::from({slots[-1]})" if plan.core.result_pointer else None)
         generics = "<'a, T: abi::State, H: Host>" if asks_host else "<'a, T: abi::State>"
-        kinds = [FLAT_TYPES[letter] for letter in plan.core.params]
-        parameters = ["mut caller: abi::Caller<'a, T>", f"params: {tuple_of(kinds)}"]
+        parameters = ["mut caller: abi::Caller<'a, T>", "params: abi::Passed<'a>"]
         parameters += ["host: fn(&T) -> abi::Arc<H>"] if asks_host else []
-        result = f" -> abi::Answer<'a, {FLAT_TYPES[plan.core.result] if plan.core.result else '()'}>"
-        head = Signature(f"fn {self._names.imported(function)}{generics}", parameters, result)
+        head = Signature(f"fn {self._names.imported(function)}{generics}", parameters, " -> abi::Answer<'a>")
         return [head, [self._place(plan), "abi::Box::new(async move {", body, "})"], "}"]
 
     def _invoked(self, function: Function, arguments: list[str], asks_host: bool) -> Items:
@@ -252,7 +251,7 @@ class _Module:
             return [*code, *self._values.store(type_, at, ANSWER), "Ok(())"]
         before: list[Code] = []
         (flat,) = self._values.flat(type_, ANSWER, before, lambda: "result")
-        return [*code, *before, f"Ok({flat})"]
+        return [*code, *before, f"params.answer({flat})"]
 
     # What a guest exports.
 

@@ -15,11 +15,11 @@ use core::fmt::{self, Display};
 pub use core::future::Future;
 use core::pin::Pin;
 use core::task::Poll;
-use wasmtime::{AsContextMut, Extern, Memory, Store, StoreContextMut, WasmParams, WasmResults, WasmRet, WasmTyList};
+use wasmtime::{AsContextMut, Extern, FuncType, Memory, Store, StoreContextMut, Val, ValType, WasmParams, WasmResults};
 pub use wasmtime::{Caller, Instance, Linker, Result, TypedFunc};
 
 /// What answers an import.
-pub type Answer<'a, T> = Box<dyn Future<Output = Result<T>> + Send + 'a>;
+pub type Answer<'a> = Box<dyn Future<Output = Result<()>> + Send + 'a>;
 
 /// What a method of a resource gives.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
@@ -86,8 +86,9 @@ pub struct Guest {
     pub budget: u64,
     /// Whether there may be more calls after this one. Where not, nothing of the guest's memory is freed.
     pub reused: bool,
-    handles: Table<Box<dyn Any + Send + Sync>>,
-    resources: Table<Arc<Shared>>,
+    handles: Table,
+    /// Of the guest's own resources: each is an `Arc<Shared>`.
+    resources: Table,
     exports: Option<Exports>,
     /// Tells this instance from others.
     token: Arc<()>,
@@ -549,7 +550,8 @@ impl<'a> Lift<'a> {
     /// A resource of the guest's own, which it hands over.
     pub fn resource(&mut self, resource: &'static str, handle: u32) -> Result<GuestResource> {
         let place = format_args!("{}: {}", self.place, self.at);
-        let shared = self.guest.resources.take(resource, handle, place)?;
+        let shared = self.guest.own(resource, handle, place)?;
+        self.guest.resources.take(resource, handle, place)?;
         Ok(GuestResource { shared, owner: self.guest.token.clone() })
     }
 }
@@ -715,45 +717,166 @@ impl<'a> Lower<'a> {
     }
 }
 
-/// What answers an import, given what is passed and what gives the host of an instance.
-pub type Answering<T, H, P, R> = for<'a> fn(Caller<'a, T>, P, fn(&T) -> Arc<H>) -> Answer<'a, R>;
+// Linking: all imports in one way, whatever their signatures. wasmtime's typed functions would be compiled for each
+// signature, which takes more room than what answers the imports.
 
-/// Links what answers the import `name` of `module`: `host` gives the host of an instance.
-pub fn link<T: State, H, P, R>(
+/// What a guest passes to an import, and room for what that returns.
+pub struct Passed<'a> {
+    params: &'a [Val],
+    results: &'a mut [Val],
+}
+
+/// A number as it is passed and returned.
+pub trait Flat {
+    fn val(self) -> Val;
+}
+
+macro_rules! flats {
+    ($($type:ident: $case:ident($value:ident) $to:expr, $from:expr;)*) => {
+        impl Passed<'_> {
+            $(
+                /// A parameter of this type, by its number from 0.
+                #[inline(never)] // it is asked for in many places, in each of which a call is shorter
+                pub fn $type(&self, number: usize) -> $type {
+                    match self.params.get(number) {
+                        Some(Val::$case($value)) => $from,
+                        // wasmtime has checked that there is one.
+                        _ => <$type>::default(),
+                    }
+                }
+            )*
+        }
+
+        $(
+            impl Flat for $type {
+                fn val(self) -> Val {
+                    let $value = self;
+                    Val::$case($to)
+                }
+            }
+        )*
+    };
+}
+
+flats! {
+    u32: I32(value) value as i32, *value as u32;
+    u64: I64(value) value as i64, *value as u64;
+    f32: F32(value) value.to_bits(), f32::from_bits(*value);
+    f64: F64(value) value.to_bits(), f64::from_bits(*value);
+}
+
+impl Passed<'_> {
+    /// Has the import return a number, where it returns one.
+    pub fn answer(self, value: impl Flat) -> Result<()> {
+        if let [result] = self.results {
+            *result = value.val();
+        }
+        Ok(())
+    }
+}
+
+/// The types of an import: a letter for each parameter and for the result, `i` and `I` for whole numbers of 32 and 64
+/// bits, `f` and `d` for fractions.
+pub type Letters = (&'static str, &'static str);
+
+fn signature<T>(linker: &Linker<T>, (params, results): Letters) -> FuncType {
+    let types = |letters: &'static str| {
+        letters.bytes().map(|letter| match letter {
+            b'I' => ValType::I64,
+            b'f' => ValType::F32,
+            b'd' => ValType::F64,
+            _ => ValType::I32,
+        })
+    };
+    FuncType::new(linker.engine(), types(params), types(results))
+}
+
+type Answering<T> = Box<dyn for<'a> Fn(Caller<'a, T>, Passed<'a>) -> Answer<'a> + Send + Sync>;
+
+/// Links what answers the import `name` of `module`.
+pub fn link<T: State>(
     linker: &mut Linker<T>,
     module: &str,
     name: &str,
+    types: Letters,
+    answer: impl for<'a> Fn(Caller<'a, T>, Passed<'a>) -> Answer<'a> + Send + Sync + 'static,
+) -> Result<()> {
+    link_boxed(linker, module, name, types, Box::new(answer))
+}
+
+/// Links what answers an import by asking the host of the instance, which `host` gives.
+pub fn link_asking<T: State, H: 'static>(
+    linker: &mut Linker<T>,
+    module: &str,
+    name: &str,
+    types: Letters,
     host: fn(&T) -> Arc<H>,
-    answer: Answering<T, H, P, R>,
-) -> Result<()>
-where
-    H: 'static,
-    P: WasmTyList + 'static,
-    R: 'static,
-    Result<R>: WasmRet,
-{
-    linker.func_wrap_async(module, name, move |caller, params| answer(caller, params, host))?;
+    answer: for<'a> fn(Caller<'a, T>, Passed<'a>, fn(&T) -> Arc<H>) -> Answer<'a>,
+) -> Result<()> {
+    link(linker, module, name, types, move |caller, params| answer(caller, params, host))
+}
+
+fn link_boxed<T: State>(
+    linker: &mut Linker<T>,
+    module: &str,
+    name: &str,
+    types: Letters,
+    answer: Answering<T>,
+) -> Result<()> {
+    let signature = signature(linker, types);
+    linker.func_new_async(module, name, signature, move |caller, params, results| {
+        answer(caller, Passed { params, results })
+    })?;
+    Ok(())
+}
+
+type AnsweringNow<T> = Box<dyn Fn(Caller<'_, T>, Passed<'_>) -> Result<()> + Send + Sync>;
+
+/// Links what answers an import at once.
+pub fn link_now<T: State>(
+    linker: &mut Linker<T>,
+    module: &str,
+    name: &str,
+    types: Letters,
+    answer: impl Fn(Caller<'_, T>, Passed<'_>) -> Result<()> + Send + Sync + 'static,
+) -> Result<()> {
+    link_boxed_now(linker, module, name, types, Box::new(answer))
+}
+
+fn link_boxed_now<T: State>(
+    linker: &mut Linker<T>,
+    module: &str,
+    name: &str,
+    types: Letters,
+    answer: AnsweringNow<T>,
+) -> Result<()> {
+    let signature = signature(linker, types);
+    linker
+        .func_new(module, name, signature, move |caller, params, results| answer(caller, Passed { params, results }))?;
     Ok(())
 }
 
 // Handles.
 
+/// What is behind a handle.
+type Value = Box<dyn Any + Send + Sync>;
+
 /// What a guest holds by handle. Numbers start at 0 and never come again, so a handle that was dropped is told from one
 /// that was not.
-struct Table<V> {
-    entries: BTreeMap<u32, (&'static str, V)>,
+struct Table {
+    entries: BTreeMap<u32, (&'static str, Value)>,
     next: u32,
 }
 
 /// How many handles of one kind an instance may hold at once.
 const MAX_HANDLES: usize = 65_536;
 
-impl<V> Table<V> {
+impl Table {
     const fn new() -> Self {
         Table { entries: BTreeMap::new(), next: 0 }
     }
 
-    fn add(&mut self, resource: &'static str, value: V, place: impl Display) -> Result<u32> {
+    fn add(&mut self, resource: &'static str, value: Value, place: fmt::Arguments<'_>) -> Result<u32> {
         let handle = self.next;
         if self.entries.len() >= MAX_HANDLES {
             return fault(format_args!("{place}: the guest holds {MAX_HANDLES} handles and drops none"));
@@ -766,7 +889,7 @@ impl<V> Table<V> {
         Ok(handle)
     }
 
-    fn find(&self, resource: &str, handle: u32, place: impl Display) -> Result<&V> {
+    fn find(&self, resource: &str, handle: u32, place: fmt::Arguments<'_>) -> Result<&Value> {
         match self.entries.get(&handle) {
             Some((name, value)) if *name == resource => Ok(value),
             Some((name, _)) => fault(format_args!("{place}: handle {handle} is of {name}, not of {resource}")),
@@ -777,25 +900,23 @@ impl<V> Table<V> {
         }
     }
 
-    fn take(&mut self, resource: &str, handle: u32, place: impl Display) -> Result<V> {
+    fn take(&mut self, resource: &str, handle: u32, place: fmt::Arguments<'_>) -> Result<()> {
         self.find(resource, handle, place)?;
-        match self.entries.remove(&handle) {
-            Some((_, value)) => Ok(value),
-            None => fault(format_args!("handle {handle} of {resource} was dropped")),
-        }
+        self.entries.remove(&handle);
+        Ok(())
     }
 }
 
 /// Lets a guest drop the resource `name` of the host. It may have been said before: a resource's interface is no part
 /// of the import's name.
 pub fn link_host_resource<T: State>(linker: &mut Linker<T>, name: &'static str) {
-    let drop = move |mut caller: Caller<'_, T>, handle: u32| -> Result<()> {
+    // The only thing that can be wrong is that it is there already.
+    let _ = link_now(linker, MODULE, &format!("resource_drop_{name}"), ("i", ""), move |mut caller, params| {
         let place = format!("{MODULE}: resource_drop_{name}");
         enter(&mut caller, &place)?;
-        caller.data_mut().guest().handles.take(name, handle, format_args!("{place}: handle")).map(|_| ())
-    };
-    // The only thing that can be wrong is that it is there already.
-    let _ = linker.func_wrap(MODULE, &format!("resource_drop_{name}"), drop);
+        let handle = params.u32(0);
+        caller.data_mut().guest().handles.take(name, handle, format_args!("{place}: handle"))
+    });
 }
 
 // Resources of the guest's own: it knows them by a number of its choice, the representation; others by handles.
@@ -845,47 +966,56 @@ impl Shared {
 impl Guest {
     fn lend(&mut self, shared: &Arc<Shared>) -> Result<u32> {
         shared.count.fetch_add(1, core::sync::atomic::Ordering::AcqRel);
-        self.resources.add(shared.name, shared.clone(), format_args!("{MODULE}: {}", shared.name))
+        self.resources.add(shared.name, Box::new(shared.clone()), format_args!("{MODULE}: {}", shared.name))
+    }
+
+    /// What the guest knows by one of its own handles.
+    fn own(&self, name: &'static str, handle: u32, place: fmt::Arguments<'_>) -> Result<Arc<Shared>> {
+        match self.resources.find(name, handle, place)?.downcast_ref::<Arc<Shared>>() {
+            Some(shared) => Ok(shared.clone()),
+            None => fault(format_args!("{place}: handle {handle} is of the host's {name}")),
+        }
     }
 }
 
 /// Links what a guest that defines the resource `name` imports for it.
 pub fn link_guest_resource<T: State>(linker: &mut Linker<T>, name: &'static str) -> Result<()> {
-    linker.func_wrap(MODULE, &format!("resource_new_{name}"), move |mut caller: Caller<'_, T>, rep: u32| {
+    link_now(linker, MODULE, &format!("resource_new_{name}"), ("i", "i"), move |mut caller, params| {
         enter(&mut caller, MODULE)?;
-        let shared = Arc::new(Shared { name, rep, count: 1.into() });
-        caller.data_mut().guest().resources.add(name, shared, format_args!("{MODULE}: {name}"))
+        let shared = Arc::new(Shared { name, rep: params.u32(0), count: 1.into() });
+        let guest = caller.data_mut().guest();
+        let handle = guest.resources.add(name, Box::new(shared), format_args!("{MODULE}: {name}"))?;
+        params.answer(handle)
     })?;
-    linker.func_wrap(MODULE, &format!("resource_get_{name}"), move |mut caller: Caller<'_, T>, handle: u32| {
+    link_now(linker, MODULE, &format!("resource_get_{name}"), ("i", "i"), move |mut caller, params| {
         enter(&mut caller, MODULE)?;
         let place = format_args!("{MODULE}: resource_get_{name}: handle");
-        Result::Ok(caller.data_mut().guest().resources.find(name, handle, place)?.rep)
+        let rep = caller.data_mut().guest().own(name, params.u32(0), place)?.rep;
+        params.answer(rep)
     })?;
-    linker.func_wrap(MODULE, &format!("resource_clone_{name}"), move |mut caller: Caller<'_, T>, handle: u32| {
+    link_now(linker, MODULE, &format!("resource_clone_{name}"), ("i", "i"), move |mut caller, params| {
         enter(&mut caller, MODULE)?;
         let place = format_args!("{MODULE}: resource_clone_{name}: handle");
-        let shared = caller.data_mut().guest().resources.find(name, handle, place)?.clone();
-        caller.data_mut().guest().lend(&shared)
+        let shared = caller.data_mut().guest().own(name, params.u32(0), place)?;
+        let handle = caller.data_mut().guest().lend(&shared)?;
+        params.answer(handle)
     })?;
-    linker.func_wrap_async(
-        MODULE,
-        &format!("resource_drop_{name}"),
-        move |mut caller: Caller<'_, T>, (handle,): (u32,)| {
-            Box::new(async move {
-                enter(&mut caller, MODULE)?;
-                let place = format!("{MODULE}: resource_drop_{name}: handle");
-                let shared = caller.data_mut().guest().resources.take(name, handle, place)?;
-                if !shared.release() {
-                    return Ok(());
-                }
-                let destructor = format!("{MODULE}_drop_{name}");
-                let function = caller.get_export(&destructor).and_then(Extern::into_func);
-                match function.and_then(|function| function.typed::<u32, ()>(&caller).ok()) {
-                    Some(function) => call(&mut caller, &function, shared.rep).await,
-                    None => fault(format_args!("the guest does not export {destructor}(i32)")),
-                }
-            })
-        },
-    )?;
-    Ok(())
+    link(linker, MODULE, &format!("resource_drop_{name}"), ("i", ""), move |mut caller, params| {
+        Box::new(async move {
+            enter(&mut caller, MODULE)?;
+            let place = format!("{MODULE}: resource_drop_{name}: handle");
+            let (guest, handle) = (caller.data_mut().guest(), params.u32(0));
+            let shared = guest.own(name, handle, format_args!("{place}"))?;
+            guest.resources.take(name, handle, format_args!("{place}"))?;
+            if !shared.release() {
+                return Ok(());
+            }
+            let destructor = format!("{MODULE}_drop_{name}");
+            let function = caller.get_export(&destructor).and_then(Extern::into_func);
+            match function.and_then(|function| function.typed::<u32, ()>(&caller).ok()) {
+                Some(function) => call(&mut caller, &function, shared.rep).await,
+                None => fault(format_args!("the guest does not export {destructor}(i32)")),
+            }
+        })
+    })
 }

@@ -158,14 +158,14 @@ pub fn add_to_linker<T: abi::State, H: Host>(
     linker: &mut abi::Linker<T>,
     host: fn(&T) -> abi::Arc<H>,
 ) -> abi::Result<()> {
-    abi::link(linker, "http-server", "router::new", host, import_router_new)?;
-    abi::link(linker, "http-server", "router::new-with-base", host, import_router_new_with_base)?;
-    linker.func_wrap_async("http-server", "router::get", import_router_get)?;
-    linker.func_wrap_async("http-server", "router::put", import_router_put)?;
-    linker.func_wrap_async("http-server", "router::post", import_router_post)?;
-    linker.func_wrap_async("http-server", "router::delete", import_router_delete)?;
-    abi::link(linker, "http-server", "server::serve", host, import_server_serve)?;
-    linker.func_wrap_async("http-server", "server::stop", import_server_stop)?;
+    abi::link_asking(linker, "http-server", "router::new", ("i", ""), host, import_router_new)?;
+    abi::link_asking(linker, "http-server", "router::new-with-base", ("iii", ""), host, import_router_new_with_base)?;
+    abi::link(linker, "http-server", "router::get", ("iiiiii", ""), import_router_get)?;
+    abi::link(linker, "http-server", "router::put", ("iiiiii", ""), import_router_put)?;
+    abi::link(linker, "http-server", "router::post", ("iiiiii", ""), import_router_post)?;
+    abi::link(linker, "http-server", "router::delete", ("iiiiii", ""), import_router_delete)?;
+    abi::link_asking(linker, "http-server", "server::serve", ("iiii", ""), host, import_server_serve)?;
+    abi::link(linker, "http-server", "server::stop", ("ii", ""), import_server_stop)?;
     abi::link_host_resource(linker, "router");
     abi::link_host_resource(linker, "server");
     Ok(())
@@ -173,195 +173,183 @@ pub fn add_to_linker<T: abi::State, H: Host>(
 
 fn import_router_new<'a, T: abi::State, H: Host>(
     mut caller: abi::Caller<'a, T>,
-    params: (u32,),
+    params: abi::Passed<'a>,
     host: fn(&T) -> abi::Arc<H>,
-) -> abi::Answer<'a, ()> {
+) -> abi::Answer<'a> {
     const PLACE: &str = "http-server: router::new";
     abi::Box::new(async move {
         let host = host(caller.data());
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "result";
-        lift.range(params.0, 16)?;
+        lift.range(params.u32(0), 16)?;
         abi::turn(&mut caller).await;
         let asked = Host::router_new(&*host);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_router_http_router_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_router_http_router_error(lower, u64::from(params.0), &answer)?;
+        store_expected_router_http_router_error(lower, u64::from(params.u32(0)), &answer)?;
         Ok(())
     })
 }
 
 fn import_router_new_with_base<'a, T: abi::State, H: Host>(
     mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32),
+    params: abi::Passed<'a>,
     host: fn(&T) -> abi::Arc<H>,
-) -> abi::Answer<'a, ()> {
+) -> abi::Answer<'a> {
     const PLACE: &str = "http-server: router::new-with-base";
     abi::Box::new(async move {
         let host = host(caller.data());
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "base";
-        let base: Uri = lift.string((params.0, params.1))?;
+        let base: Uri = lift.string((params.u32(0), params.u32(1)))?;
         lift.at = "result";
-        lift.range(params.2, 16)?;
+        lift.range(params.u32(2), 16)?;
         abi::turn(&mut caller).await;
         let asked = Host::router_new_with_base(&*host, base);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_router_http_router_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_router_http_router_error(lower, u64::from(params.2), &answer)?;
+        store_expected_router_http_router_error(lower, u64::from(params.u32(2)), &answer)?;
         Ok(())
     })
 }
 
-fn import_router_get<'a, T: abi::State>(
-    mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32, u32, u32),
-) -> abi::Answer<'a, ()> {
+fn import_router_get<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "http-server: router::get";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Router = lift.handle("router", params.0)?;
+        let this: Router = lift.handle("router", params.u32(0))?;
         lift.at = "route";
-        let route: String = lift.string((params.1, params.2))?;
+        let route: String = lift.string((params.u32(1), params.u32(2)))?;
         lift.at = "handler";
-        let handler: String = lift.string((params.3, params.4))?;
+        let handler: String = lift.string((params.u32(3), params.u32(4)))?;
         lift.at = "result";
-        lift.range(params.5, 16)?;
+        lift.range(params.u32(5), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynRouter::get(&*this.0, route, handler);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_router_http_router_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_router_http_router_error(lower, u64::from(params.5), &answer)?;
+        store_expected_router_http_router_error(lower, u64::from(params.u32(5)), &answer)?;
         Ok(())
     })
 }
 
-fn import_router_put<'a, T: abi::State>(
-    mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32, u32, u32),
-) -> abi::Answer<'a, ()> {
+fn import_router_put<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "http-server: router::put";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Router = lift.handle("router", params.0)?;
+        let this: Router = lift.handle("router", params.u32(0))?;
         lift.at = "route";
-        let route: String = lift.string((params.1, params.2))?;
+        let route: String = lift.string((params.u32(1), params.u32(2)))?;
         lift.at = "handler";
-        let handler: String = lift.string((params.3, params.4))?;
+        let handler: String = lift.string((params.u32(3), params.u32(4)))?;
         lift.at = "result";
-        lift.range(params.5, 16)?;
+        lift.range(params.u32(5), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynRouter::put(&*this.0, route, handler);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_router_http_router_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_router_http_router_error(lower, u64::from(params.5), &answer)?;
+        store_expected_router_http_router_error(lower, u64::from(params.u32(5)), &answer)?;
         Ok(())
     })
 }
 
-fn import_router_post<'a, T: abi::State>(
-    mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32, u32, u32),
-) -> abi::Answer<'a, ()> {
+fn import_router_post<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "http-server: router::post";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Router = lift.handle("router", params.0)?;
+        let this: Router = lift.handle("router", params.u32(0))?;
         lift.at = "route";
-        let route: String = lift.string((params.1, params.2))?;
+        let route: String = lift.string((params.u32(1), params.u32(2)))?;
         lift.at = "handler";
-        let handler: String = lift.string((params.3, params.4))?;
+        let handler: String = lift.string((params.u32(3), params.u32(4)))?;
         lift.at = "result";
-        lift.range(params.5, 16)?;
+        lift.range(params.u32(5), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynRouter::post(&*this.0, route, handler);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_router_http_router_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_router_http_router_error(lower, u64::from(params.5), &answer)?;
+        store_expected_router_http_router_error(lower, u64::from(params.u32(5)), &answer)?;
         Ok(())
     })
 }
 
-fn import_router_delete<'a, T: abi::State>(
-    mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32, u32, u32),
-) -> abi::Answer<'a, ()> {
+fn import_router_delete<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "http-server: router::delete";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Router = lift.handle("router", params.0)?;
+        let this: Router = lift.handle("router", params.u32(0))?;
         lift.at = "route";
-        let route: String = lift.string((params.1, params.2))?;
+        let route: String = lift.string((params.u32(1), params.u32(2)))?;
         lift.at = "handler";
-        let handler: String = lift.string((params.3, params.4))?;
+        let handler: String = lift.string((params.u32(3), params.u32(4)))?;
         lift.at = "result";
-        lift.range(params.5, 16)?;
+        lift.range(params.u32(5), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynRouter::delete(&*this.0, route, handler);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_router_http_router_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_router_http_router_error(lower, u64::from(params.5), &answer)?;
+        store_expected_router_http_router_error(lower, u64::from(params.u32(5)), &answer)?;
         Ok(())
     })
 }
 
 fn import_server_serve<'a, T: abi::State, H: Host>(
     mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32),
+    params: abi::Passed<'a>,
     host: fn(&T) -> abi::Arc<H>,
-) -> abi::Answer<'a, ()> {
+) -> abi::Answer<'a> {
     const PLACE: &str = "http-server: server::serve";
     abi::Box::new(async move {
         let host = host(caller.data());
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "address";
-        let address: String = lift.string((params.0, params.1))?;
+        let address: String = lift.string((params.u32(0), params.u32(1)))?;
         lift.at = "router";
-        let router: Router = lift.handle("router", params.2)?;
+        let router: Router = lift.handle("router", params.u32(2))?;
         lift.at = "result";
-        lift.range(params.3, 16)?;
+        lift.range(params.u32(3), 16)?;
         abi::turn(&mut caller).await;
         let asked = Host::server_serve(&*host, address, router);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_server_http_router_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_server_http_router_error(lower, u64::from(params.3), &answer)?;
+        store_expected_server_http_router_error(lower, u64::from(params.u32(3)), &answer)?;
         Ok(())
     })
 }
 
-fn import_server_stop<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: (u32, u32)) -> abi::Answer<'a, ()> {
+fn import_server_stop<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "http-server: server::stop";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Server = lift.handle("server", params.0)?;
+        let this: Server = lift.handle("server", params.u32(0))?;
         lift.at = "result";
-        lift.range(params.1, 16)?;
+        lift.range(params.u32(1), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynServer::stop(&*this.0);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_unit_http_router_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_unit_http_router_error(lower, u64::from(params.1), &answer)?;
+        store_expected_unit_http_router_error(lower, u64::from(params.u32(1)), &answer)?;
         Ok(())
     })
 }

@@ -122,128 +122,122 @@ pub fn add_to_linker<T: abi::State, H: Host>(
     linker: &mut abi::Linker<T>,
     host: fn(&T) -> abi::Arc<H>,
 ) -> abi::Result<()> {
-    abi::link(linker, "keyvalue", "keyvalue::open", host, import_keyvalue_open)?;
-    linker.func_wrap_async("keyvalue", "keyvalue::get", import_keyvalue_get)?;
-    linker.func_wrap_async("keyvalue", "keyvalue::set", import_keyvalue_set)?;
-    linker.func_wrap_async("keyvalue", "keyvalue::keys", import_keyvalue_keys)?;
-    linker.func_wrap_async("keyvalue", "keyvalue::delete", import_keyvalue_delete)?;
+    abi::link_asking(linker, "keyvalue", "keyvalue::open", ("iii", ""), host, import_keyvalue_open)?;
+    abi::link(linker, "keyvalue", "keyvalue::get", ("iiii", ""), import_keyvalue_get)?;
+    abi::link(linker, "keyvalue", "keyvalue::set", ("iiiiii", ""), import_keyvalue_set)?;
+    abi::link(linker, "keyvalue", "keyvalue::keys", ("ii", ""), import_keyvalue_keys)?;
+    abi::link(linker, "keyvalue", "keyvalue::delete", ("iiii", ""), import_keyvalue_delete)?;
     abi::link_host_resource(linker, "keyvalue");
     Ok(())
 }
 
 fn import_keyvalue_open<'a, T: abi::State, H: Host>(
     mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32),
+    params: abi::Passed<'a>,
     host: fn(&T) -> abi::Arc<H>,
-) -> abi::Answer<'a, ()> {
+) -> abi::Answer<'a> {
     const PLACE: &str = "keyvalue: keyvalue::open";
     abi::Box::new(async move {
         let host = host(caller.data());
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "name";
-        let name: String = lift.string((params.0, params.1))?;
+        let name: String = lift.string((params.u32(0), params.u32(1)))?;
         lift.at = "result";
-        lift.range(params.2, 16)?;
+        lift.range(params.u32(2), 16)?;
         abi::turn(&mut caller).await;
         let asked = Host::keyvalue_open(&*host, name);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_keyvalue_keyvalue_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_keyvalue_keyvalue_error(lower, u64::from(params.2), &answer)?;
+        store_expected_keyvalue_keyvalue_error(lower, u64::from(params.u32(2)), &answer)?;
         Ok(())
     })
 }
 
-fn import_keyvalue_get<'a, T: abi::State>(
-    mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32),
-) -> abi::Answer<'a, ()> {
+fn import_keyvalue_get<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "keyvalue: keyvalue::get";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Keyvalue = lift.handle("keyvalue", params.0)?;
+        let this: Keyvalue = lift.handle("keyvalue", params.u32(0))?;
         lift.at = "key";
-        let key: String = lift.string((params.1, params.2))?;
+        let key: String = lift.string((params.u32(1), params.u32(2)))?;
         lift.at = "result";
-        lift.range(params.3, 16)?;
+        lift.range(params.u32(3), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynKeyvalue::get(&*this.0, key);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_list_u8_keyvalue_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_list_u8_keyvalue_error(lower, u64::from(params.3), &answer)?;
+        store_expected_list_u8_keyvalue_error(lower, u64::from(params.u32(3)), &answer)?;
         Ok(())
     })
 }
 
-fn import_keyvalue_set<'a, T: abi::State>(
-    mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32, u32, u32),
-) -> abi::Answer<'a, ()> {
+fn import_keyvalue_set<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "keyvalue: keyvalue::set";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Keyvalue = lift.handle("keyvalue", params.0)?;
+        let this: Keyvalue = lift.handle("keyvalue", params.u32(0))?;
         lift.at = "key";
-        let key: String = lift.string((params.1, params.2))?;
+        let key: String = lift.string((params.u32(1), params.u32(2)))?;
         lift.at = "value";
-        let value: Vec<u8> = lift.bytes((params.3, params.4))?;
+        let value: Vec<u8> = lift.bytes((params.u32(3), params.u32(4)))?;
         lift.at = "result";
-        lift.range(params.5, 16)?;
+        lift.range(params.u32(5), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynKeyvalue::set(&*this.0, key, value);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_unit_keyvalue_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_unit_keyvalue_error(lower, u64::from(params.5), &answer)?;
+        store_expected_unit_keyvalue_error(lower, u64::from(params.u32(5)), &answer)?;
         Ok(())
     })
 }
 
-fn import_keyvalue_keys<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: (u32, u32)) -> abi::Answer<'a, ()> {
+fn import_keyvalue_keys<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "keyvalue: keyvalue::keys";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Keyvalue = lift.handle("keyvalue", params.0)?;
+        let this: Keyvalue = lift.handle("keyvalue", params.u32(0))?;
         lift.at = "result";
-        lift.range(params.1, 16)?;
+        lift.range(params.u32(1), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynKeyvalue::keys(&*this.0);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_list_string_keyvalue_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_list_string_keyvalue_error(lower, u64::from(params.1), &answer)?;
+        store_expected_list_string_keyvalue_error(lower, u64::from(params.u32(1)), &answer)?;
         Ok(())
     })
 }
 
 fn import_keyvalue_delete<'a, T: abi::State>(
     mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32),
-) -> abi::Answer<'a, ()> {
+    params: abi::Passed<'a>,
+) -> abi::Answer<'a> {
     const PLACE: &str = "keyvalue: keyvalue::delete";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Keyvalue = lift.handle("keyvalue", params.0)?;
+        let this: Keyvalue = lift.handle("keyvalue", params.u32(0))?;
         lift.at = "key";
-        let key: String = lift.string((params.1, params.2))?;
+        let key: String = lift.string((params.u32(1), params.u32(2)))?;
         lift.at = "result";
-        lift.range(params.3, 16)?;
+        lift.range(params.u32(3), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynKeyvalue::delete(&*this.0, key);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_unit_keyvalue_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_unit_keyvalue_error(lower, u64::from(params.3), &answer)?;
+        store_expected_unit_keyvalue_error(lower, u64::from(params.u32(3)), &answer)?;
         Ok(())
     })
 }

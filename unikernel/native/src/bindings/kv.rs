@@ -86,128 +86,119 @@ pub fn add_to_linker<T: abi::State, H: Host>(
     linker: &mut abi::Linker<T>,
     host: fn(&T) -> abi::Arc<H>,
 ) -> abi::Result<()> {
-    abi::link(linker, "kv", "kv::open", host, import_kv_open)?;
-    linker.func_wrap_async("kv", "kv::get", import_kv_get)?;
-    linker.func_wrap_async("kv", "kv::set", import_kv_set)?;
-    linker.func_wrap_async("kv", "kv::keys", import_kv_keys)?;
-    linker.func_wrap_async("kv", "kv::delete", import_kv_delete)?;
+    abi::link_asking(linker, "kv", "kv::open", ("iii", ""), host, import_kv_open)?;
+    abi::link(linker, "kv", "kv::get", ("iiii", ""), import_kv_get)?;
+    abi::link(linker, "kv", "kv::set", ("iiiiii", ""), import_kv_set)?;
+    abi::link(linker, "kv", "kv::keys", ("ii", ""), import_kv_keys)?;
+    abi::link(linker, "kv", "kv::delete", ("iiii", ""), import_kv_delete)?;
     abi::link_host_resource(linker, "kv");
     Ok(())
 }
 
 fn import_kv_open<'a, T: abi::State, H: Host>(
     mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32),
+    params: abi::Passed<'a>,
     host: fn(&T) -> abi::Arc<H>,
-) -> abi::Answer<'a, ()> {
+) -> abi::Answer<'a> {
     const PLACE: &str = "kv: kv::open";
     abi::Box::new(async move {
         let host = host(caller.data());
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "name";
-        let name: String = lift.string((params.0, params.1))?;
+        let name: String = lift.string((params.u32(0), params.u32(1)))?;
         lift.at = "result";
-        lift.range(params.2, 16)?;
+        lift.range(params.u32(2), 16)?;
         abi::turn(&mut caller).await;
         let asked = Host::kv_open(&*host, name);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_kv_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_kv_error(lower, u64::from(params.2), &answer)?;
+        store_expected_kv_error(lower, u64::from(params.u32(2)), &answer)?;
         Ok(())
     })
 }
 
-fn import_kv_get<'a, T: abi::State>(
-    mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32),
-) -> abi::Answer<'a, ()> {
+fn import_kv_get<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "kv: kv::get";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Kv = lift.handle("kv", params.0)?;
+        let this: Kv = lift.handle("kv", params.u32(0))?;
         lift.at = "key";
-        let key: String = lift.string((params.1, params.2))?;
+        let key: String = lift.string((params.u32(1), params.u32(2)))?;
         lift.at = "result";
-        lift.range(params.3, 16)?;
+        lift.range(params.u32(3), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynKv::get(&*this.0, key);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_list_u8_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_list_u8_error(lower, u64::from(params.3), &answer)?;
+        store_expected_list_u8_error(lower, u64::from(params.u32(3)), &answer)?;
         Ok(())
     })
 }
 
-fn import_kv_set<'a, T: abi::State>(
-    mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32, u32, u32),
-) -> abi::Answer<'a, ()> {
+fn import_kv_set<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "kv: kv::set";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Kv = lift.handle("kv", params.0)?;
+        let this: Kv = lift.handle("kv", params.u32(0))?;
         lift.at = "key";
-        let key: String = lift.string((params.1, params.2))?;
+        let key: String = lift.string((params.u32(1), params.u32(2)))?;
         lift.at = "value";
-        let value: Payload = lift.bytes((params.3, params.4))?;
+        let value: Payload = lift.bytes((params.u32(3), params.u32(4)))?;
         lift.at = "result";
-        lift.range(params.5, 16)?;
+        lift.range(params.u32(5), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynKv::set(&*this.0, key, value);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_unit_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_unit_error(lower, u64::from(params.5), &answer)?;
+        store_expected_unit_error(lower, u64::from(params.u32(5)), &answer)?;
         Ok(())
     })
 }
 
-fn import_kv_keys<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: (u32, u32)) -> abi::Answer<'a, ()> {
+fn import_kv_keys<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "kv: kv::keys";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Kv = lift.handle("kv", params.0)?;
+        let this: Kv = lift.handle("kv", params.u32(0))?;
         lift.at = "result";
-        lift.range(params.1, 16)?;
+        lift.range(params.u32(1), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynKv::keys(&*this.0);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_list_string_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_list_string_error(lower, u64::from(params.1), &answer)?;
+        store_expected_list_string_error(lower, u64::from(params.u32(1)), &answer)?;
         Ok(())
     })
 }
 
-fn import_kv_delete<'a, T: abi::State>(
-    mut caller: abi::Caller<'a, T>,
-    params: (u32, u32, u32, u32),
-) -> abi::Answer<'a, ()> {
+fn import_kv_delete<'a, T: abi::State>(mut caller: abi::Caller<'a, T>, params: abi::Passed<'a>) -> abi::Answer<'a> {
     const PLACE: &str = "kv: kv::delete";
     abi::Box::new(async move {
         let lift = &mut abi::Lift::params(&mut caller, PLACE)?;
         lift.at = "self";
-        let this: Kv = lift.handle("kv", params.0)?;
+        let this: Kv = lift.handle("kv", params.u32(0))?;
         lift.at = "key";
-        let key: String = lift.string((params.1, params.2))?;
+        let key: String = lift.string((params.u32(1), params.u32(2)))?;
         lift.at = "result";
-        lift.range(params.3, 16)?;
+        lift.range(params.u32(3), 16)?;
         abi::turn(&mut caller).await;
         let asked = DynKv::delete(&*this.0, key);
         let answer = asked.await?;
         let blocks = &mut abi::Blocks::default();
         note_expected_unit_error(blocks, &answer);
         let lower = &mut abi::Lower::new(&mut caller, PLACE, blocks).await?;
-        store_expected_unit_error(lower, u64::from(params.3), &answer)?;
+        store_expected_unit_error(lower, u64::from(params.u32(3)), &answer)?;
         Ok(())
     })
 }

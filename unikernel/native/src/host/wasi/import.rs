@@ -1,15 +1,14 @@
-//! How functions are linked: all in one way, whatever their parameters, as a copy of it for each kind of signature would be
-//! as large as all of the functions.
+//! How functions are linked: as those of the bindings are.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::pin::Pin;
 
-use wasmtime::{Caller, FuncType, Linker, Result, Val, ValType};
+use wasmtime::{Caller, Linker, Result};
 
 use super::super::guest::Data;
 use super::MODULE;
 use super::call::{Answer, Call, answered};
+use crate::bindings::canonical_abi::{self as abi, Passed};
 
 /// The most parameters that a function has.
 const MOST: usize = 9;
@@ -40,11 +39,7 @@ pub struct Import {
     pub function: Function,
 }
 
-pub const fn now(
-    name: &'static str,
-    params: &'static str,
-    function: fn(&mut Call<'_>, Args) -> Answer,
-) -> Import {
+pub const fn now(name: &'static str, params: &'static str, function: fn(&mut Call<'_>, Args) -> Answer) -> Import {
     Import { name, params, function: Function::Now(function) }
 }
 
@@ -61,45 +56,26 @@ const EXIT: &str = "proc_exit";
 
 impl Import {
     pub fn link(&'static self, linker: &mut Linker<Data>) -> Result<()> {
-        let params = self.params.bytes().map(|letter| if letter == b'I' { ValType::I64 } else { ValType::I32 });
-        let results: &[ValType] = if self.name == EXIT { &[] } else { &[ValType::I32] };
-        let signature = FuncType::new(linker.engine(), params.collect::<Vec<_>>(), results.iter().cloned());
+        let types = (self.params, if self.name == EXIT { "" } else { "i" });
         match self.function {
-            Function::Now(function) => {
-                linker.func_new(MODULE, self.name, signature, move |mut caller, params, results| {
-                    let answer = function(&mut Call::begin(&mut caller, self.name)?, args(params));
-                    put(answer, results)
-                })?;
-            }
-            Function::Later(function) => {
-                linker.func_new_async(MODULE, self.name, signature, move |mut caller, params, results| {
-                    Box::new(async move {
-                        let answer = function(&mut caller, args(params)).await;
-                        put(answer, results)
-                    })
-                })?;
-            }
+            Function::Now(function) => abi::link_now(linker, MODULE, self.name, types, move |mut caller, passed| {
+                let answer = function(&mut Call::begin(&mut caller, self.name)?, self.args(&passed));
+                passed.answer(answered(answer)?)
+            }),
+            Function::Later(function) => abi::link(linker, MODULE, self.name, types, move |mut caller, passed| {
+                Box::new(async move {
+                    let answer = function(&mut caller, self.args(&passed)).await;
+                    passed.answer(answered(answer)?)
+                })
+            }),
         }
-        Ok(())
     }
-}
 
-fn args(params: &[Val]) -> Args {
-    let mut args = [0; MOST];
-    for (arg, param) in args.iter_mut().zip(params) {
-        *arg = match param {
-            Val::I32(value) => u64::from(*value as u32),
-            Val::I64(value) => *value as u64,
-            _ => 0, // no function has another one
-        };
+    fn args(&self, passed: &Passed<'_>) -> Args {
+        let mut args = [0; MOST];
+        for (number, (arg, letter)) in args.iter_mut().zip(self.params.bytes()).enumerate() {
+            *arg = if letter == b'I' { passed.u64(number) } else { passed.u32(number).into() };
+        }
+        args
     }
-    args
-}
-
-fn put(answer: Answer, results: &mut [Val]) -> Result<()> {
-    let number = answered(answer)?;
-    if let Some(result) = results.first_mut() {
-        *result = Val::I32(number as i32);
-    }
-    Ok(())
 }
