@@ -37,8 +37,12 @@ impl Timers {
     /// Wakes those whose moment has come; returns the moment of the next one.
     pub(super) fn wake(&self, now: Duration) -> Option<Duration> {
         let mut waiting = self.0.lock();
-        let later = waiting.wakers.split_off(&(now + Duration::from_nanos(1), 0));
-        let due: Vec<Waker> = core::mem::replace(&mut waiting.wakers, later).into_values().collect();
+        let mut due = Vec::new();
+        while let Some(first) = waiting.wakers.first_entry()
+            && first.key().0 <= now
+        {
+            due.push(first.remove());
+        }
         let next = waiting.wakers.first_key_value().map(|((at, _), _)| *at);
         drop(waiting);
         due.into_iter().for_each(Waker::wake);

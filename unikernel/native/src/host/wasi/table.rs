@@ -1,6 +1,5 @@
 //! What an instance has open, by the numbers of its descriptors.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -51,16 +50,12 @@ impl Directory {
     }
 }
 
-pub struct Table {
-    entries: BTreeMap<u32, Entry>,
-    /// Numbers below `next` whose entries are closed.
-    free: BTreeSet<u32>,
-    next: u32,
-}
+/// An entry for each number up to the highest that was given out; none for those that are closed.
+pub struct Table(Vec<Option<Entry>>);
 
 impl Table {
     pub fn new(context: &Context) -> Self {
-        let mut table = Table { entries: BTreeMap::new(), free: BTreeSet::new(), next: 0 };
+        let mut table = Table(Vec::new());
         table.add(Entry::Input(context.stdin.clone()));
         table.add(Entry::Output(context.stdout.clone()));
         table.add(Entry::Output(context.stderr.clone()));
@@ -73,61 +68,59 @@ impl Table {
 
     /// `BADF` for a number that is no descriptor.
     pub fn get(&self, number: u32) -> Result<&Entry, Errno> {
-        self.entries.get(&number).ok_or(Errno::BADF)
+        self.0.get(number as usize).and_then(Option::as_ref).ok_or(Errno::BADF)
     }
 
     pub fn file(&self, number: u32) -> Result<&Arc<File>, Errno> {
-        match self.entries.get(&number) {
-            Some(Entry::File(file)) => Ok(file),
+        match self.get(number)? {
+            Entry::File(file) => Ok(file),
             _ => Err(Errno::BADF),
         }
     }
 
     /// The same, but that streams have no positions.
     pub fn seekable(&self, number: u32) -> Result<&Arc<File>, Errno> {
-        match self.entries.get(&number) {
-            Some(Entry::Input(_) | Entry::Output(_)) => Err(Errno::SPIPE),
+        match self.get(number)? {
+            Entry::Input(_) | Entry::Output(_) => Err(Errno::SPIPE),
             _ => self.file(number),
         }
     }
 
     pub fn directory(&self, number: u32) -> Result<&Arc<Directory>, Errno> {
-        match self.entries.get(&number) {
-            Some(Entry::Directory(directory)) => Ok(directory),
+        match self.get(number)? {
+            Entry::Directory(directory) => Ok(directory),
             _ => Err(Errno::BADF),
         }
     }
 
     /// `MFILE` where the instance has too much open.
     pub fn check_room(&self) -> Result<(), Errno> {
-        let is_open = |entry: &&Entry| matches!(entry, Entry::File(_) | Entry::Directory(_));
-        if self.entries.values().filter(is_open).count() >= MAX_OPEN { Err(Errno::MFILE) } else { Ok(()) }
+        let is_open = |entry: &&Option<Entry>| matches!(entry, Some(Entry::File(_) | Entry::Directory(_)));
+        if self.0.iter().filter(is_open).count() >= MAX_OPEN { Err(Errno::MFILE) } else { Ok(()) }
     }
 
     /// Gives an entry a number: the highest of those that were closed, else the next one, as wasmtime does.
     pub fn add(&mut self, entry: Entry) -> u32 {
-        let number = self.free.pop_last().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
+        let at = self.0.iter().rposition(Option::is_none).unwrap_or_else(|| {
+            self.0.push(None);
+            self.0.len() - 1
         });
-        self.entries.insert(number, entry);
-        number
+        self.0[at] = Some(entry);
+        at as u32
     }
 
     pub fn remove(&mut self, number: u32) -> Result<(), Errno> {
-        self.entries.remove(&number).ok_or(Errno::BADF)?;
-        self.free.insert(number);
+        self.get(number)?;
+        self.0[number as usize] = None;
         Ok(())
     }
 
     /// Gives the entry of one number another one, whose entry is closed.
     pub fn renumber(&mut self, number: u32, to: u32) -> Result<(), Errno> {
         self.get(to)?;
-        let entry = self.get(number)?.clone();
+        self.get(number)?;
         if number != to {
-            self.entries.remove(&number);
-            self.free.insert(number);
-            self.entries.insert(to, entry);
+            self.0[to as usize] = self.0[number as usize].take();
         }
         Ok(())
     }
