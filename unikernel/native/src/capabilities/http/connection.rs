@@ -5,6 +5,7 @@
 
 use alloc::sync::Arc;
 use core::future::pending;
+use core::pin::pin;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
@@ -123,24 +124,22 @@ impl<H: Handler, L: Log> Connection<H, L> {
             if now >= until {
                 return Next::End;
             }
-            let late = or(
-                async {
-                    executor::sleep_until(until).await;
-                    Event::Late
-                },
-                async {
-                    changed.await;
-                    Event::Changed
-                },
-            );
             let space = match self.buffer.space() {
                 Ok(space) => space,
                 Err(_) => return Next::NoRoom,
             };
             let stream = &self.stream;
             let mut count = 0;
-            let event = or(
-                async {
+            let event = {
+                let late = pin!(async {
+                    executor::sleep_until(until).await;
+                    Event::Late
+                });
+                let changed = pin!(async {
+                    changed.await;
+                    Event::Changed
+                });
+                let came = pin!(async {
                     match stream.read(space).await {
                         Ok(received) if received > 0 => {
                             count = received;
@@ -148,10 +147,9 @@ impl<H: Handler, L: Log> Connection<H, L> {
                         }
                         _ => Event::Came(Err(Gone)),
                     }
-                },
-                late,
-            )
-            .await;
+                });
+                or(came, pin!(or(late, changed))).await
+            };
             match event {
                 Event::Came(Ok(())) => self.count_received(count),
                 Event::Came(Err(Gone)) => return Next::End,
@@ -225,8 +223,8 @@ impl<H: Handler, L: Log> Connection<H, L> {
     /// Says that no answer comes any more, and gives the client time to read the last one: to close a connection while
     /// something comes is to reset it, and what the client hasn't read by then is lost.
     async fn see_off(&self) {
-        let finished = executor::timeout(self.shared.settings.linger, self.stream.finish());
-        let told = async {
+        let finished = pin!(executor::timeout(self.shared.settings.linger, self.stream.finish()));
+        let told = pin!(async {
             loop {
                 let changed = self.slot.changed.notified();
                 if self.slot.is_draining() {
@@ -234,7 +232,7 @@ impl<H: Handler, L: Log> Connection<H, L> {
                 }
                 changed.await;
             }
-        };
+        });
         let _ = or(finished, told).await; // late or not, that's all the time it has
     }
 }

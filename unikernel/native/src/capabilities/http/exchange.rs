@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::pin::pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 
@@ -92,18 +93,16 @@ impl<H: Handler, L: Log> Connection<H, L> {
         let Match { handler, params } = found;
         let Some(request) = as_request(head, params, bytes) else { return Ok(plain(400, &[])) };
         let limit = shared.settings.request_timeout;
-        let handling = async { Outcome::Ended(shared.handler.handle(&handler, request).await) };
-        let interrupted = or(
-            async {
-                self.wait_until_gone().await;
-                Outcome::Gone
-            },
-            async {
-                executor::sleep(limit).await;
-                Outcome::Late
-            },
-        );
-        let (status, reason) = match or(handling, interrupted).await {
+        let handling = pin!(async { Outcome::Ended(shared.handler.handle(&handler, request).await) });
+        let gone = pin!(async {
+            self.wait_until_gone().await;
+            Outcome::Gone
+        });
+        let late = pin!(async {
+            executor::sleep(limit).await;
+            Outcome::Late
+        });
+        let (status, reason) = match or(handling, pin!(or(gone, late))).await {
             Outcome::Ended(Ok(response)) => return Ok(response),
             Outcome::Ended(Err(Failed::Error(error))) => {
                 (500, format!("the handler returned the error {}", describe(&error)))
