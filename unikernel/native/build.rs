@@ -9,5 +9,7 @@ fn main() {
         println!("cargo:rustc-link-arg-bins=-T{folder}/link.ld");
         println!("cargo:rustc-link-arg-bins=--no-pie"); // uhyve puts an image that can be moved elsewhere
         println!("cargo:rustc-link-arg-bins=--icf=all"); // functions whose code is the same are kept once
+        // In the file, segments need not begin with a page: loaders copy them.
+        println!("cargo:rustc-link-arg-bins=-zmax-page-size=512");
     }
 }

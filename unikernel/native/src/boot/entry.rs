@@ -31,6 +31,22 @@ global_asm!(
     .asciz "GNU"
     .long 6, 0, 13, 2
 
+// Fills the page tables, which lie among what the file has no bytes of; in code of 32 and of 64 bits.
+.macro fill_boot_tables
+    mov edi, offset boot_pml4
+    mov dword ptr [edi], offset boot_pdpt + 3           // present, writable
+    mov dword ptr [edi + 4096], offset boot_pd + 3
+    add edi, 8192                                       // boot_pd
+    mov eax, 0x83                                       // present, writable, of 2 MiB
+    mov ecx, 512
+2:
+    mov dword ptr [edi], eax
+    add eax, 0x200000
+    add edi, 8
+    dec ecx
+    jnz 2b
+.endm
+
 .section .text.boot, "ax", @progbits
 .code32
 .global pvh_start
@@ -38,6 +54,7 @@ pvh_start:
     cli
     cld
     mov esp, offset boot_stack_top
+    fill_boot_tables
     mov eax, offset boot_pml4
     mov cr3, eax
     mov eax, cr4
@@ -66,6 +83,9 @@ hermit_start:
     cli
     cld
     lea rsp, [rip + boot_stack_top]
+    mov rdx, rdi                    // the boot information
+    fill_boot_tables
+    mov rdi, rdx
     lea rax, [rip + boot_pml4]
     mov cr3, rax
     lgdt [rip + boot_gdt_pointer]
@@ -96,26 +116,19 @@ boot_gdt_pointer:
     .word boot_gdt_pointer - boot_gdt - 1
     .quad boot_gdt
 
+.section .bss.boot, "aw", @nobits
 .balign 4096
 .global boot_tables
 boot_tables:
 boot_pml4:
-    .quad boot_pdpt + 3                                 // present, writable
-    .fill 511, 8, 0
+    .skip 4096
 boot_pdpt:
-    .quad boot_pd + 3
-    .fill 511, 8, 0
+    .skip 4096
 boot_pd:
-    .set page, 0
-    .rept 512
-    .quad page + 0x83                                   // present, writable, of 2 MiB
-    .set page, page + 0x200000
-    .endr
+    .skip 4096
 .global boot_tables_end
 boot_tables_end:
 
-.section .bss.boot, "aw", @nobits
-.balign 4096
 .global boot_stack_guard
 boot_stack_guard:
     .skip 4096
