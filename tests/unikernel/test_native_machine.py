@@ -126,6 +126,13 @@ def test_a_panic_is_one_line_with_its_place(kernel: Path) -> None:
     assert re.fullmatch(r"as was asked for \(src/cpu/trials/mod\.rs:\d+\)", panic(run(kernel, "panic")))
 
 
+def test_a_panic_of_a_crate_is_one_line_with_its_file(kernel: Path) -> None:
+    said = panic(run(kernel, "panic-of-a-crate"))
+    assert re.fullmatch(
+        r"the time-to-live value of a packet must not be zero \(smoltcp-[\d.]+/src/socket/tcp\.rs\)", said
+    )
+
+
 def test_an_exception_of_the_processor_is_one_line(kernel: Path) -> None:
     lines = run(kernel, "invalid-instruction")
     assert len(lines) == 1

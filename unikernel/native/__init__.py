@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slight_py.cache import directory, locked, replacing
 from slight_py.errors import UsageError
-from unikernel.native import toolchain
+from unikernel.native import smaller, toolchain
 
 SOURCES = Path(__file__).parent
 SHIPPED = SOURCES / "kernel.elf"
@@ -19,7 +19,16 @@ BUILD_SECONDS = 1800.0
 """A build takes two minutes on two cores; one that takes this long has gone wrong."""
 
 _WAITING = "waiting for another slight-py, which is building the kernel of native images"
-_INPUTS = ("Cargo.toml", "Cargo.lock", "build.rs", "link.ld", ".cargo/config.toml", "src/**/*")
+_INPUTS = (
+    "Cargo.toml",
+    "Cargo.lock",
+    "build.rs",
+    "link.ld",
+    "smaller.py",
+    ".cargo/config.toml",
+    "src/**/*",
+    "postcard/**/*",
+)
 
 
 def kernel(progress: Callable[[str], None] = lambda line: None) -> Path:
@@ -75,16 +84,23 @@ def build(program: str, options: Sequence[str], progress: Callable[[str], None])
     """Builds a program of the kernel's sources with cargo, and returns its ELF file. Raises UsageError, and OSError."""
     cargo, environment = toolchain.obtain(progress)
     progress("building the kernel of native images, which takes two minutes, once")
-    built = toolchain.build_directory("native-kernel", Path(environment["RUSTC"]), environment, toolchain.TARGET)
+    rustc = Path(environment["RUSTC"])
+    built = toolchain.build_directory("native-kernel", rustc, environment, toolchain.TARGET)
     place = ["--release", "--target", toolchain.TARGET]
-    command = [str(cargo), "build", "--quiet", "--locked", "--ignore-rust-version", "--bin", program, *options, *place]
-    command += ["--target-dir", str(built)]
+    command = [str(cargo), "rustc", "--quiet", "--locked", "--ignore-rust-version", "--bin", program, *options, *place]
+    command += ["--target-dir", str(built), *smaller.cargo_options(rustc, environment), "--", *smaller.LINKING]
+    fetch = [str(cargo), "fetch", "--quiet", "--locked", "--target", toolchain.TARGET]
     clean = [str(cargo), "clean", "--package", "slight-machine", *place]
+
+    def run(command: Sequence[str], environment: dict[str, str]) -> None:
+        subprocess.run(
+            command, cwd=SOURCES, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=True
+        )
+
     try:
         with toolchain.only_of(key(), built, clean, SOURCES, environment, progress):
-            subprocess.run(
-                command, cwd=SOURCES, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=True
-            )
+            run(fetch, environment)
+            run(command, environment | {"CARGO_ENCODED_RUSTFLAGS": smaller.flags(rustc, environment)})
             return (built / toolchain.TARGET / "release" / program).read_bytes()
     except subprocess.TimeoutExpired:
         raise UsageError(f"the kernel of native images was not built within {BUILD_SECONDS:g} s") from None

@@ -18,7 +18,11 @@ fn panic(info: &PanicInfo) -> ! {
         if begin.text == NO_MEMORY.as_bytes() {
             console::line(format_args!("out of memory: {}; {}", info.message(), memory::explain()));
         } else if let Some(place) = info.location() {
-            console::line(format_args!("panic: {} ({}:{})", info.message(), place.file(), place.line()));
+            match place.line() {
+                // The lines of other crates are not kept: they take room.
+                0 => console::line(format_args!("panic: {} ({})", info.message(), place.file())),
+                line => console::line(format_args!("panic: {} ({}:{line})", info.message(), place.file())),
+            }
         }
     }
     shutdown(PANIC_CODE)

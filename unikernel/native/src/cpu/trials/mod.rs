@@ -7,6 +7,8 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+use smoltcp::socket::tcp::{Socket, SocketBuffer};
+
 use super::{clock, console, interrupts, port, random};
 use crate::boot::BootInfo;
 use crate::boot::command_line::words;
@@ -24,6 +26,7 @@ pub fn main(info: &BootInfo) -> u8 {
         "device" => device(),
         "random" => numbers(),
         "panic" => panic!("as was asked for"),
+        "panic-of-a-crate" => panic_of_a_crate(),
         "invalid-instruction" => invalid_instruction(),
         "stack-overflow" => say(format_args!("{}", overflow(1))),
         "null" => say(format_args!("read {}", memory::read(0))),
@@ -129,6 +132,11 @@ fn device() {
     say(format_args!("the first: {}, another one: {}", reaches(1), reaches(2)));
     interrupts::open(LINE);
     say(format_args!("opened again: {}", reaches(2)));
+}
+
+fn panic_of_a_crate() {
+    let buffer = || SocketBuffer::new(alloc::vec![0_u8; 8]);
+    Socket::new(buffer(), buffer()).set_hop_limit(Some(0));
 }
 
 fn invalid_instruction() {
