@@ -235,7 +235,8 @@ def test_time_passes_ticks_come_and_idling_ends_when_it_should(kernel: Path, boa
     ticks = int(lines[0].removeprefix("ticks of 200 ms: "))
     assert 5 <= ticks <= 21  # a machine that has more to do gives QEMU fewer
     for milliseconds, line in zip((3, 50, 1000), lines[1:], strict=False):
-        found = re.fullmatch(rf"idle for {milliseconds} ms: (\d+) ms, woken ([12]) times, 0 ticks", line)
+        # The tick of a busy host may come before the machine is idle, or after. One that went on would come 100 times.
+        found = re.fullmatch(rf"idle for {milliseconds} ms: (\d+) ms, woken ([12]) times, [01] ticks", line)
         assert found, line
         assert milliseconds <= int(found[1]) < milliseconds + 500
     assert re.fullmatch(r"ready: \d ms", lines[-1])
