@@ -67,9 +67,9 @@ APART := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
 .PHONY: test-compiler-and-images test-rest
 test-compiler-and-images:
 	$(APART) $(BIN)/python -m pytest tests/bindgen tests/unikernel
+	$(APART) $(BIN)/python -m tests.pythons --part --extras $(EXTRAS)
 test-rest:
 	$(APART) $(BIN)/python -m pytest --ignore=tests/bindgen --ignore=tests/unikernel
-	$(APART) $(BIN)/python -m tests.pythons --part --extras $(EXTRAS)
 
 # All tests, with every version of Python that the machine has.
 test-pythons: setup-test
