@@ -32,7 +32,7 @@ _Test = TypeVar("_Test", bound=Callable[..., object])
 def _with_servers(*names: str) -> Callable[[_Test], _Test]:
     def mark(test: _Test) -> _Test:
         used: _Test = pytest.mark.usefixtures("server")(test)
-        return pytest.mark.parametrize("server", names, indirect=True)(used)  # type: ignore[no-any-return]
+        return pytest.mark.parametrize("server", names, indirect=True)(used)
 
     return mark
 
@@ -56,7 +56,7 @@ _WITH_LOOPS = [
 def every_server_and_loop(test: _Test) -> _Test:
     """For those that are the same on every event loop of the clients, and of the server in Python."""
     used: _Test = pytest.mark.usefixtures("server")(test)
-    return pytest.mark.parametrize(("server", "run"), _WITH_LOOPS, indirect=["server"])(used)  # type: ignore[no-any-return]
+    return pytest.mark.parametrize(("server", "run"), _WITH_LOOPS, indirect=["server"])(used)
 
 
 python_and_machine = _with_servers("python", "machine")

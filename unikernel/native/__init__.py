@@ -38,15 +38,15 @@ def kernel(progress: Callable[[str], None] = lambda line: None) -> Path:
             return SHIPPED
         raise UsageError(f"{SHIPPED}: the kernel of native images is missing; install slight-py again")
     try:
-        folder = directory("kernels")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = folder / f"native-{key()}.elf"
+        kept = _place()
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not kept.exists():
-            with locked(folder / "native.lock", lambda: progress(_WAITING)):
-                kept = folder / f"native-{key()}.elf"  # it may have taken long
+            with locked(kept.with_name("native.lock"), lambda: progress(_WAITING)):
+                kept = _place()  # waiting may have taken long
                 if not kept.exists():
                     content = build("slight-machine", [], progress)
-                    _check_unchanged(kept, folder)
+                    if kept != _place():
+                        raise UsageError("the sources of the kernel have changed while it was built; try again")
                     with replacing(kept) as file:
                         file.write(content)
     except OSError as error:
@@ -59,7 +59,7 @@ def kept() -> Path | None:
     if not (SOURCES / "Cargo.toml").exists():
         return SHIPPED if SHIPPED.exists() else None
     try:
-        path = directory("kernels") / f"native-{key()}.elf"
+        path = _place()
     except OSError:
         return None
     return path if path.exists() else None
@@ -74,10 +74,9 @@ def key(*more: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_unchanged(kept: Path, folder: Path) -> None:
-    """Raises UsageError where the sources are others than those that a kernel is to be kept for."""
-    if kept != folder / f"native-{key()}.elf":
-        raise UsageError("the sources of the kernel have changed while it was built; try again")
+def _place() -> Path:
+    """Where the kernel of these sources is kept. Raises OSError for a user without a home."""
+    return directory("kernels") / f"native-{key()}.elf"
 
 
 def build(program: str, options: Sequence[str], progress: Callable[[str], None]) -> bytes:
